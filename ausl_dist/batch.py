@@ -1,0 +1,132 @@
+"""What an objective asks of a clip, and what it gets: the contract between stream, model and objectives.
+
+Example: two objectives, one clip::
+
+    ranking:  View(per_frame=True)  at offsets 0, 1, 2, ..., 11
+    contrast: View(flip=0.5)        at offsets 0, 3, 6, 9
+
+1. each objective declares its `Needs`;
+2. `Plan.union` joins them: the window is 12 frames long, 12 frames are decoded once, two views are drawn from them;
+3. the loader fills a `Batch`: `frames[view]` is B T C H W with T the plan's offsets of that view;
+4. the model encodes each view once and hands each objective its own offsets.
+
+The window's start inside the clip and all augmentation are drawn from (seed, epoch, clip key), so a batch is a pure function of
+its step.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """One way of looking at frames: a random square crop, resized to the run's image size, then colour.
+
+    Two objectives that declare equal views share pixels and features. To get two independent draws of the same
+    augmentation (two views of contrastive learning), let them differ in `draw`.
+    """
+
+    centre: float = 224 / 256  # crops are taken inside the central square of this share of the frame's side
+    crop: tuple[float, float] = (213 / 256, 213 / 256)  # side of the crop as a share of the frame's side, drawn uniformly
+    per_frame: bool = False  # geometry and colour drawn for each frame; else once for the clip
+    flip: float = 0.0  # probability of a mirror image (always one decision for the whole clip)
+    rotation: float = 0.0  # degrees, drawn from [-rotation, rotation]
+    brightness: float = 0.0  # factors drawn from [1 - x, 1 + x]
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0  # degrees, drawn from [-hue, hue]
+    grey: float = 0.0  # probability
+    blur: float = 0.0  # probability of a Gaussian blur, sigma drawn from [0.1, 2] pixels of the output
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "crop", tuple(float(side) for side in self.crop))  # a list, when it comes from YAML; views are dict keys
+        if len(self.crop) != 2 or not 0 < self.crop[0] <= self.crop[1] <= self.centre <= 1:
+            raise ValueError(f"view: need 0 < crop[0] <= crop[1] <= centre <= 1, got crop={self.crop}, centre={self.centre}")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one objective needs of a clip. Offsets count frames of the corpus from the start of the window."""
+
+    views: Mapping[View, tuple[int, ...]]
+    landmarks: bool = False
+    identity: bool = False
+    action_units: bool = False
+
+    def __post_init__(self) -> None:
+        for view, offsets in self.views.items():
+            if not offsets or min(offsets) < 0 or list(offsets) != sorted(set(offsets)):
+                raise ValueError(f"needs: offsets of {view} must be distinct, increasing and >= 0, not {offsets}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The union of what the active objectives need: what the loader decodes for each clip."""
+
+    views: Mapping[View, tuple[int, ...]]
+    landmarks: bool = False
+    identity: bool = False
+    action_units: bool = False
+
+    @classmethod
+    def union(cls, needs: Iterable[Needs]) -> "Plan":
+        needs = list(needs)
+        views: dict[View, set[int]] = {}
+        for need in needs:
+            for view, offsets in need.views.items():
+                views.setdefault(view, set()).update(offsets)
+        return cls(
+            views={view: tuple(sorted(offsets)) for view, offsets in views.items()},
+            landmarks=any(need.landmarks for need in needs),
+            identity=any(need.identity for need in needs),
+            action_units=any(need.action_units for need in needs),
+        )
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Every frame that some view looks at."""
+        return tuple(sorted({offset for offsets in self.views.values() for offset in offsets}))
+
+    @property
+    def window(self) -> int:
+        """Frames from the first to the last one needed; clips must be at least this long."""
+        return max(self.offsets) + 1
+
+    def positions(self, view: View, offsets: Iterable[int]) -> list[int]:
+        """Where `offsets` stand on the T axis of `Batch.frames[view]`."""
+        where = {offset: position for position, offset in enumerate(self.views[view])}
+        return [where[offset] for offset in offsets]
+
+
+@dataclass
+class Batch:
+    """One rank's part of a global batch. B clips, in slots fixed by the order; a slot of weight 0 holds zeros."""
+
+    step: int
+    keys: tuple[str, ...]  # B
+    weight: Tensor  # B float32: 1, or 0 for a clip that could not be fetched, verified or decoded
+    frames: dict[View, Tensor]  # B T C H W float32, RGB, normalised by clip.PIXEL_MEAN / PIXEL_STD
+    landmarks: dict[View, Tensor] = field(default_factory=dict)  # B T 68 2 float32, view pixels, re-indexed where mirrored
+    identity: Tensor | None = None  # B int64, stable hash of the identity
+    video: Tensor | None = None  # B int64, stable hash of the source video
+    action_units: dict[View, Tensor] = field(default_factory=dict)  # B T K int8, -1 unknown
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on a device; copies are asynchronous where the memory is pinned."""
+
+        def move(value: object) -> object:
+            if isinstance(value, Tensor):
+                return value.to(device, non_blocking=True)
+            if isinstance(value, dict):
+                return {key: move(item) for key, item in value.items()}
+            return value
+
+        return Batch(**{f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self)})  # type: ignore[arg-type]

@@ -1,0 +1,145 @@
+"""Clips to WebDataset tars, and back: equal clips in equal order give equal bytes.
+
+    writer = ShardWriter(folder)
+    writer.add("alice-0001", meta, video, landmarks)        KEY.mp4, KEY.json, KEY.landmarks.npy, (KEY.au.npy)
+    paths = writer.close()                                  shard-000000.tar, shard-000001.tar, ...
+
+A shard under construction is called `.partial`; only a whole, flushed one gets its name. Members carry no owner and no time, so
+that a rebuilt corpus can be compared by checksum. The members of a clip stand side by side in one shard, whatever the size limit.
+"""
+
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ausl_dist import clip
+from ausl_dist.clip import ClipMeta
+from ausl_dist.landmarks import NUM_LANDMARKS
+
+BLOCK = tarfile.BLOCKSIZE
+END_OF_TAR = bytes(2 * BLOCK)
+DEFAULT_MAX_BYTES = 256 << 20
+MAX_KEY = 100 - 1 - len(clip.LANDMARKS_SUFFIX)  # ustar gives a member's name 100 bytes
+
+
+def shard_name(number: int, prefix: str = "shard") -> str:
+    return f"{prefix}-{number:06d}.tar"
+
+
+def clip_blocks(
+    key: str, meta: ClipMeta, video: bytes, landmarks: NDArray[np.float16], action_units: NDArray[np.int8] | None = None
+) -> bytes:
+    """The adjacent tar members of one clip as bytes, headers and padding included; concatenations of these are tars but for their end.
+
+    `landmarks` is float16 [T, 68, 2], `action_units` int8 [T, K] or None. Raises ValueError where they do not fit the metadata.
+    """
+    if not clip.KEY_PATTERN.fullmatch(key) or len(key) > MAX_KEY:
+        raise ValueError(f"clip key {key!r}: 1 to {MAX_KEY} letters, digits, '-' and '_' are allowed")
+    if landmarks.dtype != np.float16 or landmarks.shape != (meta.frames, NUM_LANDMARKS, 2):
+        raise ValueError(f"clip {key}: landmarks must be float16 [{meta.frames}, 68, 2], not {landmarks.dtype} {landmarks.shape}")
+    if (action_units is None) != (not meta.action_units):
+        raise ValueError(f"clip {key}: metadata names action units {meta.action_units}, the array is {type(action_units).__name__}")
+    members = [(clip.VIDEO_SUFFIX, video), (clip.META_SUFFIX, meta.to_bytes())]
+    members.append((clip.LANDMARKS_SUFFIX, clip.array_to_bytes(np.ascontiguousarray(landmarks))))
+    if action_units is not None:
+        if action_units.dtype != np.int8 or action_units.shape != (meta.frames, len(meta.action_units)):
+            raise ValueError(
+                f"clip {key}: action units must be int8 [{meta.frames}, {len(meta.action_units)}], "
+                f"not {action_units.dtype} {action_units.shape}"
+            )
+        members.append((clip.ACTION_UNITS_SUFFIX, clip.array_to_bytes(np.ascontiguousarray(action_units))))
+    return b"".join(_member(f"{key}.{suffix}", data) for suffix, data in members)
+
+
+class ShardWriter:
+    """Writes clips into numbered tars of at most `max_bytes` each (one clip larger than that gets a shard of its own)."""
+
+    def __init__(self, folder: Path | str, max_bytes: int = DEFAULT_MAX_BYTES, *, first: int = 0, prefix: str = "shard") -> None:
+        self.folder = Path(folder)
+        self.max_bytes = max_bytes
+        self.completed: list[Path] = []
+        self.clips_in_shard = 0  # of the shard under construction
+        self._prefix = prefix
+        self._number = first
+        self._file: IO[bytes] | None = None
+        self._written = 0
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def add(
+        self, key: str, meta: ClipMeta, video: bytes, landmarks: NDArray[np.float16], action_units: NDArray[np.int8] | None = None
+    ) -> None:
+        """Add one clip; see `clip_blocks` for shapes and errors."""
+        self.add_blocks(clip_blocks(key, meta, video, landmarks, action_units))
+
+    def add_blocks(self, blocks: bytes) -> bool:
+        """Add one clip given as the bytes of `clip_blocks`; True when that completed the shard before it."""
+        completed = self.clips_in_shard > 0 and self._written + len(blocks) + len(END_OF_TAR) > self.max_bytes
+        if completed:
+            self._complete()
+        if self._file is None:
+            self._file = open(self._partial_path(), "wb")  # noqa: SIM115 (stays open from one clip to the next)
+        self._file.write(blocks)
+        self._written += len(blocks)
+        self.clips_in_shard += 1
+        return completed
+
+    def close(self) -> list[Path]:
+        """Complete the last shard; returns the paths of all shards completed by this writer."""
+        if self._file is not None:
+            self._complete()
+        return self.completed
+
+    def _partial_path(self) -> Path:
+        return self.folder / (shard_name(self._number, self._prefix) + ".partial")
+
+    def _complete(self) -> None:
+        assert self._file is not None
+        self._file.write(END_OF_TAR)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        path = self.folder / shard_name(self._number, self._prefix)
+        os.replace(self._partial_path(), path)
+        self.completed.append(path)
+        self._file, self._written, self.clips_in_shard = None, 0, 0
+        self._number += 1
+
+
+def read_members(file: Path | str | IO[bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield (key, {suffix: bytes}) of each clip of a shard in one forward pass, at most one clip in memory.
+
+    Raises ValueError for a file that is no tar, is cut short, or holds a member larger than a clip's may be.
+    """
+    key, members = "", dict[str, bytes]()
+    stream: dict[str, Any] = {"fileobj": file} if hasattr(file, "read") else {"name": str(file)}
+    try:
+        with tarfile.open(mode="r|", **stream) as tar:
+            for item in tar:
+                if not item.isfile():
+                    continue
+                if item.size > clip.MAX_MEMBER_BYTES:
+                    raise ValueError(f"{file}: member {item.name[:200]!r} has {item.size} bytes, at most {clip.MAX_MEMBER_BYTES} are read")
+                item_key, _, suffix = item.name.removeprefix("./").partition(".")
+                if item_key != key and members:
+                    yield key, members
+                    members = {}
+                body = tar.extractfile(item)
+                assert body is not None
+                key, members[suffix] = item_key, body.read()
+                if len(members[suffix]) != item.size:
+                    raise ValueError(f"{file}: cut short inside member {item.name[:200]!r}")
+    except tarfile.TarError as error:
+        raise ValueError(f"{file} is not a whole tar file ({error})") from error
+    if members:
+        yield key, members
+
+
+def _member(name: str, data: bytes) -> bytes:
+    header = tarfile.TarInfo(name)
+    header.size, header.mode = len(data), 0o644
+    return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK)

@@ -1,0 +1,71 @@
+"""Small effects on the local disk that every room needs: whole-or-nothing writes, checksums, JSON lines.
+
+A reader of a file written here sees the old content or the new, never a part, whatever moment the writer is killed.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+READ_BYTES = 1 << 20
+
+
+def write_atomically(path: Path | str, data: bytes | str) -> None:
+    """Write a file whole or not at all: temporary file beside it, flushed to disk, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write JSON atomically, keys in the order given, so that equal values give equal bytes."""
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str, max_bytes: int = 64 << 20) -> Any:
+    """Read a JSON file of at most `max_bytes`; raises ValueError with the path when it is larger or no JSON."""
+    path = Path(path)
+    if path.stat().st_size > max_bytes:
+        raise ValueError(f"{path} is larger than {max_bytes} bytes: this is not one of our files")
+    try:
+        return json.loads(path.read_bytes())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error})") from error
+
+
+def append_json_line(path: Path | str, value: Any) -> None:
+    """Append one line of JSON with a single write, so that lines of several processes never mix."""
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+def read_json_lines(path: Path | str) -> Iterator[Any]:
+    """Yield the values of a JSON-lines file; a last line without its end (a killed writer) is passed over."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def sha256_of(path: Path | str) -> str:
+    """SHA-256 of a file as 64 hex digits, read in bounded pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(READ_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()

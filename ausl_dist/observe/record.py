@@ -1,0 +1,27 @@
+"""What the training loop hands over after each step: plain numbers, already on the host."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step of one rank.
+
+    `seconds` splits the step by what the loop was doing (data, forward, backward, optimizer, save) and has its length as `total`.
+    `logs` are named `OBJECTIVE/what`; the names that have a metric of their own are in `metrics.py`, any other is exported as a
+    logged value. Numbers that are not finite are welcome: they are what one looks for.
+    """
+
+    step: int  # the global batch just trained on, counted from 0: `Batch.step`
+    clips: int  # of this rank
+    frames: int  # of this rank
+    loss: float
+    logs: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    learning_rate: float = 0.0
+    gradient_norm: float = 0.0
+    skipped: bool = False  # the optimizer left this batch out, because something was not finite
+    loader_blocked: Mapping[str, float] = field(default_factory=dict)  # seconds by stage, cumulative: `Loader.blocked_seconds`
+    loader_counts: Mapping[str, Any] = field(default_factory=dict)  # cumulative: `Loader.counts`
