@@ -1,0 +1,82 @@
+"""Run a job on this machine: one process per rank, with the environment that a cluster would give it.
+
+1. each rank is `python -m ausl_dist.train RUN` with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set;
+2. rank 0 keeps the terminal, every rank writes RUN/logs/rank-N.log;
+3. SIGINT and SIGTERM are passed on: the ranks save together and end;
+4. when one rank fails the others are ended within GRACE_SECONDS, and the first failure is the job's.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+from launch.ports import free_ports
+
+GRACE_SECONDS = 20.0
+POLL_SECONDS = 0.2
+
+
+def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """The variables by which a rank knows its place; loopback rendezvous."""
+    threads = max(1, (os.cpu_count() or 1) // ranks)
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+    }
+
+
+def run_ranks(folder: Path, ranks: int) -> int:
+    """Run the job in `folder` with `ranks` processes until all have ended; returns 0 or the first failure's exit code."""
+    (port,) = free_ports(1)
+    with ExitStack() as stack:
+        processes = []
+        for rank in range(ranks):
+            log = stack.enter_context(open(folder / "logs" / f"rank-{rank}.log", "ab"))
+            environment = {**os.environ, **rank_environment(rank, ranks, port)}
+            # Rank 0 keeps the terminal for its live view; the others only write their log.
+            output = None if rank == 0 else log
+            command = [sys.executable, "-m", "ausl_dist.train", str(folder)]
+            processes.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True))
+        stack.callback(_kill_all, processes)
+        return _wait(processes, folder)
+
+
+def _wait(processes: list[subprocess.Popen[bytes]], folder: Path) -> int:
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        deadline, first_failure = float("inf"), 0
+        while any(process.poll() is None for process in processes):
+            failed = [(rank, process.returncode) for rank, process in enumerate(processes) if process.returncode]
+            if failed and not first_failure:
+                rank, first_failure = failed[0]
+                deadline = time.monotonic() + GRACE_SECONDS
+                print(f"rank {rank} ended with code {first_failure}; its log: {folder / 'logs' / f'rank-{rank}.log'}", file=sys.stderr)
+            if time.monotonic() > deadline:
+                _kill_all(processes)
+            time.sleep(POLL_SECONDS)
+        return first_failure or next((process.returncode for process in processes if process.returncode), 0)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _kill_all(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+    for process in processes:
+        process.wait()
