@@ -1,7 +1,8 @@
 """From command-line words to one resolved config: hydra groups in, plain mappings out.
 
-1. `configs/config.yaml` and the groups it names are composed with the user's overrides;
-2. the mixture names the active objectives; each name is a file of `configs/objective/`, composed under `objectives.NAME`;
+1. `configs/config.yaml` and the groups it names are composed with the experiment and the user's overrides;
+2. the mixture names the active objectives; each name is a file of `configs/objective/`, composed under `objectives.NAME`,
+   below what the experiment and the user say of it;
 3. interpolations are resolved; `cluster` (where it runs) is split from the rest (what it computes), so that a run can go on
    elsewhere with the same config.
 """
@@ -37,10 +38,12 @@ def compose(overrides: list[str], config_folder: Path = CONFIGS) -> Composed:
 
     try:
         with initialize_config_dir(str(config_folder), version_base="1.3"):
-            mixture = hydra_compose("config", [o for o in overrides if not o.lstrip("+~").startswith("objectives.")]).mixture
-            added = [f"+objective@objectives.{name}={name}" for name in mixture]
-            # An override of an objective's setting must come after the objective itself.
-            config = hydra_compose("config", [*added, *overrides])
+            # Later entries win: objectives, then the experiment, then the user's own words.
+            experiment = [f"+{o.lstrip('+')}" for o in overrides if o.lstrip("+").startswith("experiment=")]
+            words = [o for o in overrides if not o.lstrip("+").startswith("experiment=")]
+            mixture = hydra_compose("config", [*experiment, *(o for o in words if not o.lstrip("+~").startswith("objectives."))]).mixture
+            objectives = [f"+objective@objectives.{name}={name}" for name in mixture]
+            config = hydra_compose("config", [*objectives, *experiment, *words])
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(f"the config cannot be composed: {_reason(error, overrides, config_folder)}") from error
