@@ -1,0 +1,1 @@
+"""Shards on storage to batches on a device; see README.md."""

@@ -1,0 +1,75 @@
+"""Chunks kept on local disk, shared by the ranks of a node: what was fetched in one epoch is not fetched in the next.
+
+A chunk's file is named by its checksum and size, so it needs no bookkeeping, no lock between ranks, and is right for any corpus that
+holds the same bytes. Files appear whole or not at all; each is verified when it is read. The least recently used go first.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+
+import xxhash
+
+from ausl_dist.files import write_atomically
+from ausl_dist.stream.index import Chunk
+
+SUFFIX = ".chunk"
+ORPHAN_SECONDS = 3600
+ROOM_SHARE = 0.9  # after a clearing: not every new chunk must look through the folder again
+
+
+class DiskCache:
+    """At most about `max_bytes` of chunks under `folder`; several processes may use one folder."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder, self._max_bytes = folder, max_bytes
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._written = 0  # by this process since it last looked at the folder
+        self._room = 0
+
+    def get(self, chunk: Chunk) -> bytes | None:
+        """The verified bytes of the chunk, or None; a damaged file is deleted."""
+        path = self._path(chunk)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if len(data) != chunk.bytes or xxhash.xxh3_64_intdigest(data) != chunk.xxh3:
+            path.unlink(missing_ok=True)
+            return None
+        with contextlib.suppress(FileNotFoundError):  # another rank may have cleared it away
+            os.utime(path)
+        return data
+
+    def put(self, chunk: Chunk, data: bytes) -> None:
+        """Keep the bytes of the chunk, at the cost of the least recently used ones."""
+        with self._lock:
+            self._written += len(data)
+            if self._written > self._room:
+                self._make_room(len(data))
+        write_atomically(self._path(chunk), data)
+
+    def _path(self, chunk: Chunk) -> Path:
+        return self._folder / f"{chunk.xxh3:016x}-{chunk.bytes}{SUFFIX}"
+
+    def _make_room(self, needed: int) -> None:
+        files = []
+        for orphan in self._folder.glob(f".*{SUFFIX}.*.tmp"):  # of a writer that was killed
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - orphan.stat().st_mtime > ORPHAN_SECONDS:
+                    orphan.unlink()
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                files.append((status.st_mtime_ns, status.st_size, path))
+        total = sum(size for _, size, _ in files) + needed
+        if total > self._max_bytes:
+            for _, size, path in sorted(files):
+                if total <= self._max_bytes * ROOM_SHARE:
+                    break
+                path.unlink(missing_ok=True)
+                total -= size
+        self._written, self._room = needed, max(self._max_bytes - total, 0) // 8  # other ranks write as well

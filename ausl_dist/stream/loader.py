@@ -1,0 +1,248 @@
+"""The data plane of one rank: `next(loader)` is this rank's part of global batch start_step, start_step + 1, ...
+
+    order ──▶ planner ──▶ ChunkStore (fetch, verify, unpack) ──▶ decoding threads ──▶ DALI graph ──▶ Batch
+              1 thread    fetch_threads                          decode_threads       1 thread + its own
+
+1. the planner walks the order ahead of the run and asks the store for the chunks of each step, as far as memory allows;
+2. decoding threads prepare the clips of the next few steps, each as soon as its chunk is there;
+3. the assembler feeds the clips of one step to the graph, in slot order, and puts the batch into a queue of `prefetch_batches`.
+
+All state is the number of the step: what a step holds does not depend on threads, timing, world size, or where the loader was
+started. An error in any thread is raised by `next`.
+"""
+
+import itertools
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import torch
+
+from ausl_dist.batch import Batch, Plan
+from ausl_dist.stream.assemble import assemble
+from ausl_dist.stream.cache import DiskCache
+from ausl_dist.stream.chunks import ChunkStore, Clips
+from ausl_dist.stream.decode import Graph, GraphPlan
+from ausl_dist.stream.fetch import Fetcher
+from ausl_dist.stream.frames import FrameDecoder
+from ausl_dist.stream.index import Index
+from ausl_dist.stream.ledger import Ledger, Missing, MissingClip
+from ausl_dist.stream.order import Order, Slot, lanes_of_rank
+from ausl_dist.stream.prepare import Preparation, Prepared
+from ausl_dist.stream.retry import Retry
+from ausl_dist.stream.settings import DataSettings
+from ausl_dist.stream.stages import Stages
+from ausl_dist.stream.unpack import unpack
+
+Result = Prepared | MissingClip
+
+PLANNED_STEPS = 64  # how far the planner looks ahead where memory allows
+DECODED_STEPS = 2  # steps whose clips are being decoded while one is in the graph
+MIB = 1 << 20
+
+
+class Loader:
+    """Iterates over the batches of one rank, for ever; close it, or use it with `with`."""
+
+    def __init__(
+        self, settings: DataSettings, plan: Plan, *, seed: int, rank: int, world_size: int, run_folder: Path, start_step: int = 0
+    ) -> None:
+        self.settings, self.plan, self.rank, self.image_size = settings, plan, rank, settings.image_size
+        # Seconds that each stage kept the next one waiting: `fetch` is summed over the decoding threads, `augment` is the run's stall.
+        self.blocked_seconds = {"fetch": 0.0, "decode": 0.0, "augment": 0.0}
+        self.ahead_seconds = 0.0  # that finished batches waited for a place in the queue: the loader is ahead of the run
+        self.indexes = open_corpora(settings, plan)
+        self._lanes = lanes_of_rank(settings.lanes, rank, world_size)
+        self._order = order_of(settings, self.indexes, seed)
+        check_memory(settings, self.indexes, self._lanes)
+        self._ledger = Ledger(Path(run_folder) / "ledger.jsonl", settings.budgets)
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._stages = Stages()
+        self._fetcher = Fetcher(self.indexes, Retry(settings.retry_seconds, sleep=self._stages.sleep), _cache(settings))
+        self._fetch_pool = ThreadPoolExecutor(settings.fetch_threads, "fetch")
+        self._decode_pool = ThreadPoolExecutor(settings.decode_threads, "decode")
+        self._store = ChunkStore(self._load, self._fetch_pool, settings.memory_mib * MIB)
+        self._preparation = Preparation(
+            plan, settings.image_size, seed, settings.window_start, settings.action_units, decode_here=settings.decoder == "pyav"
+        )
+        self._decoders = threading.local()
+        self._graph = _graph(settings, plan, len(self._lanes))
+        self._next_step = self._assembling = start_step
+        self._planned: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Clips]]]]] = queue.Queue(PLANNED_STEPS)
+        self._decoding: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Result]]]]] = queue.Queue(DECODED_STEPS)
+        self._batches: queue.Queue[Batch] = queue.Queue(settings.prefetch_batches)
+        cv2.setNumThreads(1)  # the parallelism is over clips
+        for name, work in (("planner", self._plan_ahead), ("decoder", self._decode_ahead), ("assembler", self._assemble)):
+            self._stages.start(name, work)
+
+    def __iter__(self) -> "Loader":
+        return self
+
+    def __next__(self) -> Batch:
+        start = time.monotonic()
+        batch = self._stages.get(self._batches)
+        self.blocked_seconds["augment"] += time.monotonic() - start
+        assert batch.step == self._next_step
+        self._next_step += 1
+        return batch
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop all threads; batches that were ahead are dropped."""
+        self._stages.close()
+        self._decode_pool.shutdown(cancel_futures=True)
+        # A read in flight ends by its own timeout; nobody waits for it.
+        self._fetch_pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Since the start of this loader: clips, frames, bytes, chunks, retries, cache_hits, missing_REASON."""
+        missing = {f"missing_{reason}": number for reason, number in self._ledger.missing.items()}
+        return {**self._counts, **self._fetcher.counts, **missing}
+
+    def _plan_ahead(self) -> None:
+        for step in itertools.count(self._next_step):
+            requests = []
+            for lane, slot in self._order.batch(step, self._lanes):
+                size = int(self.indexes[slot.corpus].chunks["bytes"][slot.chunk])
+                requests.append((lane, slot, self._store.request(lane, slot, size, self._may_wait(step))))
+            self._stages.put(self._planned, (step, requests))
+
+    def _may_wait(self, step: int) -> Callable[[], bool]:
+        """Whether a chunk may wait for room: not when the step that needs it is next, or nothing would ever be freed."""
+
+        def may_wait() -> bool:
+            self._stages.check()
+            return step > self._assembling + 1
+
+        return may_wait
+
+    def _decode_ahead(self) -> None:
+        while True:
+            step, requests = self._stages.get(self._planned)
+            jobs = [(lane, slot, self._decode_pool.submit(self._prepared, slot, clips)) for lane, slot, clips in requests]
+            self._stages.put(self._decoding, (step, jobs))
+
+    def _assemble(self) -> None:
+        while True:
+            step, jobs = self._stages.get(self._decoding)
+            start = time.monotonic()
+            results = [self._stages.result(job) for _, _, job in jobs]
+            self.blocked_seconds["decode"] += time.monotonic() - start
+            slots = [slot for _, slot, _ in jobs]
+            for lane, slot, _ in jobs:
+                self._store.used(lane, slot)
+            self._assembling = step + 1
+            self.ahead_seconds += self._stages.put(self._batches, self._batch(step, slots, results))
+
+    def _batch(self, step: int, slots: list[Slot], results: list[Result]) -> Batch:
+        clips = [None if isinstance(result, MissingClip) else result for result in results]
+        frames, damaged = self._graph.run([None if clip is None else clip.pixels for clip in clips])
+        for place, detail in damaged.items():
+            clip = clips[place]
+            assert clip is not None
+            results[place], clips[place] = MissingClip("decode", f"clip {clip.key}: {detail}"), None
+        places = [f"{self.indexes[slot.corpus].chunk(slot.chunk)}" for slot in slots]
+        missing = [
+            Missing(step, self.rank, slot.corpus, place, slot.clip, slot.epoch, result.reason, str(result))
+            for slot, place, result in zip(slots, places, results, strict=True)
+            if isinstance(result, MissingClip)
+        ]
+        self._ledger.add(len(slots), missing)
+        present = len(slots) - len(missing)
+        self._counts.update(clips=present, frames=present * sum(len(offsets) for offsets in self.plan.views.values()))
+        keys = [
+            f"missing: {slot.corpus}/{place} clip {slot.clip}" if clip is None else clip.key
+            for slot, place, clip in zip(slots, places, clips, strict=True)
+        ]
+        return assemble(step, self.plan, keys, clips, frames, len(self.settings.action_units))
+
+    def _load(self, corpus: str, number: int) -> Clips:
+        return unpack(self._fetcher.read(corpus, number), int(self.indexes[corpus].chunks["clips"][number]))
+
+    def _prepared(self, slot: Slot, chunk: "Future[Clips]") -> Result:
+        if not hasattr(self._decoders, "decoder"):
+            self._decoders.decoder = FrameDecoder()
+        start = time.monotonic()
+        try:
+            clip = self._stages.result(chunk)[slot.clip]
+            waited = time.monotonic() - start
+            with self._lock:
+                self.blocked_seconds["fetch"] += waited
+            if isinstance(clip, MissingClip):
+                return clip
+            return self._preparation(clip, slot.corpus, slot.epoch, self._decoders.decoder)
+        except MissingClip as error:
+            return error.with_traceback(None)  # a traceback would keep the chunk in memory
+
+
+def open_corpora(settings: DataSettings, plan: Plan) -> dict[str, Index]:
+    """The indexes of the corpora by name; ValueError for clips too short for the plan or labels that nobody named."""
+    needed = (settings.window_start or 0) + plan.window
+    indexes = {name: Index.load(source.url) for name, source in settings.corpora.items()}
+    for name, index in indexes.items():
+        if index.min_frames < needed:
+            raise ValueError(
+                f"corpus {name} at {index.url} has clips of {index.min_frames} frames, the objectives need {needed} in a row; "
+                f"build it with longer clips, or lower the offsets of the objectives or data.window_start"
+            )
+    if plan.action_units and not settings.action_units:
+        raise ValueError("an objective needs action units: name the columns, such as data.action_units=[1,2,4,12]")
+    return indexes
+
+
+def order_of(settings: DataSettings, indexes: Mapping[str, Index], seed: int) -> Order:
+    """The order of a run over these corpora."""
+    return Order(
+        {name: index.chunks["clips"] for name, index in indexes.items()},
+        {name: source.quota for name, source in settings.corpora.items()},
+        seed=seed,
+        lanes=settings.lanes,
+        clips_per_lane=settings.clips_per_lane,
+        window=settings.shuffle_window,
+    )
+
+
+def check_memory(settings: DataSettings, indexes: Mapping[str, Index], lanes: range) -> None:
+    """Refuse a shuffle window that a rank cannot hold in memory; ValueError with the numbers that would do."""
+    needed = 0.0
+    for index in indexes.values():
+        corpus_bytes = int(index.chunks["bytes"].sum(dtype="u8"))
+        clip_bytes, chunk_bytes = corpus_bytes / index.num_clips, int(index.chunks["bytes"].max())
+        window_bytes = settings.shuffle_window * clip_bytes + 2 * chunk_bytes  # its first and last chunk reach over its ends
+        needed += min(len(lanes) * window_bytes, corpus_bytes)
+    if needed > settings.memory_mib * MIB:
+        raise ValueError(
+            f"a rank shuffles {len(lanes)} lanes in windows of {settings.shuffle_window} clips, which takes about {needed / MIB:.0f} MiB, "
+            f"more than data.memory_mib={settings.memory_mib}; raise it, lower data.shuffle_window, or run more ranks"
+        )
+
+
+def _cache(settings: DataSettings) -> DiskCache | None:
+    return DiskCache(Path(settings.cache_folder), int(settings.cache_gib * (1 << 30))) if settings.cache_folder else None
+
+
+def _graph(settings: DataSettings, plan: Plan, lanes: int) -> Graph:
+    return Graph(
+        GraphPlan(
+            views=tuple(plan.views.items()),
+            image_size=settings.image_size,
+            clips=lanes * settings.clips_per_lane,
+            threads=settings.decode_threads,
+            device=settings.device,
+            decoder=settings.decoder,
+        ),
+        device_id=torch.cuda.current_device() if settings.device == "gpu" else 0,
+    )

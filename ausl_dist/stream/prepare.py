@@ -1,0 +1,114 @@
+"""One clip from its members to what a batch takes of it: draws, pixels (or the video, where DALI decodes), landmarks, labels.
+
+Runs in the decoding threads; a pure function of the clip and of (seed, epoch, key).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ausl_dist.batch import Plan, View
+from ausl_dist.clip import ACTION_UNITS_SUFFIX, LANDMARKS_SUFFIX, META_SUFFIX, VIDEO_SUFFIX, ClipMeta, array_from_bytes
+from ausl_dist.landmarks import NUM_LANDMARKS
+from ausl_dist.stream.augment import draw, draw_window_start
+from ausl_dist.stream.decode import ClipPixels
+from ausl_dist.stream.frames import FrameDecoder, view_frames
+from ausl_dist.stream.ledger import MissingClip
+from ausl_dist.stream.mp4 import Video, VideoError, parse
+from ausl_dist.stream.unpack import RawClip
+
+UNKNOWN = -1  # of an action unit
+
+
+@dataclass
+class Prepared:
+    """A clip ready for its slot."""
+
+    key: str
+    corpus: str
+    meta: ClipMeta
+    pixels: ClipPixels
+    landmarks: dict[View, NDArray[np.float32]]  # T 68 2, view pixels
+    action_units: dict[View, NDArray[np.int8]]  # T K
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How the clips of a run are prepared."""
+
+    plan: Plan
+    image_size: int
+    seed: int
+    window_start: int | None
+    action_units: tuple[int, ...]  # columns of the labels
+    decode_here: bool  # pyav; False where DALI decodes
+
+    def __call__(self, raw: RawClip, corpus: str, epoch: int, decoder: FrameDecoder) -> Prepared:
+        """Prepare one clip; raises MissingClip("unpack") for members and ("decode") for video that cannot be used."""
+        try:
+            meta = ClipMeta.from_bytes(raw.members[META_SUFFIX])
+            landmarks = read_landmarks(raw, meta) if self.plan.landmarks else None
+            labels = read_action_units(raw, meta, self.action_units) if self.plan.action_units else None
+        except ValueError as error:
+            raise MissingClip("unpack", f"clip {raw.key}: {error}") from error
+        try:
+            video = parse_video(raw, meta)
+            pixels = self._pixels(raw.key, video, epoch, decoder)
+        except ValueError as error:
+            raise MissingClip("decode", f"clip {raw.key}: {error}") from error
+        prepared = Prepared(raw.key, corpus, meta, pixels, {}, {})
+        for view, offsets in self.plan.views.items():
+            numbers = pixels.start + np.array(offsets)
+            if landmarks is not None:
+                prepared.landmarks[view] = pixels.draws[view].landmarks_to_view(landmarks[numbers])
+            if labels is not None:
+                prepared.action_units[view] = labels[numbers]
+        return prepared
+
+    def _pixels(self, key: str, video: Video, epoch: int, decoder: FrameDecoder) -> ClipPixels:
+        words = {"seed": self.seed, "epoch": epoch, "key": key}
+        window = self.plan.window
+        if self.window_start is None:
+            start = draw_window_start(video.frames, window, **words)  # type: ignore[arg-type]
+        elif self.window_start + window <= video.frames:
+            start = self.window_start
+        else:
+            raise VideoError(f"has {video.frames} frames, window_start={self.window_start} needs {self.window_start + window}")
+        size = (video.height, video.width)
+        draws = {view: draw(view, len(offsets), size, self.image_size, **words) for view, offsets in self.plan.views.items()}  # type: ignore[arg-type]
+        pixels = ClipPixels(video, start, draws)
+        if self.decode_here:
+            pixels.pictures = view_frames(decoder, video, self.plan.views, draws, start)
+        return pixels
+
+
+def parse_video(raw: RawClip, meta: ClipMeta) -> Video:
+    """The sample table of a clip; VideoError where it is malformed or not as long as the metadata says."""
+    video = parse(raw.members[VIDEO_SUFFIX])
+    if video.frames != meta.frames:
+        raise VideoError(f"video has {video.frames} frames, its metadata says {meta.frames}")
+    return video
+
+
+def read_landmarks(raw: RawClip, meta: ClipMeta) -> NDArray[np.float16]:
+    """T 68 2 in the clip's pixels; ValueError where they are missing or malformed."""
+    if LANDMARKS_SUFFIX not in raw.members:
+        raise ValueError(f"has no {raw.key}.{LANDMARKS_SUFFIX}, which an objective needs")
+    landmarks = array_from_bytes(raw.members[LANDMARKS_SUFFIX], np.float16, (meta.frames, NUM_LANDMARKS, 2))
+    if not np.isfinite(landmarks).all():
+        raise ValueError("landmarks are not finite")
+    return landmarks
+
+
+def read_action_units(raw: RawClip, meta: ClipMeta, columns: tuple[int, ...]) -> NDArray[np.int8]:
+    """T K labels in the order of `columns` (FACS numbers), -1 where unknown; ValueError where they are malformed."""
+    labels = np.full((meta.frames, len(columns)), UNKNOWN, np.int8)
+    if ACTION_UNITS_SUFFIX in raw.members:
+        found = array_from_bytes(raw.members[ACTION_UNITS_SUFFIX], np.int8, (meta.frames, len(meta.action_units)))
+        if found.size and not (found.min() >= UNKNOWN and found.max() <= 5):
+            raise ValueError(f"action units lie in -1..5, found {found.min()}..{found.max()}")
+        for column, unit in enumerate(meta.action_units):
+            if unit in columns:
+                labels[:, columns.index(unit)] = found[:, column]
+    return labels

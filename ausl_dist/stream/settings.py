@@ -1,0 +1,88 @@
+"""The settings of the data plane: configs/data/*.yaml."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+REASONS = ("fetch", "checksum", "unpack", "decode")  # why a clip may be missing, see ledger.py
+
+
+@dataclass(frozen=True)
+class CorpusSource:
+    """One corpus of the mixture."""
+
+    url: str  # a path, s3://bucket/prefix, or any other fsspec address
+    quota: int = 1  # clips of this corpus in every sum-of-quotas clips of a lane
+
+    def __post_init__(self) -> None:
+        if not self.url:
+            raise ValueError("url is empty; give a path or s3://bucket/prefix")
+        if not 1 <= self.quota <= 1 << 20:
+            raise ValueError(f"quota must lie in 1..{1 << 20}, not {self.quota}")
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Share of clips that may be missing for each reason before the run stops; judged as if at least 1000 clips had been seen."""
+
+    fetch: float = 0.0
+    checksum: float = 0.0
+    unpack: float = 0.001
+    decode: float = 0.01
+
+    def __post_init__(self) -> None:
+        for reason in REASONS:
+            if not 0 <= getattr(self, reason) <= 1:
+                raise ValueError(f"{reason} must be a share between 0 and 1, not {getattr(self, reason)}")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is read, in which order, and how it becomes batches."""
+
+    corpora: dict[str, CorpusSource]
+    image_size: int = 112  # side of a frame of a batch, pixels
+
+    lanes: int = 8  # the order's width: any number of ranks that divides it sees the same global batches
+    clips_per_lane: int = 4  # global batch = lanes x clips_per_lane
+    shuffle_window: int = 512  # clips of a lane shuffled together; costs that many clips of memory for each lane of a rank
+    window_start: int | None = None  # first frame of every clip's window; None: drawn for each clip and epoch
+    action_units: tuple[int, ...] = ()  # FACS numbers of the label columns of a batch; needed only by objectives that use labels
+
+    device: Literal["cpu", "gpu"] = "cpu"  # where the augmentation graph runs
+    decoder: Literal["pyav", "dali"] = "pyav"  # dali on a GPU is NVDEC; dali on a CPU has VP9 but no H.264
+
+    decode_threads: int = 2
+    fetch_threads: int = 8
+    prefetch_batches: int = 2  # finished batches that wait for the training step
+    memory_mib: int = 2048  # of fetched chunks held by one rank
+    cache_folder: str | None = None  # local disk, shared by the ranks of a node; None: no disk cache
+    cache_gib: float = 100.0
+    retry_seconds: float = 300.0  # how long a read is repeated before its clips are given up
+    budgets: Budgets = field(default_factory=Budgets)
+
+    def __post_init__(self) -> None:
+        if not self.corpora:
+            raise ValueError("corpora is empty; name one, such as corpora.main.url=s3://bucket/prefix")
+        for name, least in (
+            ("image_size", 8),
+            ("lanes", 1),
+            ("clips_per_lane", 1),
+            ("shuffle_window", 1),
+            ("decode_threads", 1),
+            ("fetch_threads", 1),
+            ("prefetch_batches", 1),
+            ("memory_mib", 16),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if self.window_start is not None and self.window_start < 0:
+            raise ValueError(f"window_start must be a frame number or null, not {self.window_start}")
+        if self.device == "gpu" and self.decoder != "dali":
+            raise ValueError("device=gpu decodes by NVDEC: set decoder=dali as well")
+        if not (self.retry_seconds > 0 and self.cache_gib > 0):
+            raise ValueError("retry_seconds and cache_gib must be greater than 0")
+
+    @property
+    def batch_clips(self) -> int:
+        """Clips of a global batch."""
+        return self.lanes * self.clips_per_lane
