@@ -15,6 +15,7 @@ import io
 import json
 import math
 import re
+import tokenize
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,9 @@ MAX_KEYFRAME_DISTANCE = 16
 MAX_MEMBER_BYTES = 64 << 20
 MAX_CLIP_FRAMES = 4096
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_\-]{1,128}")  # no dot: the first dot of a member's name ends the key
+
+# What NumPy raises for a malformed .npy header: it is parsed as Python, and by a tokenizer for old files where that fails.
+NPY_HEADER_ERRORS = (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError)
 
 # Pixel statistics that every backbone of ours is fed with (ImageNet, RGB in 0-1).
 PIXEL_MEAN = (0.485, 0.456, 0.406)
@@ -108,7 +112,7 @@ def array_from_bytes(data: bytes, dtype: type[np.generic], shape: tuple[int | No
     try:
         version = np.lib.format.read_magic(stream)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version](stream)
-    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+    except NPY_HEADER_ERRORS as error:
         raise ValueError(f"not a readable .npy array ({error})") from error
     found_shape, fortran, found_dtype = header
     wanted = np.dtype(dtype)

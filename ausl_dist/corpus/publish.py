@@ -9,20 +9,25 @@ the new one. `URL` is a path or s3://bucket/prefix; publishing a folder to itsel
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import ausl_dist
-from ausl_dist.clip import META_SUFFIX, REQUIRED_SUFFIXES, ClipMeta
-from ausl_dist.corpus.shards import read_members
-from ausl_dist.landmarks import CROP_SIZE
+from ausl_dist.clip import ClipMeta
+from ausl_dist.corpus.shards import read_clips
+from ausl_dist.files import append_json_line, read_json_lines
 from ausl_dist.stream import storage
-from ausl_dist.stream.index import scan_shard, write_index
+from ausl_dist.stream.index import Index, ShardEntry, scan_shard, write_index
 
 STATEMENT_NAME = "corpus.json"
 LEDGER_NAME = "ledger.jsonl"
+SENT_NAME = "sent.jsonl"  # beside the local shards: what an interrupted upload has behind it
 STATEMENT_FORMAT = 1
+MAX_STATEMENT_BYTES = 64 << 20
+UNIFORM = ("fps", "detector", "alignment")  # of which a corpus has one value
 
 
 @dataclass
@@ -31,64 +36,81 @@ class Tally:
 
     clips: int = 0
     frames: int = 0
-    seconds: float = 0.0
     sources: Counter[str] = field(default_factory=Counter)  # clips of each source video
     identities: Counter[str] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
     labelled_clips: int = 0
     action_units: tuple[int, ...] = ()
-    uniform: dict[str, Any] = field(default_factory=dict)  # fps, detector, alignment: one value for the whole corpus
+    uniform: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, key: str, meta: ClipMeta) -> None:
+    def add(self, meta: ClipMeta) -> None:
         """Count one clip; raises ValueError when it cannot stand in one corpus with the clips before it."""
-        for name in ("fps", "detector", "alignment"):
-            value = getattr(meta, name)
-            if self.uniform.setdefault(name, value) != value:
-                raise ValueError(f"clip {key} has {name} {value!r}, the clips before it {self.uniform[name]!r}: one corpus must have one")
-        if meta.action_units:
-            if self.action_units not in ((), meta.action_units):
-                raise ValueError(f"clip {key} is labelled with action units {meta.action_units}, others with {self.action_units}")
-            self.action_units = meta.action_units
-            self.labelled_clips += 1
+        self._agree({name: getattr(meta, name) for name in UNIFORM}, meta.action_units)
         self.clips += 1
         self.frames += meta.frames
-        self.seconds += meta.frames / meta.fps
+        self.labelled_clips += bool(meta.action_units)
         self.sources[meta.source] += 1
         self.identities[meta.identity] += 1
         self.licences[meta.licence] += 1
 
-    def add_shard(self, path: Path) -> None:
-        """Count every clip of a shard; raises ValueError naming the shard and clip that break the clip record."""
-        for key, members in read_members(path):
-            missing = [suffix for suffix in REQUIRED_SUFFIXES if suffix not in members]
-            if missing:
-                raise ValueError(f"{path}: clip {key} has no {' and no '.join(missing)}")
+    def merge(self, other: "Tally") -> None:
+        """Add another part of the corpus."""
+        self._agree(other.uniform, other.action_units)
+        self.clips += other.clips
+        self.frames += other.frames
+        self.labelled_clips += other.labelled_clips
+        for mine, theirs in ((self.sources, other.sources), (self.identities, other.identities), (self.licences, other.licences)):
+            mine.update(theirs)
+
+    def _agree(self, uniform: Mapping[str, Any], action_units: tuple[int, ...]) -> None:
+        for name, value in uniform.items():
+            if self.uniform.setdefault(name, value) != value:
+                raise ValueError(f"{name} is {value!r} here and {self.uniform[name]!r} before: one corpus has one")
+        if action_units:
+            if self.action_units not in ((), action_units):
+                raise ValueError(f"action units are {action_units} here and {self.action_units} before: one corpus has one list")
+            self.action_units = action_units
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Tally":
+        counters = {name: Counter(values[name]) for name in ("sources", "identities", "licences")}
+        return cls(**{**values, **counters, "action_units": tuple(values["action_units"])})
+
+
+def survey(folder: Path, prefix: str = "") -> tuple[Tally, list[ShardEntry]]:
+    """Read every shard of a folder: what its clips say, and its entry of the index. ValueError names the shard and clip that is wrong."""
+    tally, entries = Tally(), []
+    for shard in sorted(folder.glob(f"{prefix}*.tar")):
+        entries.append(scan_shard(shard, shard.name))
+        for stored in read_clips(shard):
             try:
-                self.add(key, ClipMeta.from_bytes(members[META_SUFFIX]))
+                tally.add(stored.meta)
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
+                raise ValueError(f"{shard}, clip {stored.key}: {error}") from error
+    return tally, entries
 
 
-def statement(name: str, tally: Tally, *, books: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The content of corpus.json: what is in the corpus, where it comes from, and how it was made."""
+def statement(
+    name: str, tally: Tally, *, build: str = "", books: Mapping[str, Any], settings: Mapping[str, Any], removed: Iterable[Any] = ()
+) -> dict[str, Any]:
+    """The content of corpus.json: what is in the corpus, where it comes from, how it was made, and what was taken out since."""
     return {
         "format": STATEMENT_FORMAT,
         "name": name,
         "builder": f"ausl_dist {ausl_dist.__version__}",
+        "build": build,
         "clips": tally.clips,
         "frames": tally.frames,
-        "seconds": round(tally.seconds, 3),
-        "fps": tally.uniform.get("fps"),
-        "crop_size": CROP_SIZE,
+        "seconds": round(tally.frames / tally.uniform["fps"], 3) if tally.clips else 0.0,
+        **{key: tally.uniform.get(key) for key in UNIFORM},
         "sources": len(tally.sources),
         "identities": len(tally.identities),
         "licences": dict(sorted(tally.licences.items())),
-        "detector": tally.uniform.get("detector"),
-        "alignment": tally.uniform.get("alignment"),
         "labelled_clips": tally.labelled_clips,
         "action_units": list(tally.action_units),
-        "books": dict(books or {}),
-        "settings": dict(settings or {}),
+        "books": dict(books),
+        "settings": dict(settings),
+        "removed": list(removed),
     }
 
 
@@ -103,26 +125,45 @@ def publish(
 ) -> dict[str, Any]:
     """Make the shards in `folder` a corpus at `url`; returns its statement.
 
-    Shards that lie at `url` already with the same size are not sent again, so a killed upload goes on. Raises ValueError when there
-    is no shard or a clip breaks the clip record.
+    A killed upload goes on where it stopped. Raises ValueError when there is no shard or a clip breaks the clip record.
     """
     folder = Path(folder)
-    shards = sorted(folder.glob("*.tar"))
-    if not shards:
-        raise ValueError(f"{folder} holds no shard-*.tar: no clip was kept, see the ledger of rejected pieces")
-    in_place = is_same_place(folder, url)
-    tally, entries = Tally(), []
-    for shard in shards:
-        tally.add_shard(shard)
-        entries.append(scan_shard(shard, shard.name))
-        if not in_place:
-            _send(shard, storage.join(url, shard.name))
-    lines = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in ledger)
-    storage.write_bytes(storage.join(url, LEDGER_NAME), lines.encode())
-    made = statement(name, tally, books=books, settings=settings)
-    storage.write_bytes(storage.join(url, STATEMENT_NAME), json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False).encode())
-    write_index(url, entries)
+    tally, entries = survey(folder)
+    if not entries:
+        raise ValueError(f"{folder} holds no shard-*.tar: make some, or run tools/build_corpus.py")
+    send_shards(folder, url, entries)
+    made = statement(name, tally, books=books or {}, settings=settings or {})
+    write_corpus(url, made, entries, ledger)
     return made
+
+
+def write_corpus(url: str, made: Mapping[str, Any], entries: Iterable[ShardEntry], ledger: Iterable[Mapping[str, Any]]) -> None:
+    """Write ledger, statement and index beside shards that are there; the index, which makes them a corpus, last."""
+    storage.write_bytes(storage.join(url, LEDGER_NAME), json_lines(ledger))
+    storage.write_bytes(storage.join(url, STATEMENT_NAME), to_json(made))
+    write_index(url, entries)
+
+
+def index_entries(index: Index) -> list[ShardEntry]:
+    """The shards of an index as entries again, to be written into another."""
+    entries = []
+    for number, row in enumerate(index.shards):
+        chunks = np.array(index.chunks[index.chunks["shard"] == number])
+        entries.append(ShardEntry(**asdict(row), fps=index.fps, chunks=chunks))
+    return entries
+
+
+def send_shards(folder: Path, url: str, entries: Iterable[ShardEntry]) -> None:
+    """Upload the shards of a folder, but for those whose very content went to this very address before."""
+    if is_same_place(folder, url):
+        return
+    record = folder / SENT_NAME
+    sent = list(read_json_lines(record)) if record.exists() else []
+    for entry in entries:
+        line = {"url": storage.join(url, entry.name), "sha256": entry.sha256}
+        if line not in sent:
+            storage.upload(folder / entry.name, line["url"])
+            append_json_line(record, line)
 
 
 def is_same_place(folder: Path, url: str) -> bool:
@@ -130,8 +171,9 @@ def is_same_place(folder: Path, url: str) -> bool:
     return "://" not in url and Path(url).resolve() == folder.resolve()
 
 
-def _send(path: Path, url: str) -> None:
-    filesystem, remote = storage.connect(url)
-    if filesystem.exists(remote) and filesystem.size(remote) == path.stat().st_size:
-        return
-    storage.upload(path, url)
+def to_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def json_lines(values: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values).encode()

@@ -8,11 +8,13 @@ A shard under construction is called `.partial`; only a whole, flushed one gets 
 that a rebuilt corpus can be compared by checksum. The members of a clip stand side by side in one shard, whatever the size limit.
 """
 
+import itertools
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from ausl_dist import clip
 from ausl_dist.clip import ClipMeta
 from ausl_dist.landmarks import NUM_LANDMARKS
+from ausl_dist.stream.tar import Member, TarError, read_members
 
 BLOCK = tarfile.BLOCKSIZE
 END_OF_TAR = bytes(2 * BLOCK)
@@ -110,33 +113,48 @@ class ShardWriter:
         self._number += 1
 
 
-def read_members(file: Path | str | IO[bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield (key, {suffix: bytes}) of each clip of a shard in one forward pass, at most one clip in memory.
+@dataclass(frozen=True)
+class StoredClip:
+    """One clip as it lies in a shard."""
 
-    Raises ValueError for a file that is no tar, is cut short, or holds a member larger than a clip's may be.
-    """
-    key, members = "", dict[str, bytes]()
-    stream: dict[str, Any] = {"fileobj": file} if hasattr(file, "read") else {"name": str(file)}
-    try:
-        with tarfile.open(mode="r|", **stream) as tar:
-            for item in tar:
-                if not item.isfile():
-                    continue
-                if item.size > clip.MAX_MEMBER_BYTES:
-                    raise ValueError(f"{file}: member {item.name[:200]!r} has {item.size} bytes, at most {clip.MAX_MEMBER_BYTES} are read")
-                item_key, _, suffix = item.name.removeprefix("./").partition(".")
-                if item_key != key and members:
-                    yield key, members
-                    members = {}
-                body = tar.extractfile(item)
-                assert body is not None
-                key, members[suffix] = item_key, body.read()
-                if len(members[suffix]) != item.size:
-                    raise ValueError(f"{file}: cut short inside member {item.name[:200]!r}")
-    except tarfile.TarError as error:
-        raise ValueError(f"{file} is not a whole tar file ({error})") from error
-    if members:
-        yield key, members
+    key: str
+    members: dict[str, bytes]  # by suffix
+
+    @property
+    def meta(self) -> ClipMeta:
+        """KEY.json; ValueError with the key when it is absent or breaks the clip record."""
+        if clip.META_SUFFIX not in self.members:
+            raise ValueError(f"clip {self.key} has no {self.key}.{clip.META_SUFFIX}")
+        try:
+            return ClipMeta.from_bytes(self.members[clip.META_SUFFIX])
+        except ValueError as error:
+            raise ValueError(f"clip {self.key}: {error}") from error
+
+
+    @property
+    def blocks(self) -> bytes:
+        """The clip as tar members again, for `ShardWriter.add_blocks`."""
+        return b"".join(_member(f"{self.key}.{suffix}", data) for suffix, data in self.members.items())
+
+
+def read_clips(path: Path | str) -> Iterator[StoredClip]:
+    """Yield the clips of a local shard in one forward pass, at most one in memory; ValueError for a damaged shard."""
+    with open(path, "rb") as file:
+        try:
+            yield from group_clips(read_members(file))
+        except TarError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def group_clips(members: Iterable[Member]) -> Iterator[StoredClip]:
+    """Members of a tar, in order, as clips."""
+    for key, run in itertools.groupby(members, lambda member: _split(member.name)[0]):
+        yield StoredClip(key, {_split(member.name)[1]: member.data for member in run})
+
+
+def _split(name: str) -> tuple[str, str]:
+    key, _, suffix = name.removeprefix("./").partition(".")
+    return key, suffix
 
 
 def _member(name: str, data: bytes) -> bytes:

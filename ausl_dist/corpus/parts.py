@@ -1,0 +1,92 @@
+"""One corpus built by many machines: each part publishes its shards and its account, and whoever completes the set joins them.
+
+    part 0 ──▶ URL/shard-000-*.tar, URL/parts/000/ (part.json, ledger.jsonl, index) ─┐
+    part 1 ──▶ URL/shard-001-*.tar, URL/parts/001/                                   ├─▶ ledger.jsonl, corpus.json, index
+    …                                                                                ┘
+
+Two parts that finish together may both join: they write the same bytes. A build on one machine is a set of one part. The accounts stay
+at the URL until a take-down makes them untrue.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ausl_dist.corpus.books import Books
+from ausl_dist.corpus.publish import LEDGER_NAME, Tally, index_entries, json_lines, statement, to_json, write_corpus
+from ausl_dist.stream import storage
+from ausl_dist.stream.index import Index, ShardEntry, write_index
+
+PARTS_FOLDER = "parts"
+PART_NAME = "part.json"
+MAX_PART_BYTES = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One part's account."""
+
+    build: str  # digest of the whole build: parts of different ones are not joined
+    number: int
+    total: int
+    books: Books
+    tally: Tally
+
+
+def publish_part(url: str, part: Part, entries: list[ShardEntry], ledger: Iterable[Mapping[str, Any]]) -> None:
+    """Leave this part's account at the URL, part.json last; its shards must be there."""
+    folder = _folder(url, part.number)
+    if entries:
+        write_index(folder, entries)
+    storage.write_bytes(storage.join(folder, LEDGER_NAME), json_lines(ledger))
+    storage.write_bytes(storage.join(folder, PART_NAME), to_json(vars(part) | {"books": part.books.to_dict(), "tally": vars(part.tally)}))
+
+
+def join_parts(url: str, build: str, total: int, *, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Make the parts one corpus and return its statement, or None while some are missing.
+
+    Raises ValueError when a part belongs to another build, or when nothing was kept in any.
+    """
+    folders = [_folder(url, number) for number in range(total)]
+    if not all(storage.exists(storage.join(folder, PART_NAME)) for folder in folders):
+        return None
+    tally, entries = Tally(), list[ShardEntry]()
+    books: Books | None = None
+    for folder in folders:
+        part = _read_part(folder)
+        if (part.build, part.total) != (build, total):
+            raise ValueError(f"{folder} is a part of another build: choose another --out, or delete {storage.join(url, PARTS_FOLDER)}")
+        tally.merge(part.tally)
+        if part.tally.clips:
+            entries += index_entries(Index.load(folder))
+        if books is None:
+            books = Books(part.books.fps)
+        books.add(part.books)
+    assert books is not None
+    books.check()
+    if not entries:
+        raise ValueError(f"no clip was kept; {storage.join(folders[0], LEDGER_NAME)} says why\n{books.table()}")
+    made = statement(name, tally, build=build, books=books.to_dict(), settings=settings)
+    write_corpus(url, made, entries, _ledgers(folders))
+    return made
+
+
+def part_account(url: str, number: int) -> str:
+    """Where a part's account is, once the part is published."""
+    return storage.join(_folder(url, number), PART_NAME)
+
+
+def _read_part(folder: str) -> Part:
+    values = json.loads(storage.read_bytes(storage.join(folder, PART_NAME), MAX_PART_BYTES))
+    return Part(**{**values, "books": Books.from_dict(values["books"]), "tally": Tally.from_dict(values["tally"])})
+
+
+def _ledgers(folders: list[str]) -> Iterator[dict[str, Any]]:
+    for folder in folders:
+        for line in storage.read_bytes(storage.join(folder, LEDGER_NAME), MAX_PART_BYTES).splitlines():
+            yield json.loads(line)
+
+
+def _folder(url: str, number: int) -> str:
+    return storage.join(url, f"{PARTS_FOLDER}/{number:03d}")

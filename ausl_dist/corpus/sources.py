@@ -1,0 +1,194 @@
+"""What the user names becomes a sorted list of sources, each with a name that lasts.
+
+    folder | file | glob | list file | s3://bucket/prefix ──▶ Source (name, location, identity, licence), …
+
+A folder is searched for video files by their suffix and for folders of numbered images; what it holds besides is counted, so
+that nobody wonders. Files that are named themselves are taken whatever they are called: FFmpeg looks at the content.
+"""
+
+import csv
+import glob
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from ausl_dist.corpus.decode import IMAGE_SUFFIXES, numbered_images
+from ausl_dist.corpus.layouts import Layout
+from ausl_dist.stream import storage
+from ausl_dist.stream.retry import Retry
+
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".asf", ".gif", ".flv", ".f4v", ".ts", ".mts", ".m2ts"}
+    | {".3gp", ".3g2", ".ogv", ".vob", ".mxf", ".divx", ".dv"}
+)
+FETCH_BYTES = 8 << 20
+LIST_SUFFIXES = frozenset({".txt", ".lst"})
+
+
+@dataclass(frozen=True, order=True)
+class Source:
+    """One video, or one folder of numbered images."""
+
+    name: str  # in the corpus: the path below the input, or what the layout makes of it
+    location: str  # path or URL
+    identity: str | None = None  # who is seen, where that is known
+    licence: str = "unknown"
+
+
+@dataclass
+class Collection:
+    """What an input came to."""
+
+    sources: list[Source]  # by name
+    passed_over: Counter[str] = field(default_factory=Counter)  # files in folders that are no video, by suffix
+
+
+def collect(inputs: Sequence[str], layout: Layout, *, licence: str | None = None, table: Path | None = None) -> Collection:
+    """List the sources of all inputs; ValueError or FileNotFoundError with what to type instead where there is none.
+
+    `licence` replaces the layout's; `table` is a CSV file with the columns file, identity and licence (either may be missing), where
+    `file` is a source's name or the last part of it, and replaces both for the sources it lists.
+    """
+    passed_over: Counter[str] = Counter()
+    found: dict[str, Source] = {}
+    misfits = []
+    for text in inputs:
+        for relative, location in _expand(text, passed_over):
+            try:
+                identity, name = layout.read(relative)
+            except ValueError as error:
+                misfits.append(str(error))
+                continue
+            source = Source(name, location, identity, licence or layout.licence)
+            if found.setdefault(name, source).location != location:
+                raise ValueError(f"{found[name].location} and {location} would both be called {name!r}: name the folder above them instead")
+    if misfits:
+        raise ValueError(f"{len(misfits)} of {len(misfits) + len(found)} sources: {misfits[0]}. Or use --layout plain")
+    if not found:
+        others = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in passed_over.most_common(5))
+        raise ValueError(f"no video in {', '.join(inputs)}" + (f" (other files: {others})" if others else ""))
+    known = _read_table(table) if table else {}
+    return Collection(sorted(_with_table(source, known) for source in found.values()), passed_over)
+
+
+def _expand(text: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
+    """(path below the input, location) of every source that one input names."""
+    path = Path(text)
+    if "://" in text:
+        yield from _expand_url(text, passed_over)
+    elif path.is_dir():
+        yield from _expand_folder(path, passed_over)
+    elif path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
+        yield from _expand_list(path, passed_over)
+    elif path.is_file():
+        yield path.name, text
+    elif glob.has_magic(text):
+        matches = sorted(glob.glob(text, recursive=True))
+        if not matches:
+            raise FileNotFoundError(f"{text} matches nothing")
+        base = os.path.commonpath([os.path.dirname(match) or "." for match in matches])
+        for match in matches:
+            if os.path.isdir(match):
+                yield from ((f"{os.path.relpath(match, base)}/{name}", place) for name, place in _expand_folder(Path(match), passed_over))
+            else:
+                yield Path(os.path.relpath(match, base)).as_posix(), match
+    else:
+        raise FileNotFoundError(f"{text} does not exist")
+
+
+def _expand_folder(folder: Path, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
+    for place, folders, files in os.walk(folder, followlinks=False):
+        folders.sort()
+        here = Path(place)
+        suffixes = Counter(PurePosixPath(file).suffix.lower() for file in files)
+        if not VIDEO_SUFFIXES & suffixes.keys() and sum(suffixes[suffix] for suffix in IMAGE_SUFFIXES) > 1 and numbered_images(here):
+            yield (here.relative_to(folder).as_posix() if here != folder else here.resolve().name), str(here)
+            continue
+        for file in sorted(files):
+            if PurePosixPath(file).suffix.lower() in VIDEO_SUFFIXES:
+                yield (here / file).relative_to(folder).as_posix(), str(here / file)
+            else:
+                passed_over[PurePosixPath(file).suffix.lower()] += 1
+
+
+def _expand_list(path: Path, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        entry = text if "://" in text or os.path.isabs(text) else str(path.parent / text)
+        if "://" not in entry and not os.path.exists(entry):
+            raise FileNotFoundError(f"{path} line {number + 1}: {text} does not exist")
+        for name, location in _expand(entry, passed_over):
+            # A list names its entries; a folder in it keeps its name in front.
+            yield (f"{text.strip('/')}/{name}" if os.path.isdir(entry) else text.split("://")[-1].lstrip("/")), location
+
+
+def _expand_url(url: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
+    for name in list_files(url):
+        suffix = PurePosixPath(name or url).suffix.lower()
+        if not name:
+            yield PurePosixPath(url).name, url
+        elif suffix in VIDEO_SUFFIXES:
+            yield name, storage.join(url, name)
+        else:
+            passed_over[suffix] += 1
+
+
+def list_files(url: str) -> list[str]:
+    """Names of all files below a URL, sorted; [""] for the URL of a file. FileNotFoundError when there is nothing."""
+    filesystem, root = storage.connect(url)
+    try:
+        files = sorted(filesystem.find(root))
+    except Exception as error:
+        raise OSError(f"{url} cannot be listed: {type(error).__name__}: {error}") from error
+    if not files:
+        raise FileNotFoundError(f"{url} holds nothing")
+    return [file.removeprefix(root).lstrip("/") for file in files]
+
+
+def fetch(url: str) -> Iterator[bytes]:
+    """The content of a source in an object store, in pieces; OSError when it cannot be had whole."""
+    filesystem, path = storage.connect(url)
+    try:
+        size = int(filesystem.info(path)["size"])
+    except Exception as error:
+        raise OSError(f"{url} cannot be read: {type(error).__name__}: {error}") from error
+    for start in range(0, size, FETCH_BYTES):
+        end = min(start + FETCH_BYTES, size)
+        yield Retry().call(lambda seconds, start=start, end=end: storage.read_range(filesystem, path, start, end, seconds))  # type: ignore[misc]
+
+
+@contextmanager
+def local_copy(url: str, name: str) -> Iterator[Path]:
+    """A path on this machine of the file `name` at `url`: the file itself, or a copy that goes again."""
+    address = storage.join(url, name)
+    path = storage.local_path(address)
+    if path is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="ausl-copy-") as folder:
+        copy = Path(folder) / PurePosixPath(name).name
+        with open(copy, "wb") as file:
+            for piece in fetch(address):
+                file.write(piece)
+        yield copy
+
+
+def _read_table(path: Path) -> dict[str, dict[str, str]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if "file" not in (reader.fieldnames or ()) or not {"identity", "licence"} & set(reader.fieldnames or ()):
+            raise ValueError(f"{path}: the first line must name the columns file, identity, licence; it is {reader.fieldnames}")
+        return {row["file"]: row for row in reader}
+
+
+def _with_table(source: Source, known: dict[str, dict[str, str]]) -> Source:
+    row = known.get(source.name) or known.get(PurePosixPath(source.name).name)
+    if row is None:
+        return source
+    return replace(source, identity=row.get("identity") or source.identity, licence=row.get("licence") or source.licence)

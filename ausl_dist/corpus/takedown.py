@@ -1,0 +1,180 @@
+"""Take a video, an identity or a source out of a finished corpus, without building it again.
+
+    1. find      every clip of every shard is looked at; what is to be done is written to takedown.json at the URL
+    2. index     the shards that hold such clips leave the index: no run that starts from now on sees them
+    3. shards    they are written again without the clips, under new names, and enter the index
+    4. delete    the old shards go; ledger and statement say what was removed
+
+A kill in between leaves a corpus that shows too little, never too much; the next take-down, the same or another, finishes the work
+first. Runs that loaded the old index find their shard gone and count its clips as missing.
+"""
+
+import json
+import re
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+from ausl_dist.clip import ClipMeta
+from ausl_dist.corpus.parts import PARTS_FOLDER
+from ausl_dist.corpus.publish import LEDGER_NAME, STATEMENT_NAME, Tally, index_entries, json_lines, statement, to_json
+from ausl_dist.corpus.shards import ShardWriter, StoredClip, read_clips
+from ausl_dist.corpus.sources import list_files, local_copy
+from ausl_dist.stream import storage
+from ausl_dist.stream.index import INDEX_NAME, Index, ShardEntry, scan_shard, write_index
+
+PLAN_NAME = "takedown.json"
+MAX_ACCOUNT_BYTES = 1 << 30
+_REVISION = re.compile(r"(?:-r(\d+))?\.tar$")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to remove: a source goes by its name or the beginning of it up to a '/', an identity and a clip by their whole name."""
+
+    sources: tuple[str, ...] = ()
+    identities: tuple[str, ...] = ()
+    clips: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (self.sources or self.identities or self.clips):
+            raise ValueError("nothing to take down: name a --source, an --identity or a --clip")
+
+    def matches(self, key: str, meta: ClipMeta) -> bool:
+        by_source = any(meta.source == source or meta.source.startswith(source.rstrip("/") + "/") for source in self.sources)
+        return by_source or meta.identity in self.identities or key in self.clips
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What a take-down did."""
+
+    clips: int
+    seconds: float
+    shards: int
+
+
+def take_down(url: str, request: Request, *, date: str, why: str = "") -> Removed:
+    """Remove what the request names from the corpus at `url`; `date` and `why` go into its statement. Nothing found is not an error."""
+    asked = {**{name: list(value) for name, value in vars(request).items()}, "date": date, "why": why}
+    unfinished = storage.join(url, PLAN_NAME)
+    if storage.exists(unfinished):
+        plan = json.loads(storage.read_bytes(unfinished, MAX_ACCOUNT_BYTES))
+        removed = _carry_out(url, plan)
+        if plan["asked"] == asked:
+            return removed
+    plan = {"asked": asked, **_find(url, request)}
+    if not plan["affected"]:
+        return Removed(0, 0.0, 0)
+    storage.write_bytes(unfinished, to_json(plan))
+    return _carry_out(url, plan)
+
+
+def _find(url: str, request: Request) -> dict[str, Any]:
+    """Look at every clip: which go, from which shards, and what the others add up to."""
+    tally, lines, affected = Tally(), list[dict[str, Any]](), dict[str, list[str]]()
+    for shard in Index.load(url).shards:
+        with local_copy(url, shard.name) as path:
+            for stored in read_clips(path):
+                if request.matches(stored.key, stored.meta):
+                    affected.setdefault(shard.name, []).append(stored.key)
+                    lines.append(_ledger_line(stored))
+                else:
+                    tally.add(stored.meta)
+    return {"affected": affected, "ledger": lines, "tally": vars(tally)}
+
+
+def _carry_out(url: str, plan: dict[str, Any]) -> Removed:
+    """Do what is planned, or what is left of it."""
+    affected: dict[str, list[str]] = plan["affected"]
+    entries = _entries_but_for(url, set(affected))
+    _write_index(url, entries)
+    for name, keys in affected.items():
+        if next_revision(name) not in entries and storage.exists(storage.join(url, name)):
+            entry = _rewrite(url, name, set(keys))
+            if entry is not None:
+                entries[entry.name] = entry
+                _write_index(url, entries)
+        _delete(storage.join(url, name))
+    _write_account(url, plan)
+    _delete(storage.join(url, PARTS_FOLDER))  # the accounts of the parts are not true any more
+    _delete(storage.join(url, PLAN_NAME))
+    return Removed(len(plan["ledger"]), round(sum(line["seconds"] for line in plan["ledger"]), 3), len(affected))
+
+
+def _entries_but_for(url: str, affected: set[str]) -> dict[str, ShardEntry]:
+    """The entries of the shards that stay."""
+    if storage.exists(storage.join(url, INDEX_NAME)):
+        try:
+            return {entry.name: entry for entry in index_entries(Index.load(url)) if entry.name not in affected}
+        except ValueError:  # a kill fell between the two files of the index: the shards know what is in them
+            pass
+    entries = {}
+    for name in list_files(url):
+        if name.endswith(".tar") and "/" not in name and name not in affected:
+            with local_copy(url, name) as path:
+                entries[name] = scan_shard(path, name)
+    return entries
+
+
+def _ledger_line(stored: StoredClip) -> dict[str, Any]:
+    meta = stored.meta
+    seconds = round(meta.frames / meta.fps, 3)
+    place = {"start_second": meta.start_second, "seconds": seconds, "frames": meta.frames}
+    return {"source": meta.source, "reason": "removed", **place, "key": stored.key}
+
+
+def _rewrite(url: str, name: str, keys: set[str]) -> ShardEntry | None:
+    """Upload the shard without these clips under a new name; None when none is left."""
+    with local_copy(url, name) as path, tempfile.TemporaryDirectory(prefix="ausl-takedown-") as folder:
+        writer = ShardWriter(folder, max_bytes=1 << 62)
+        for stored in read_clips(path):
+            if stored.key not in keys:
+                writer.add_blocks(stored.blocks)
+        made = writer.close()
+        if not made:
+            return None
+        new_name = next_revision(name)
+        storage.upload(made[0], storage.join(url, new_name))
+        return scan_shard(made[0], new_name)
+
+
+def next_revision(name: str) -> str:
+    """shard-000003.tar, shard-000003-r1.tar, shard-000003-r2.tar, …: a name never stands for two contents."""
+    return _REVISION.sub(lambda match: f"-r{int(match[1] or 0) + 1}.tar", name)
+
+
+def _write_account(url: str, plan: dict[str, Any]) -> None:
+    ledger, old_url = storage.join(url, LEDGER_NAME), storage.join(url, STATEMENT_NAME)
+    before = storage.read_bytes(ledger, MAX_ACCOUNT_BYTES).splitlines() if storage.exists(ledger) else []
+    removed = json_lines(plan["ledger"]).splitlines()
+    kept = [line for line in before if line not in set(removed)]  # of an earlier, killed attempt
+    storage.write_bytes(ledger, b"".join(line + b"\n" for line in [*kept, *removed]))
+    old = json.loads(storage.read_bytes(old_url, MAX_ACCOUNT_BYTES)) if storage.exists(old_url) else {}
+    entry = {**plan["asked"], "removed_clips": len(removed)}
+    made = statement(
+        old.get("name", ""),
+        Tally.from_dict(plan["tally"]),
+        build=old.get("build", ""),
+        books=old.get("books", {}),  # of the build, as it was
+        settings=old.get("settings", {}),
+        removed=[*(past for past in old.get("removed", []) if past != entry), entry],
+    )
+    storage.write_bytes(old_url, to_json(made))
+
+
+def _write_index(url: str, entries: dict[str, ShardEntry]) -> None:
+    if entries:
+        write_index(url, entries.values())
+    else:
+        _delete(storage.join(url, INDEX_NAME))  # nothing is left to be seen
+
+
+def _delete(url: str) -> None:
+    """Delete a file, or a folder with all that is in it; nothing there is fine."""
+    filesystem, path = storage.connect(url)
+    try:
+        if filesystem.exists(path):
+            filesystem.rm(path, recursive=True)
+    except Exception as error:
+        raise OSError(f"{url} cannot be deleted: {type(error).__name__}: {error}") from error

@@ -1,0 +1,216 @@
+"""Worker processes that turn sources into results on disk, and that may die.
+
+    indices ──▶ N processes (spawned), one source at a time each ──▶ results/…
+
+A file can hang or kill a decoder. A worker that dies, or shows no sign of life for STALL_SECONDS, is replaced; its source gets a second
+try and is then rejected as `crashed`. Workers end by themselves when the parent is gone.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ausl_dist.corpus.labels import LabelError, Labels, LabelTables
+from ausl_dist.corpus.pack import ResultStore
+from ausl_dist.corpus.settings import CorpusSettings
+from ausl_dist.corpus.sources import Source, fetch
+
+if TYPE_CHECKING:
+    from ausl_dist.corpus.extract import Extractor
+
+STALL_SECONDS = 300.0
+TRIES = 2
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every worker of a build is told once."""
+
+    settings: CorpusSettings
+    results: Path
+    models: Path | None
+    labels: Path | None
+    first_frame: int
+
+
+class Crew:
+    """Runs `sources` through workers; `run` yields the index of each source when its result is on disk."""
+
+    def __init__(self, task: Task, sources: Sequence[Source], workers: int) -> None:
+        self._task, self._sources = task, sources
+        self._store = ResultStore(task.results)
+        self._context = multiprocessing.get_context("spawn")  # a forked one would inherit the parent's object-store connections
+        self._workers = [_Worker(self._context, task) for _ in range(workers)]
+
+    @property
+    def frames(self) -> int:
+        """Frames read so far, by all workers of this run."""
+        return sum(worker.frames for worker in self._workers)
+
+    def run(self, indices: Sequence[int]) -> Iterator[int | None]:
+        """Yield finished indices as they come, and None about twice a second in between."""
+        waiting = deque(indices)
+        tries = dict.fromkeys(indices, 0)
+        try:
+            while waiting or any(worker.index is not None for worker in self._workers):
+                for worker in self._workers:
+                    if worker.index is None and waiting:
+                        index = waiting.popleft()
+                        tries[index] += 1
+                        worker.give(index, self._sources[index])
+                wait([handle for worker in self._workers for handle in worker.handles], POLL_SECONDS)
+                for worker in self._workers:
+                    yield from self._look_after(worker, waiting, tries)
+                yield None
+        finally:
+            for worker in self._workers:
+                worker.stop()
+
+    def _look_after(self, worker: "_Worker", waiting: deque[int], tries: dict[int, int]) -> Iterator[int]:
+        index = worker.index
+        if index is None:
+            return
+        outcome = worker.outcome()
+        if outcome == "done":
+            yield index
+        elif outcome == "lost":
+            worker.restart()
+            if tries[index] < TRIES:
+                waiting.append(index)
+            else:
+                self._reject(index)
+                yield index
+
+    def _reject(self, index: int) -> None:
+        from ausl_dist.corpus.extract import SourceResult
+
+        message = f"the worker process died or stood still on it {TRIES} times"
+        fps = self._task.settings.read.fps
+        self._store.write(index, SourceResult(self._sources[index].name, fps, reason="crashed", message=message))
+
+
+class _Worker:
+    """The parent's view of one process."""
+
+    def __init__(self, context: Any, task: Task) -> None:
+        self._context, self._task = context, task
+        self._past_frames = 0
+        self.index: int | None = None  # the source it is at
+        self._start()
+
+    @property
+    def frames(self) -> int:
+        return self._past_frames + self._counters[0]
+
+    @property
+    def handles(self) -> list[Any]:
+        return [self._pipe, self._process.sentinel] if self.index is not None else []
+
+    def give(self, index: int, source: Source) -> None:
+        self.index = index
+        self._last_sign = self._signs()
+        with contextlib.suppress(OSError):  # it has died: `outcome` sees that
+            self._pipe.send((index, source))
+
+    def outcome(self) -> str:
+        """'done', 'lost' or 'busy'; an exception of the worker that is nobody's file's fault is raised here."""
+        try:
+            if self._pipe.poll():
+                answer = self._pipe.recv()
+                if isinstance(answer, Exception):
+                    raise answer
+                self.index = None
+                return "done"
+        except (EOFError, ConnectionError):
+            return "lost"
+        if not self._process.is_alive():
+            return "lost"
+        signs = self._signs()
+        if signs[:2] != self._last_sign[:2]:
+            self._last_sign = signs
+        return "lost" if signs[2] - self._last_sign[2] > STALL_SECONDS else "busy"
+
+    def restart(self) -> None:
+        self._past_frames = self.frames
+        self.stop()
+        self._start()
+
+    def stop(self) -> None:
+        self._pipe.close()
+        self._process.kill()
+        self._process.join()
+
+    def _signs(self) -> tuple[int, int, float]:
+        return self._counters[0], self._counters[1], time.monotonic()
+
+    def _start(self) -> None:
+        self.index = None
+        self._counters = self._context.RawArray("Q", 2)  # frames read, bytes fetched
+        self._pipe, theirs = self._context.Pipe()
+        self._process = self._context.Process(target=_work, args=(theirs, self._task, self._counters), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._last_sign = self._signs()
+
+
+def _work(pipe: Connection, task: Task, counters: Any) -> None:
+    """A worker's life: models once, then one source after the other until the parent closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    from ausl_dist.corpus.extract import Extractor
+
+    try:
+        extractor = Extractor(task.settings, task.models)
+        tables = LabelTables(task.labels, first_frame=task.first_frame) if task.labels else None
+    except (ValueError, OSError) as error:
+        pipe.send(error)
+        return
+    while True:
+        try:
+            index, source = pipe.recv()
+            labels = tables.of(source.name) if tables else None
+            _extract(extractor, task, index, source, labels, counters)
+            pipe.send(index)
+        except EOFError:
+            return  # the parent is gone or done
+        except (LabelError, OSError) as error:  # an unreadable label table, a full disk, a lost store: for people, no fault of this video
+            pipe.send(error)
+            return
+
+
+def _extract(extractor: "Extractor", task: Task, index: int, source: Source, labels: Labels | None, counters: Any) -> None:
+    store = ResultStore(task.results)
+    with tempfile.TemporaryDirectory(prefix=f"{index:08d}.", dir=task.results) as folder:
+        path = _local(source.location, Path(folder), counters)
+        clips = Path(folder) / "clips"
+        with open(clips, "wb") as file:
+
+            def progress(frames: int) -> None:
+                counters[0] += frames
+
+            result = extractor.extract(source, path, file.write, labels=labels, progress=progress)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(clips, store.clips_path(index))
+    store.write(index, result)
+
+
+def _local(location: str, folder: Path, counters: Any) -> Path:
+    """A local path of the source; what lies in an object store is fetched into `folder`."""
+    if "://" not in location:
+        return Path(location)
+    path = folder / ("source" + Path(location).suffix)
+    with open(path, "wb") as file:
+        for piece in fetch(location):
+            file.write(piece)
+            counters[1] += len(piece)
+    return path

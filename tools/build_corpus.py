@@ -1,0 +1,108 @@
+"""Turn raw face video into a corpus: aligned, checked clips in shards, with an index and an account of every second.
+
+python tools/build_corpus.py INPUT ... --out s3://bucket/name|DIR
+
+INPUT is a folder, a file, a glob in quotes, a list of paths (.txt), or an s3:// prefix. Run the same command again to go on after a
+kill; when everything is done it does nothing.
+"""
+
+import argparse
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ausl_dist import command
+from ausl_dist.corpus.build import WORK_FOLDER, Job, build
+from ausl_dist.corpus.layouts import LAYOUTS, layout
+from ausl_dist.corpus.models import cache_folder
+from ausl_dist.corpus.progress import show_progress
+from ausl_dist.corpus.settings import CorpusSettings
+from ausl_dist.corpus.sources import collect
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    settings = read_settings(arguments.config, arguments.set)
+    collection = collect(arguments.inputs, layout(arguments.layout), licence=arguments.licence, table=arguments.table)
+    part, parts = _part(arguments.part)
+    job = Job(
+        name=arguments.name or arguments.out.rstrip("/").rsplit("/", 1)[-1],
+        sources=tuple(collection.sources),
+        out=arguments.out,
+        work=arguments.work or _work_folder(arguments.out, part, parts),
+        settings=settings,
+        models=arguments.models,
+        labels=arguments.labels,
+        first_frame=arguments.first_frame,
+        part=part,
+        parts=parts,
+    )
+    others = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in collection.passed_over.most_common(5))
+    print(f"{len(collection.sources)} sources" + (f"; files passed over: {others}" if others else ""), flush=True)
+    with show_progress() as report:
+        outcome = build(job, workers=arguments.workers, on_progress=report)
+    print(outcome.books.table())
+    if outcome.statement is None:
+        print(f"part {part} of {parts} is done; the corpus is complete at {job.out} when the last part is")
+        return 0
+    made = outcome.statement
+    print(f"{'nothing to do: ' if outcome.was_done else ''}{made['clips']} clips, {made['seconds']:.1f} s, at {job.out}")
+    print(f"look at it:  python tools/inspect_corpus.py {job.out}")
+    return 0
+
+
+def read_settings(config: Path | None, overrides: Sequence[str]) -> CorpusSettings:
+    """The settings of a YAML file (default: those of settings.py) with `group.name=value` on top."""
+    try:
+        loaded: Any = OmegaConf.merge(OmegaConf.load(config) if config else {}, OmegaConf.from_dotlist(list(overrides)))
+        values = OmegaConf.to_container(loaded, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"settings cannot be read: {error}") from error
+    assert isinstance(values, dict)
+    return CorpusSettings.from_mapping({str(key): value for key, value in values.items()})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="folders, files, globs, lists (.txt), s3:// prefixes")
+    parser.add_argument("--out", required=True, metavar="URL", help="where the corpus goes: a folder, or s3://bucket/name")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one for each core)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML, such as configs/corpus/default.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="one setting, such as clips.seconds=2")
+    parser.add_argument(
+        "--layout", default="plain", metavar="NAME|RULE", help=f"{', '.join(LAYOUTS)}, or a regular expression with (?P<identity>...)"
+    )
+    parser.add_argument("--licence", help="of all sources (default: what the layout says, or unknown)")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="CSV with the columns file, identity, licence")
+    parser.add_argument("--labels", type=Path, metavar="PATH", help="action-unit labels: a CSV file, or a folder with one for each source")
+    parser.add_argument("--first-frame", type=int, default=0, metavar="N", help="what the label tables call the first frame (default 0)")
+    parser.add_argument("--models", type=Path, metavar="DIR", help=f"folder of the models (default: $AUSL_MODELS, or {cache_folder()})")
+    parser.add_argument("--part", metavar="I/N", help="build part I (from 0) of N, for instance on N machines of an array job")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="folder for unfinished work (default: in a local OUT, else in the cache)")
+    parser.add_argument("--name", help="name of the corpus in its statement (default: last part of the URL)")
+    return parser
+
+
+def _part(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 1
+    number, slash, total = text.partition("/")
+    if not (slash and number.isdigit() and total.isdigit()):
+        raise ValueError(f"--part {text}: write I/N, such as 0/16 for the first of 16")
+    return int(number), int(total)
+
+
+def _work_folder(out: str, part: int, parts: int) -> Path:
+    name = "build" if parts == 1 else f"part-{part:03d}-of-{parts:03d}"
+    if "://" not in out:
+        return Path(out) / WORK_FOLDER / name
+    return cache_folder().parent / "builds" / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:16] / name
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,28 @@
+"""Print a corpus' account, and write one HTML page with kept and rejected clips.
+
+python tools/inspect_corpus.py s3://bucket/name|DIR [--page corpus.html]
+"""
+
+import argparse
+from pathlib import Path
+
+from ausl_dist import command
+from ausl_dist.corpus.page import account_text, page, read_account
+from ausl_dist.files import write_atomically
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", help="a folder, or s3://bucket/name")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="where to write the page (default: NAME.html in this folder)")
+    arguments = parser.parse_args()
+    statement, _ = read_account(arguments.corpus)
+    print(account_text(statement))
+    target = arguments.page or Path(f"{statement.get('name') or 'corpus'}.html")
+    write_atomically(target, page(arguments.corpus))
+    print(f"page: {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)
