@@ -49,6 +49,9 @@ class View:
             raise ValueError(f"view: need 0 < crop[0] <= crop[1] <= centre <= 1, got crop={self.crop}, centre={self.centre}")
 
 
+PLAIN = View()  # one crop for the clip, nothing else: what objectives share when nobody says otherwise
+
+
 @dataclass(frozen=True)
 class Needs:
     """What one objective needs of a clip. Offsets count frames of the corpus from the start of the window."""

@@ -1,0 +1,134 @@
+"""Single-image flow: from one frame, say how the face is about to move.
+
+    frame t ──▶ backbone ──▶ map ──▶ decoder ──▶ u, on a coarse grid
+    frames t and t + gap ──▶ DIS optical flow ──▶ minus the mean over points that no expression moves ──▶ clipped, checked ──▶ target
+
+After the temporal task of Yan et al. (RTATL), ACM MM 2021, and of Yang and Yin, FG 2019. No code of the authors is known. Fact of the
+paper: optical flow is estimated from a single image, to bring motion into the global feature. Our decisions: flow by DIS (Kroeger et
+al., ECCV 2016; OpenCV) between the frames as the backbone sees them, so that mirror images and crops need no correction; a gap of 5
+frames at 25 a second; the mean over nose bridge and eye corners taken off, so that little of the head's own motion is left; 20 pixels
+(at 224) at most; pairs that hardly move or move implausibly left out; L1 inside the box of the landmarks, in units of `scale`.
+
+One frame does not say whether a movement begins or ends. `direction`: signed is the plain flow; either takes, for each pair, the better
+of u and -u; unsigned learns length and orientation modulo 180 degrees, as (|u| cos 2a, |u| sin 2a).
+"""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ausl_dist.batch import PLAIN, Needs, View
+from ausl_dist.clip import PIXEL_MEAN, PIXEL_STD
+from ausl_dist.objectives.base import Loss, Objective, Seen, masked_mean
+from ausl_dist.objectives.layers import UpDecoder, feed
+
+STABLE = (27, 28, 29, 30, 36, 39, 42, 45)  # nose bridge, eye corners
+REFERENCE_SIZE = 224  # pixels: the image size that lengths of flow are stated for
+
+
+class SingleImageFlow(Objective):
+    """L1 between a face's optical flow and its guess from the first frame alone."""
+
+    def __init__(
+        self,
+        *,
+        feature_dim: int,
+        gap: int = 5,
+        direction: Literal["signed", "either", "unsigned"] = "signed",
+        scale: float = 1.0,
+        largest: float = 20.0,
+        median_between: tuple[float, float] = (0.1, 10.0),
+        view: View = PLAIN,
+    ) -> None:
+        super().__init__()
+        if gap < 1 or scale <= 0 or largest <= 0 or not 0 <= median_between[0] < median_between[1]:
+            raise ValueError("single_image_flow: need gap >= 1, scale > 0, largest > 0 and median_between increasing")
+        if direction not in ("signed", "either", "unsigned"):
+            raise ValueError("single_image_flow: direction must be signed, either or unsigned")
+        if view.per_frame:
+            raise ValueError("single_image_flow: both frames need the same crop, or the crop is what moves: set view.per_frame=false")
+        self.gap, self.direction, self.view = gap, direction, view
+        self.scale, self.largest, self.median_between = scale, largest, median_between
+        self.decode = UpDecoder(feature_dim, (128, 64, 32), 2)
+
+    def needs(self) -> Needs:
+        return Needs(views={self.view: (0, self.gap)}, landmarks=True)
+
+    def forward(self, seen: Seen) -> Loss:
+        pair = seen.pixels(self.view, (0, self.gap))  # B 2 C H W
+        landmarks = seen.landmarks(self.view, (0,))[:, 0]  # B 68 2
+        usable = torch.isfinite(landmarks).all(-1).all(-1)  # B
+        guess = feed(self.decode, seen.maps(self.view, (0,))[:, 0]).float()  # B 2 g g
+        unit = pair.shape[-1] / REFERENCE_SIZE  # pixels of this image for one of the reference
+        flow = still_points_removed(estimate_flow(pair), landmarks.nan_to_num())
+        flow = flow.clamp(-self.largest * unit, self.largest * unit)
+        face = face_box(landmarks.nan_to_num(), flow.shape[-2:])  # B H W
+        usable &= self._plausible(flow, face, unit)
+        target = F.adaptive_avg_pool2d(flow, guess.shape[-2:]) / (unit * self.scale)
+        mask = F.adaptive_avg_pool2d(face[:, None].float(), guess.shape[-2:])[:, 0] > 0.5  # B g g
+        error = self._error(guess, target, mask)  # B g g
+        weight = mask * (usable * seen.weight)[:, None, None]
+        logs = {"usable": seen.mean(usable.float()), "target": masked_mean(target.abs().mean(1), weight)}
+        return Loss(masked_mean(error, weight), logs)
+
+    def _plausible(self, flow: Tensor, face: Tensor, unit: float) -> Tensor:
+        length = flow.norm(dim=1).masked_fill(~face, torch.nan).flatten(1)
+        median = length.nanmedian(1).values.nan_to_num(nan=-1.0) / unit  # no pixel of a face: left out
+        least, most = self.median_between
+        return (median >= least) & (median <= most)
+
+    def _error(self, guess: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        if self.direction == "unsigned":
+            target = orientation(target)
+        error = (guess - target).abs().mean(1)
+        if self.direction == "either":
+            opposite = (guess + target).abs().mean(1)
+            flipped = (opposite * mask).sum((1, 2)) < (error * mask).sum((1, 2))
+            error = torch.where(flipped[:, None, None], opposite, error)
+        return error
+
+
+def estimate_flow(pair: Tensor) -> Tensor:
+    """Flow B 2 (x, y) H W in pixels from the first to the second of normalised frames B 2 C H W, by the CPU."""
+    grey = _grey(pair)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flows = [dis.calc(first, second, None).transpose(2, 0, 1).copy() for first, second in grey]  # type: ignore[call-overload]
+    return torch.from_numpy(np.stack(flows)).to(pair.device)
+
+
+def still_points_removed(flow: Tensor, landmarks: Tensor) -> Tensor:
+    """Flow B 2 H W minus its mean at the points of B 68 2 that no expression moves much."""
+    height, width = flow.shape[-2:]
+    points = landmarks[:, STABLE, :]
+    at = (2 * points + 1) / points.new_tensor([width, height]) - 1  # pixel centres at integers
+    values = F.grid_sample(flow, at[:, None].to(flow.dtype), padding_mode="border", align_corners=False)  # B 2 1 points
+    return flow - values.mean(-1, keepdim=True)
+
+
+def face_box(landmarks: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Which pixels lie in the box of the landmarks: bool B H W."""
+    low, high = landmarks.amin(1), landmarks.amax(1)  # B 2
+    x, y = torch.arange(size[1], device=landmarks.device), torch.arange(size[0], device=landmarks.device)
+    in_x = (x >= low[:, :1]) & (x <= high[:, :1])
+    in_y = (y >= low[:, 1:]) & (y <= high[:, 1:])
+    return in_y[:, :, None] & in_x[:, None, :]
+
+
+def orientation(flow: Tensor) -> Tensor:
+    """(|u| cos 2a, |u| sin 2a) of a flow B 2 H W of direction a: equal for u and -u."""
+    x, y = flow[:, 0], flow[:, 1]
+    length = flow.norm(dim=1).clamp(min=1e-6)
+    return torch.stack([(x * x - y * y) / length, 2 * x * y / length], 1)
+
+
+def _grey(pair: Tensor) -> NDArray[np.uint8]:
+    mean, std = (torch.tensor(values, device=pair.device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
+    weights = torch.tensor([0.299, 0.587, 0.114], device=pair.device)[:, None, None]
+    luma = ((pair.detach().float() * std + mean) * weights).sum(2)  # B 2 H W
+    grey: NDArray[np.uint8] = (luma * 255).round().clamp(0, 255).byte().cpu().numpy()
+    return grey

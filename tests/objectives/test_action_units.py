@@ -1,0 +1,91 @@
+"""The supervised objective: unknown labels count nowhere, and weights and tasks are as stated."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import make_batch, make_model
+
+from ausl_dist.objectives.action_units import ActionUnits, dice_loss, ordinal_loss
+
+TARGET = "ausl_dist.objectives.action_units.ActionUnits"
+TASKS: list[dict[str, Any]] = [
+    {"task": "detection", "dice": 1.0},
+    {"task": "intensity"},
+    {"task": "ordinal"},
+    {"task": "intensity", "context": "gru"},
+]
+
+
+@pytest.mark.parametrize("settings", TASKS, ids=lambda settings: "-".join(map(str, settings.values())))
+def test_a_few_steps_learn_a_batch_of_each_task(settings: dict[str, Any]) -> None:
+    model = make_model(au={"_target_": TARGET, "frames": 2, **settings})
+    batch = make_batch(model.plan, 3)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    losses = []
+    for _ in range(6):
+        loss = model(batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+
+
+def test_unknown_labels_count_nowhere() -> None:
+    model = make_model(au={"_target_": TARGET, "units": [1, 12], "task": "intensity"})
+    batch = make_batch(model.plan, 2, num_units=2)
+    (view,) = batch.action_units
+    batch.action_units[view] = torch.tensor([[[3, -1]], [[-1, -1]]], dtype=torch.int8)
+    guess = model.objectives["au"].head(model.backbone(batch.frames[view].flatten(0, 1))[0])
+    assert float(model(batch).loss.detach()) == pytest.approx(float((guess.detach()[0, 0] - 3) ** 2), rel=1e-5)
+    batch.action_units[view] = torch.full((2, 1, 2), -1, dtype=torch.int8)
+    assert float(model(batch).loss.detach()) == 0
+
+
+def test_rare_units_weigh_more() -> None:
+    objective = ActionUnits(feature_dim=4, units=(1, 2), positive_rates=(0.1, 0.4))
+    torch.testing.assert_close(objective.unit_weight, torch.tensor([1.6, 0.4]))
+
+
+def test_presence_begins_at_the_threshold() -> None:
+    known = torch.tensor([[[1, 2, 5]]]).float()
+    values, _ = ActionUnits(feature_dim=4, units=(1, 2, 4))._errors(torch.zeros(1, 1, 3, 1), known)
+    present = ActionUnits(feature_dim=4, units=(1, 2, 4), positive_from=2)._errors(torch.full((1, 1, 3, 1), 9.0), known)[0]
+    torch.testing.assert_close(values, torch.full((1, 1, 3), 0.6931), atol=1e-3, rtol=0)
+    assert (present > 1).flatten().tolist() == [True, False, False]
+
+
+def test_dice_of_a_perfect_guess_is_zero_and_unknown_labels_do_not_matter() -> None:
+    present, known = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), torch.tensor([[[1, 1]], [[1, 0]]])
+    assert float(dice_loss(present, present, known)) == 0
+    wrong_where_unknown = present.clone()
+    wrong_where_unknown[1, 0, 1] = 0.0
+    assert float(dice_loss(wrong_where_unknown, present, known)) == 0
+
+
+def test_ordinal_levels_have_their_mean_and_prefer_the_label() -> None:
+    logits = F.one_hot(torch.tensor([[[3]]]), 6).float() * 30
+    loss, expected = ordinal_loss(logits, torch.tensor([[[3.0]]]))
+    assert float(expected) == pytest.approx(3.0, abs=1e-4)
+    assert float(loss) < float(ordinal_loss(logits, torch.tensor([[[1.0]]]))[0])
+
+
+def test_recurrence_learns_from_a_label_at_the_end_alone() -> None:
+    """One labelled frame in a clip sends its gradient back through the frames before it."""
+    model = make_model(au={"_target_": TARGET, "units": [12], "task": "intensity", "context": "gru", "frames": 4, "stride": 1})
+    batch = make_batch(model.plan, 1, num_units=1)
+    (view,) = batch.action_units
+    batch.action_units[view] = torch.tensor([[[-1], [-1], [-1], [4]]], dtype=torch.int8)
+    batch.frames[view].requires_grad_(True)
+    model(batch).loss.backward()
+    gradient = batch.frames[view].grad
+    assert gradient is not None
+    assert bool((gradient.abs().sum((2, 3, 4)) > 0).all())
+
+
+def test_labels_of_another_corpus_are_refused() -> None:
+    model = make_model(au={"_target_": TARGET})
+    with pytest.raises(ValueError, match=r"action_units\.units"):
+        model(make_batch(model.plan, 1, num_units=3))

@@ -1,0 +1,75 @@
+"""Configs of objectives: every experiment fits together, and a new objective is one file and one YAML."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import LAYER_NORM, make_batch
+
+from ausl_dist.backbones import BackboneSettings
+from ausl_dist.batch import Plan
+from ausl_dist.model import build_model, build_objective
+from ausl_dist.settings import from_mapping
+from ausl_dist.train.settings import RunSettings
+from launch.compose import CONFIGS, choices, compose
+
+URL = "data.corpora.main.url=s3://bucket/corpus"
+
+BRIGHTNESS = '''
+from torch import nn
+from ausl_dist.batch import PLAIN, Needs
+from ausl_dist.objectives.base import Loss, Objective
+
+class Brightness(Objective):
+    def __init__(self, *, feature_dim, power=1):
+        super().__init__()
+        self.power, self.head = power, nn.Linear(feature_dim, 1)
+
+    def needs(self):
+        return Needs(views={PLAIN: (0,)})
+
+    def forward(self, seen):
+        guess = self.head(seen.pooled(PLAIN, (0,)))[:, 0, 0]
+        truth = seen.pixels(PLAIN, (0,)).mean(dim=(1, 2, 3, 4)) ** self.power
+        return Loss(seen.mean((guess - truth) ** 2))
+'''
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_composes_and_its_objectives_take_their_settings(experiment: str) -> None:
+    settings = from_mapping(RunSettings, compose([f"experiment={experiment}", URL]).run)
+    for name, objective in settings.objectives.items():
+        assert build_objective(objective, feature_dim=256).needs().views, name
+
+
+def test_the_joint_run_decodes_and_encodes_little_more_than_one_objective_does() -> None:
+    settings = from_mapping(RunSettings, compose(["experiment=joint", URL]).run)
+    needs = [build_objective(objective, feature_dim=64).needs() for objective in settings.objectives.values()]
+    plan = Plan.union(needs)
+    assert sorted(len(offsets) for offsets in plan.views.values()) == [8, 16]  # the teacher's view, and one for all students
+    singles = sum(len(offsets) for need in needs for offsets in need.views.values())
+    assert sum(map(len, plan.views.values())) <= 0.6 * singles
+
+
+def test_a_new_objective_is_one_file_and_one_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "brightness_of_mine.py").write_text(BRIGHTNESS)
+    configs = shutil.copytree(CONFIGS, tmp_path / "configs")
+    (configs / "objective" / "brightness.yaml").write_text("_target_: brightness_of_mine.Brightness\npower: 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["mixture=none", "+mixture.brightness=0.5", "objectives.brightness.power=2", "name=mine", "steps=5", URL]
+    settings = from_mapping(RunSettings, compose(words, configs).run)
+    torch.manual_seed(0)
+    model = build_model(BackboneSettings(LAYER_NORM, image_size=32), settings.objectives, settings.mixture)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    batch = make_batch(model.plan, 4)
+    losses = []
+    for _ in range(6):
+        loss = model(batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    sys.modules.pop("brightness_of_mine", None)

@@ -1,0 +1,242 @@
+"""What each objective learns, alone and together, on a rendered world; and what a joint step costs beside the single ones.
+
+python tools/bench_objectives.py learn --work DIR [--steps 500 --seeds 3 --cases random,joint] [settings ...]
+python tools/bench_objectives.py cost --work DIR [settings ...]
+
+`learn` renders two worlds of different people, pretrains on the first, and probes frozen features on the second, by subjects: intensity
+(ICC), occurrence (F1) and identity. Backbones are kept in DIR, so that the same command goes on where it was. Settings are those of a run,
+on top of experiment=joint; the single objectives take theirs from it, so all cases see the same clips in the same view.
+"""
+
+import argparse
+import os
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # launch/ is imported from the checkout
+
+from ausl_dist import command
+from ausl_dist.backbones import Backbone, build_backbone
+from ausl_dist.batch import Batch
+from ausl_dist.corpus.world.make import WorldSettings, make_world
+from ausl_dist.evaluate.compare import CompareSettings, compare
+from ausl_dist.evaluate.features import TRUE_LANDMARKS, FeatureTable, extract
+from ausl_dist.evaluate.identity_leak import identity_leak
+from ausl_dist.model import JointModel, build_model
+from ausl_dist.randomness import stable_hash
+from ausl_dist.settings import from_mapping
+from ausl_dist.stream.loader import Loader
+from ausl_dist.stream.scan import scan
+from ausl_dist.train.engine import Engine, start_ranks
+from ausl_dist.train.schedule import learning_rate
+from ausl_dist.train.settings import RunSettings
+from ausl_dist.train.teacher import Teacher
+from launch.compose import compose
+
+RANDOM, JOINT, MASKED = "random", "joint", "masked_video"
+REPORT_SECONDS = 10.0
+COST_ROUNDS = 5
+
+
+def main() -> int:
+    arguments = _parser().parse_intermixed_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    settings = _settings(arguments)
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    device = start_ranks(settings.engine)
+    make_world(_world(arguments, "train"), str(arguments.work / "train"), work=arguments.work / "rendering", workers=arguments.workers)
+    if arguments.what == "cost":
+        return _cost(settings, arguments, device)
+    make_world(_world(arguments, "heldout"), str(arguments.work / "heldout"), work=arguments.work / "rendering", workers=arguments.workers)
+    cases = arguments.cases.split(",") if arguments.cases else [RANDOM, *settings.objectives, MASKED, JOINT]
+    for seed in range(arguments.seeds):
+        for case in cases:
+            _pretrain(case, replace(settings, seed=seed), arguments.work, device)
+    _table(settings, cases, arguments, device)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("learn", "cost"))
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where worlds and backbones are kept")
+    parser.add_argument("--steps", type=int, default=500, help="of each run (default 500)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each case (default 3)")
+    parser.add_argument("--cases", metavar="NAME,NAME", help=f"{RANDOM}, {JOINT} and names of objectives (default: all)")
+    parser.add_argument("--identities", type=int, default=80, help="people to train on (default 80)")
+    parser.add_argument("--heldout", type=int, default=40, help="other people, to probe (default 40)")
+    parser.add_argument("--clips", type=int, default=4, help="of each (default 4)")
+    parser.add_argument("--size", type=int, default=64, metavar="PIXELS", help="of the images that the backbone sees (default 64)")
+    parser.add_argument("--backbone", default="resnet10t", help="a file of configs/backbone (default resnet10t)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that render (default 1)")
+    parser.add_argument("settings", nargs="*", help="settings of the runs, such as data.clips_per_lane=8 optimizer.learning_rate=3e-4")
+    return parser
+
+
+def _world(arguments: argparse.Namespace, part: str) -> WorldSettings:
+    people, seed = (arguments.identities, 1) if part == "train" else (arguments.heldout, 2)
+    return WorldSettings(identities=people, clips=arguments.clips, size=max(arguments.size, 64), seed=seed)
+
+
+def _settings(arguments: argparse.Namespace) -> RunSettings:
+    """The joint run, small; a teacher of a few hundred steps must be faster than one of a hundred thousand."""
+    words = [
+        "experiment=joint", f"backbone={arguments.backbone}", f"data.corpora.main.url={arguments.work / 'train'}",
+        f"steps={arguments.steps}",
+        f"data.image_size={arguments.size}", "data.lanes=1", "data.clips_per_lane=8", "engine=zero0",
+        f"optimizer.warmup_steps={arguments.steps // 20}", "objectives.cross_identity_reconstruction.bank_size=4096",
+        "objectives.temporal_contrast.teacher_momentum=0.99", "objectives.cross_identity_reconstruction.teacher_momentum=0.99",
+    ]  # fmt: skip
+    return from_mapping(RunSettings, compose([*words, *arguments.settings]).run)
+
+
+def _model(case: str, settings: RunSettings) -> JointModel:
+    torch.manual_seed(stable_hash(settings.seed, "weights"))
+    if case == JOINT:
+        return build_model(settings.backbone, settings.objectives, settings.mixture)
+    if case in settings.objectives:
+        return build_model(settings.backbone, {case: settings.objectives[case]}, {case: 1.0})
+    added = compose([f"mixture={case}", "name=single", "steps=1", "data.corpora.main.url=none"]).run["objectives"]
+    return build_model(settings.backbone, added, {case: 1.0})
+
+
+def _pretrain(case: str, settings: RunSettings, work: Path, device: torch.device) -> None:
+    """Train one case and keep its backbone, unless it is there."""
+    path = _weights(work, case, settings.seed)
+    if path.exists() or case == RANDOM:
+        return
+    model = _model(case, settings)
+    engine = Engine(model, settings.engine, settings.optimizer, device)
+    reported = time.monotonic()
+    with Loader(settings.data, model.plan, seed=settings.seed, rank=0, world_size=1, run_folder=work) as loader:
+        for step in range(settings.steps):
+            torch.manual_seed(stable_hash(settings.seed, "step", step))
+            outcome = engine.train_step(next(loader), learning_rate(step, settings.steps, settings.optimizer))
+            if time.monotonic() - reported > REPORT_SECONDS or step in (0, settings.steps - 1):
+                reported = time.monotonic()
+                losses = ", ".join(f"{name[:-5]} {value:.3f}" for name, value in outcome.logs.items() if name.endswith("/loss"))
+                print(f"{case} seed {settings.seed} step {step + 1}/{settings.steps}: {losses}", flush=True)
+    path.parent.mkdir(exist_ok=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.backbone.net.state_dict().items()}, path)
+
+
+def _weights(work: Path, case: str, seed: int) -> Path:
+    return work / "backbones" / f"{case}-{seed}.safetensors"
+
+
+def _backbone(case: str, settings: RunSettings, work: Path, device: torch.device) -> Backbone:
+    torch.manual_seed(stable_hash(settings.seed, "weights"))
+    backbone = build_backbone(settings.backbone)
+    if case != RANDOM:
+        backbone.net.load_state_dict(load_file(_weights(work, case, settings.seed)))
+    return backbone.eval().to(device)
+
+
+def _table(settings: RunSettings, cases: list[str], arguments: argparse.Namespace, device: torch.device) -> None:
+    """Mean and spread over seeds of every score, as a Markdown table."""
+    runs = [(case, seed) for case in cases for seed in range(arguments.seeds)]
+    backbones = {f"{case}-{seed}": _backbone(case, replace(settings, seed=seed), arguments.work, device) for case, seed in runs}
+    clips = scan(str(arguments.work / "heldout"), image_size=settings.data.image_size, stride=3)
+    tables = extract(backbones, clips, true_landmarks=True)
+    scores = {name: _scores(table) for name, table in tables.items()}
+    print("\n| features | AU intensity, ICC(3,1) | AU occurrence, F1 | identity, accuracy |\n|---|---|---|---|")
+    for case in cases:
+        own = np.array([scores[f"{case}-{seed}"] for seed in range(arguments.seeds)])
+        cells = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in zip(own.mean(0), own.std(0), strict=True)]
+        print(f"| {case} | {' | '.join(cells)} |")
+    print(f"| {TRUE_LANDMARKS} | {' | '.join(f'{value:.3f}' for value in scores[TRUE_LANDMARKS])} |")
+    print(f"\nIdentity by chance: {identity_leak(tables[TRUE_LANDMARKS]).chance:.3f}; {arguments.seeds} seeds, {settings.steps} steps.")
+
+
+def _scores(table: FeatureTable) -> tuple[float, float, float]:
+    intensity = compare({"features": table}, CompareSettings(task="intensity", resamples=0)).rows[0]
+    occurrence = compare({"features": table}, CompareSettings(task="occurrence", resamples=0)).rows[0]
+    return intensity.scores["icc"].mean, occurrence.scores["f1"].mean, identity_leak(table).accuracy
+
+
+def _cost(settings: RunSettings, arguments: argparse.Namespace, device: torch.device) -> int:
+    """Seconds of a step (forward and backward) and memory held for the backward pass, all cases on the same clips, in turns."""
+    models = {case: _ready(_model(case, settings), device) for case in [*settings.objectives, JOINT]}
+    batches = {case: _first_batch(settings, model, arguments.work).to(device) for case, model in models.items()}
+    seconds: dict[str, list[float]] = {case: [] for case in models}
+    for _ in range(COST_ROUNDS + 1):
+        for case, model in models.items():
+            seconds[case].append(_timed(lambda model=model, batch=batches[case]: _step(model, batch), device))  # type: ignore[misc]
+    median = {case: statistics.median(times[1:]) for case, times in seconds.items()}
+    single = sum(median[case] for case in settings.objectives)
+    print("| step of | seconds | MiB held for backward |\n|---|---|---|")
+    for case, model in models.items():
+        print(f"| {case} | {median[case]:.3f} | {_held(model, batches[case], False):.0f} |")
+    print(f"| sum of single steps | {single:.3f} | |")
+    print(f"| joint, bfloat16 autocast | | {_held(models[JOINT], batches[JOINT], True):.0f} |")
+    checkpointed = replace(settings, backbone=replace(settings.backbone, activation_checkpointing=True))
+    model = _ready(_model(JOINT, checkpointed), device)
+    checkpointed_seconds = statistics.median(_timed(lambda: _step(model, batches[JOINT]), device) for _ in range(COST_ROUNDS))
+    print(f"| joint, activation checkpointing | {checkpointed_seconds:.3f} | {_held(model, batches[JOINT], False):.0f} |")
+    print(f"\nJoint step / sum of single steps: {median[JOINT] / single:.2f}")
+    if device.type == "cuda":
+        print(f"Peak memory: {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB")
+    return 0
+
+
+def _ready(model: JointModel, device: torch.device) -> JointModel:
+    model.to(device)
+    if model.needs_teacher:
+        model.teacher = Teacher(model, device)
+    return model
+
+
+def _first_batch(settings: RunSettings, model: JointModel, work: Path) -> Batch:
+    with Loader(settings.data, model.plan, seed=0, rank=0, world_size=1, run_folder=work) as loader:
+        return next(loader)
+
+
+def _step(model: JointModel, batch: Batch) -> None:
+    model.zero_grad()
+    model(batch).loss.backward()
+    model.after_step(True)
+
+
+def _timed(work: Callable[[], None], device: torch.device) -> float:
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _held(model: JointModel, batch: Batch, bfloat16: bool) -> float:
+    """MiB of distinct memory that autograd keeps between forward and backward, weights not counted; the same on every machine."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    precision = torch.autocast(batch.weight.device.type, torch.bfloat16, enabled=bfloat16)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), precision:
+        model(batch)
+    model.after_step(False)
+    return sum(kept.values()) / 2**20
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    command.run(main)
