@@ -1,0 +1,63 @@
+"""One rank of a run: `python -m ausl_dist.train RUN_FOLDER`, with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set.
+
+Started by `launch/`, once for each rank. Goes on from the newest whole checkpoint of the run folder. Exit codes: see `exits.py`.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from ausl_dist.train.exits import Exit
+
+MISTAKE = 2  # in the settings: starting again ends here again
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m ausl_dist.train", description="Run one rank of a training run.")
+    parser.add_argument("run_folder", type=Path, help="folder with config.yaml, made by the launcher")
+    run_folder: Path = parser.parse_args().run_folder
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s rank {os.environ.get('RANK', '?')} %(levelname)s %(message)s")
+
+    from ausl_dist.settings import SettingsError
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # says at every start where credentials were found
+
+    from ausl_dist.train.fence import FencedError
+    from ausl_dist.train.loop import DivergedError, train
+    from ausl_dist.train.run import open_run
+    from ausl_dist.train.settings import load_settings
+
+    try:
+        settings = load_settings(run_folder)
+    except (SettingsError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MISTAKE
+    try:
+        with open_run(settings, run_folder) as run:
+            return train(run)
+    except FencedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return Exit.FENCED
+    except DivergedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return Exit.DIVERGED
+
+
+if __name__ == "__main__":
+    try:
+        code = int(main())
+    except ValueError as error:  # most often what was asked for; the sentence comes last
+        traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        code = MISTAKE
+    except Exception:  # noqa: BLE001 - said in full, and the process ends here
+        traceback.print_exc()
+        code = 1
+    if code not in (Exit.DONE, Exit.PREEMPTED):
+        # Without waiting for threads or for peers: one of them may be the reason, and hang.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

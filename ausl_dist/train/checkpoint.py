@@ -1,0 +1,293 @@
+"""Checkpoints that are whole or not there, written while training goes on.
+
+    engine ──copy──▶ host memory ──thread──▶ staging folder ──manifest, rename──▶ RUN_FOLDER/checkpoints/step-00000100/
+
+    rank-00000-of-00002.safetensors   this rank's pieces: "master/NAME@OFFSET", "exp_avg/NAME@OFFSET", ... (engine.Piece)
+    buffers.safetensors               the model's buffers: batch norm statistics, banks
+    teacher.safetensors               the teacher, where there is one
+    backbone.safetensors              the backbone in fp32 under its own names, for release and evaluation
+    objectives.safetensors            the objectives' weights in fp32 as OBJECTIVE.NAME, for release
+    state.json                        the data integer (steps done), seed, order version, optimizer scalars, how it was run
+    config.yaml                       the run's settings
+    manifest.json                     size and SHA-256 of every file above, and of itself
+
+No collective is used: each rank writes its own file and a note of it, rank 0 waits for the notes. Pieces carry names and offsets, so
+another number of ranks or another ZeRO stage reads them as well. Nothing is pickled.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ausl_dist.files import read_json, sha256_of, write_atomically, write_json
+from ausl_dist.train import fence
+from ausl_dist.train.engine import Engine
+from ausl_dist.train.pieces import StoredPieces, piece_key
+from ausl_dist.train.settings import CONFIG_FILE, CheckpointSettings
+
+CHECKPOINTS_FOLDER = "checkpoints"
+MANIFEST_FILE, STATE_FILE, BUFFERS_FILE = "manifest.json", "state.json", "buffers.safetensors"
+BACKBONE_FILE, TEACHER_FILE = "backbone.safetensors", "teacher.safetensors"
+OBJECTIVES_FILE = "objectives.safetensors"
+BACKBONE_PREFIX, OBJECTIVES_PREFIX = "backbone.net.", "objectives."
+FORMAT = 1
+log = logging.getLogger(__name__)
+
+
+def newest_complete(run_folder: Path | str) -> Path | None:
+    """The newest checkpoint whose every byte is as written; None where the run has none yet.
+
+    Damaged ones are passed over with an error in the log. Raises ValueError where there are checkpoints but none is whole: starting
+    such a run from nothing must be somebody's decision.
+    """
+    folders = completed(Path(run_folder))
+    for folder in reversed(folders):
+        problem = damage(folder)
+        if problem is None:
+            return folder
+        log.error("checkpoint %s is damaged and passed over: %s", folder, problem)
+    if folders:
+        raise ValueError(f"every checkpoint of {run_folder} is damaged: mend them, or move checkpoints/ away to start the run again")
+    return None
+
+
+def completed(run_folder: Path) -> list[Path]:
+    """All checkpoints that were renamed into place, oldest first; their content is not looked at."""
+    folder = run_folder / CHECKPOINTS_FOLDER
+    return sorted(path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)) if folder.is_dir() else []
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, in a sentence; None where every file has the size and SHA-256 of the manifest."""
+    path = checkpoint / MANIFEST_FILE
+    if not path.is_file():
+        return f"{MANIFEST_FILE} is missing"
+    try:
+        manifest = read_json(path)
+        files: dict[str, Any] = manifest["files"]
+        if path.read_text(encoding="utf-8") != _manifest_text(manifest["step"], files) or checkpoint.name != _name(manifest["step"]):
+            return f"{MANIFEST_FILE} is not as written"
+    except (ValueError, KeyError, TypeError) as error:
+        return f"{MANIFEST_FILE} cannot be read ({error})"
+    for name, wanted in files.items():
+        file = checkpoint / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != wanted["bytes"]:
+            return f"{name} has {file.stat().st_size} bytes, not {wanted['bytes']}"
+        if sha256_of(file) != wanted["sha256"]:
+            return f"{name} has another SHA-256 than when it was written"
+    return None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything of one rank that goes into a checkpoint, in host memory of its own."""
+
+    step: int  # steps done: the data integer
+    tensors: dict[str, Tensor]  # this rank's pieces
+    buffers: dict[str, Tensor]
+    teacher: dict[str, Tensor]  # empty where there is none
+    state: dict[str, Any]  # what goes into state.json
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that is in place."""
+
+    path: Path
+    step: int
+    seconds: float  # from the copy to the rename
+    bytes: int
+
+
+class Saver:
+    """Writes one rank's part of the checkpoints of one attempt. All ranks must call `save` for the same steps."""
+
+    def __init__(
+        self, run_folder: Path, settings: CheckpointSettings, *, attempt: int, rank: int, world_size: int, timeout_seconds: float
+    ) -> None:
+        self._run_folder = run_folder
+        self._settings = settings
+        self._attempt = attempt
+        self._rank, self._world_size = rank, world_size
+        self._timeout_seconds = timeout_seconds
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._saved: list[Saved] = []
+        self.saved_step: int | None = None  # of the last save that was begun
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Begin to write; waits first for a write that is still under way, and for this one too where settings say background=false."""
+        self.finish()
+        self.saved_step = snapshot.step
+        self._thread = threading.Thread(target=self._guarded, args=(snapshot,), name=f"save-{snapshot.step}", daemon=True)
+        self._thread.start()
+        if not self._settings.background:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the write under way; raises what it raised."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise what a background write has raised, if any."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def news(self) -> list[Saved]:
+        """Checkpoints completed since the last call; rank 0 alone has any."""
+        saved, self._saved = self._saved, []
+        return saved
+
+    def _guarded(self, snapshot: Snapshot) -> None:
+        try:
+            self._write(snapshot)
+        except BaseException as error:  # noqa: BLE001 - handed to the training thread, which raises it
+            self._error = error
+
+    def _write(self, snapshot: Snapshot) -> None:
+        started = time.monotonic()
+        staging = self._run_folder / CHECKPOINTS_FOLDER / f".staging-{_name(snapshot.step)}-attempt-{self._attempt:04d}"
+        staging.mkdir(parents=True, exist_ok=True)
+        name = f"rank-{self._rank:05d}-of-{self._world_size:05d}.safetensors"
+        write_json(staging / _note(self._rank), {name: _write_tensors(staging / name, snapshot.tensors)})
+        if self._rank == 0:
+            files = self._gather_notes(staging)
+            files |= self._write_common(staging, snapshot)
+            write_atomically(staging / MANIFEST_FILE, _manifest_text(snapshot.step, files))
+            self._publish(staging, snapshot.step)
+            total = sum(entry["bytes"] for entry in files.values())
+            self._saved.append(Saved(self._folder(snapshot.step), snapshot.step, time.monotonic() - started, total))
+
+    def _gather_notes(self, staging: Path) -> dict[str, Any]:
+        deadline = time.monotonic() + self._timeout_seconds
+        files: dict[str, Any] = {}
+        for rank in range(self._world_size):
+            note = staging / _note(rank)
+            while not note.exists():
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"rank {rank} did not write its part of {staging.name} within {self._timeout_seconds:.0f} s")
+                time.sleep(0.02)
+            files |= read_json(note)
+            note.unlink()
+        return files
+
+    def _write_common(self, staging: Path, snapshot: Snapshot) -> dict[str, Any]:
+        stored = StoredPieces(sorted(staging.glob("rank-*.safetensors")))
+        shapes = snapshot.state["parameters"]
+        weights = {prefix: stored.whole("master", prefix) for prefix in (BACKBONE_PREFIX, OBJECTIVES_PREFIX)}
+        backbone, objectives = (
+            {name.removeprefix(prefix): flat.view(shapes[name]) for name, flat in found.items()} for prefix, found in weights.items()
+        )
+        buffers = {name: buffer for name, buffer in snapshot.buffers.items() if name.startswith(BACKBONE_PREFIX)}
+        backbone |= {name.removeprefix(BACKBONE_PREFIX): buffer for name, buffer in buffers.items()}
+        entries = {
+            BUFFERS_FILE: _write_tensors(staging / BUFFERS_FILE, snapshot.buffers),
+            BACKBONE_FILE: _write_tensors(staging / BACKBONE_FILE, backbone),
+            OBJECTIVES_FILE: _write_tensors(staging / OBJECTIVES_FILE, objectives),
+        }
+        if snapshot.teacher:
+            entries[TEACHER_FILE] = _write_tensors(staging / TEACHER_FILE, snapshot.teacher)
+        write_json(staging / STATE_FILE, snapshot.state)
+        write_atomically(staging / CONFIG_FILE, (self._run_folder / CONFIG_FILE).read_bytes())
+        return entries | {name: _entry(staging / name) for name in (STATE_FILE, CONFIG_FILE)}
+
+    def _publish(self, staging: Path, step: int) -> None:
+        fence.check(self._run_folder, self._attempt)
+        _flush_folder(staging)
+        target = self._folder(step)
+        if target.exists():  # a damaged one that the resume passed over
+            _remove(target)
+        os.rename(staging, target)
+        _flush_folder(target.parent)
+        folders = completed(self._run_folder)
+        for folder in folders[: -self._settings.keep_last]:
+            forever = self._settings.keep_every_steps
+            if forever is None or int(folder.name.removeprefix("step-")) % forever:
+                _remove(folder)
+
+    def _folder(self, step: int) -> Path:
+        return self._run_folder / CHECKPOINTS_FOLDER / _name(step)
+
+
+def sweep(run_folder: Path) -> None:
+    """Remove what killed processes left half written or half removed. For rank 0, once, before its attempt writes anything."""
+    folder = run_folder / CHECKPOINTS_FOLDER
+    for path in folder.glob(".*") if folder.is_dir() else ():
+        shutil.rmtree(path, ignore_errors=True)  # an older attempt may still be at it; it is fenced
+
+
+def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in host memory that later steps cannot change."""
+    copies = {name: torch.empty(t.shape, dtype=t.dtype, pin_memory=t.is_cuda).copy_(t, non_blocking=True) for name, t in tensors.items()}
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return copies
+
+
+def take_snapshot(step: int, engine: Engine, state: Mapping[str, Any]) -> Snapshot:
+    """Copy what an engine holds out of the way of its next step; this is all that training waits for."""
+    owned = engine.pieces_to_save()
+    tensors = {piece_key("master", piece.name, piece.offset): piece.master for piece in owned}
+    tensors |= {piece_key(kind, piece.name, piece.offset): tensor for piece in owned for kind, tensor in piece.states.items()}
+    own_state = {"format": FORMAT, "step": step, **state, "optimizer": engine.scalars(), "parameters": engine.shapes()}
+    teacher = {} if engine.teacher is None else to_host(engine.teacher.state())
+    return Snapshot(step, to_host(tensors), to_host(engine.buffers()), teacher, own_state)
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+    return _entry(path)
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def _manifest_text(step: int, files: Mapping[str, Any]) -> str:
+    body = json.dumps({"format": FORMAT, "step": step, "files": dict(sorted(files.items()))}, indent=1)
+    # Its own digest stands in it too, so that a flipped byte in the manifest is found as in any other file.
+    return json.dumps({**json.loads(body), "digest": hashlib.sha256(body.encode()).hexdigest()}, indent=1) + "\n"
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _note(rank: int) -> str:
+    return f"rank-{rank:05d}.json"
+
+
+def _remove(folder: Path) -> None:
+    # Renamed first: half removed it must not look like a checkpoint.
+    trash = folder.with_name(f".removed-{folder.name}-{os.getpid()}")
+    os.rename(folder, trash)
+    shutil.rmtree(trash)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,176 @@
+"""Everything a run is told, as frozen dataclasses with checks: a run that starts is a run that fits together.
+
+    RUN_FOLDER/config.yaml ──▶ load_settings ──▶ RunSettings
+
+Each part is one group of `configs/`. Combinations that DeepSpeed would get silently wrong are refused here, with the reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+
+from ausl_dist.backbones import BackboneSettings
+from ausl_dist.observe.settings import ObserveSettings
+from ausl_dist.settings import from_mapping
+from ausl_dist.stream.settings import DataSettings
+
+CONFIG_FILE = "config.yaml"
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """The optimizer and its learning rate over the run."""
+
+    kind: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1e-3  # at its height
+    schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up
+    warmup_steps: int = 0
+    final_share: float = 0.01  # of the learning rate, at the end of a cosine
+    weight_decay: float = 0.05  # not on biases, norms and other vectors
+    betas: tuple[float, float] = (0.9, 0.95)  # adamw
+    momentum: float = 0.9  # sgd
+    clip_norm: float | None = 1.0  # of the whole gradient; null for no clipping
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, not {self.learning_rate}")
+        if self.warmup_steps < 0 or not 0 <= self.final_share <= 1:
+            raise ValueError(f"need warmup_steps >= 0 and final_share in [0, 1], not {self.warmup_steps} and {self.final_share}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm must be above 0, or null for no clipping, not {self.clip_norm}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be at least 0, not {self.weight_decay}")
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How DeepSpeed runs a step."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 1  # what is cut up over the ranks: nothing; optimizer; and gradients; and weights
+    precision: Literal["fp32", "bf16_autocast", "bf16", "fp16"] = "fp32"  # bf16, fp16: weights too, with fp32 masters in the optimizer
+    gradient_accumulation: int = 1  # a rank's part of a batch is run in this many pieces
+    offload_optimizer: bool = False  # optimizer and its state in host memory
+    compile: bool = False  # torch.compile: a slow first step, faster ones after
+    deterministic: bool = False  # only operations that give the same bits each time; slower on a GPU
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    collective_timeout_seconds: float = 300.0  # how long a rank waits for the others inside one collective
+
+    def __post_init__(self) -> None:
+        if self.gradient_accumulation < 1:
+            raise ValueError(f"gradient_accumulation must be at least 1, not {self.gradient_accumulation}")
+        if self.zero_stage == 0 and self.precision in ("bf16", "fp16"):
+            raise ValueError(
+                f"precision={self.precision} needs zero_stage 1, 2 or 3: DeepSpeed without ZeRO keeps no exact fp32 masters. "
+                "Type precision=bf16_autocast, or zero_stage=1"
+            )
+        if self.zero_stage == 0 and self.offload_optimizer:
+            raise ValueError("offload_optimizer=true needs zero_stage 1, 2 or 3: it is a part of ZeRO")
+        if self.precision == "fp16" and self.device == "cpu":
+            raise ValueError("precision=fp16 needs a GPU: on CPU type precision=bf16_autocast or fp32")
+        if self.collective_timeout_seconds < 1:
+            raise ValueError(f"collective_timeout_seconds must be at least 1, not {self.collective_timeout_seconds}")
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """When a run saves, and what it keeps."""
+
+    every_steps: int = 1000
+    keep_last: int = 3
+    keep_every_steps: int | None = None  # checkpoints at multiples of this are kept for good
+    background: bool = True  # write while training goes on; false: training waits for the disk
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 1 or self.keep_last < 1:
+            raise ValueError(f"need every_steps >= 1 and keep_last >= 1, not {self.every_steps} and {self.keep_last}")
+        if self.keep_every_steps is not None and (self.keep_every_steps < 1 or self.keep_every_steps % self.every_steps):
+            raise ValueError(f"keep_every_steps must be a multiple of every_steps={self.every_steps}, not {self.keep_every_steps}")
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """When a run that does not get on is ended."""
+
+    startup_timeout_seconds: float = 1800.0  # until the first step is done: compiling, filling caches
+    step_timeout_seconds: float = 600.0  # between two steps afterwards
+    max_bad_steps: int = 20  # in a row, before the run is given up: batches that gave a loss or gradient that is not finite
+
+    def __post_init__(self) -> None:
+        if self.startup_timeout_seconds <= 0 or self.step_timeout_seconds <= 0:
+            raise ValueError("startup_timeout_seconds and step_timeout_seconds must be above 0")
+        if self.max_bad_steps < 1:
+            raise ValueError(f"max_bad_steps must be at least 1, not {self.max_bad_steps}")
+
+
+@dataclass(frozen=True)
+class HealthSettings:
+    """When features are looked at for collapse."""
+
+    every_steps: int = 50
+    gradients_every_steps: int | None = None  # null: never; a backward pass for each objective: norms of their gradients, and cosines
+    min_effective_rank: float = 2.0  # below it, an objective's embeddings are called collapsed
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 1:
+            raise ValueError(f"every_steps must be at least 1, not {self.every_steps}")
+        if self.gradients_every_steps is not None and self.gradients_every_steps < 1:
+            raise ValueError(f"gradients_every_steps must be at least 1, or null for never, not {self.gradients_every_steps}")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """One run, whole."""
+
+    name: str
+    folder: str
+    steps: int
+    data: DataSettings
+    backbone: BackboneSettings
+    objectives: dict[str, Any]  # name -> mapping with _target_ and the objective's own settings
+    mixture: dict[str, float]  # name -> weight in the summed loss
+    balance_decay: float | None = None  # of running gradient norms; then weights are shares of the pull at the features (balance.py)
+    seed: int = 0
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    observe: ObserveSettings = field(default_factory=ObserveSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    health: HealthSettings = field(default_factory=HealthSettings)
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name:
+            raise ValueError(f"name must be a word without '/', not {self.name!r}")
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, not {self.steps}")
+        if not self.objectives:
+            raise ValueError("objectives: at least one objective is needed, for instance mixture=temporal_ranking")
+        for name, settings in self.objectives.items():
+            if not isinstance(settings, Mapping) or "_target_" not in settings:
+                raise ValueError(f"objectives.{name} must be a mapping with _target_, as the files of configs/objective/ are")
+        if set(self.mixture) != set(self.objectives):
+            raise ValueError(f"mixture must weight the objectives exactly: {sorted(self.objectives)}, not {sorted(self.mixture)}")
+        if not all(weight >= 0 for weight in self.mixture.values()) or not any(self.mixture.values()):
+            raise ValueError(f"mixture: weights must be at least 0, and one above it, not {self.mixture}")
+        if self.health.gradients_every_steps is not None and self.engine.zero_stage == 3:
+            raise ValueError("health.gradients_every_steps needs whole weights on each rank: type engine.zero_stage=2, or leave it null")
+        if self.optimizer.warmup_steps > self.steps:
+            raise ValueError(f"optimizer.warmup_steps={self.optimizer.warmup_steps} is more than steps={self.steps}")
+        if self.data.image_size != self.backbone.image_size:
+            raise ValueError(
+                f"backbone.image_size={self.backbone.image_size} is not data.image_size={self.data.image_size}: "
+                "type backbone.image_size='${data.image_size}'"
+            )
+
+
+def load_settings(run_folder: Path | str) -> RunSettings:
+    """Read and check RUN_FOLDER/config.yaml. Raises SettingsError naming the setting by its dotted path."""
+    path = Path(run_folder) / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: a run folder is made by the launcher, see launch/README.md")
+    config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} must be a mapping of settings")
+    return from_mapping(RunSettings, {str(key): value for key, value in config.items()})

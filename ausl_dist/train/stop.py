@@ -1,0 +1,22 @@
+"""Being asked to stop: the signal handler only notes it, the loop acts on it at a step boundary, together with all other ranks."""
+
+import signal
+from types import FrameType
+
+SIGNALS = (signal.SIGUSR2, signal.SIGTERM)  # SIGUSR2: the scheduler's warning before a time limit or a preemption
+
+
+class StopRequest:
+    """Notes SIGUSR2 and SIGTERM from its creation on."""
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+
+    @property
+    def asked(self) -> bool:
+        return self.signal_name is not None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal_name = signal.Signals(number).name

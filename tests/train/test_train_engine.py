@@ -1,0 +1,234 @@
+"""The engine: every ZeRO stage and precision trains alike, on one rank or two, in one piece or several; nothing spoils the weights."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from ranks import run_ranks
+from tiny import BATCH_NORM, RANKING, make_batch, make_model
+from torch import Tensor, nn
+
+from ausl_dist.batch import Batch, Needs, View
+from ausl_dist.objectives.base import Loss, Objective, Seen, rank
+from ausl_dist.train.engine import Engine, Outcome, split, start_ranks
+from ausl_dist.train.settings import EngineSettings, OptimizerSettings
+
+CLIPS = 4
+STEPS = 3
+TIMEOUT = 100.0
+
+Config = dict[str, Any]
+
+
+def reference(batches: list[Batch], optimizer: OptimizerSettings) -> list[tuple[float, float]]:
+    """The same training in plain torch on one process: loss and gradient norm of each step."""
+    model = make_model()
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": optimizer.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, lr=optimizer.learning_rate, betas=optimizer.betas)
+    done = []
+    for batch in batches:
+        adam.zero_grad()
+        loss = model(batch).loss
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), optimizer.clip_norm or math.inf)
+        adam.step()
+        done.append((float(loss.detach()), float(norm)))
+    return done
+
+
+def my_part(batch: Batch) -> Batch:
+    return split(batch, dist.get_world_size())[dist.get_rank()]
+
+
+def train(configs: list[Config]) -> list[list[tuple[float, float]]]:
+    """Train with each config after the other in the same processes."""
+    device = start_ranks(EngineSettings(collective_timeout_seconds=TIMEOUT))
+    results = []
+    for config in configs:
+        model = make_model()
+        engine = Engine(model, EngineSettings(**config), OptimizerSettings(), device)
+        batches = [my_part(make_batch(model.plan, CLIPS, step=step)) for step in range(STEPS)]
+        outcomes = [engine.train_step(batch, 1e-3) for batch in batches]
+        assert all(outcome.bad is None for outcome in outcomes)
+        results.append([(outcome.loss, outcome.gradient_norm) for outcome in outcomes])
+    return results
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_every_stage_and_precision_trains_like_plain_torch(world_size: int) -> None:
+    configs: list[Config] = [{"zero_stage": stage, "gradient_accumulation": 2} for stage in (0, 1, 2, 3)]
+    if world_size == 2:
+        configs += [{"zero_stage": stage, "precision": "bf16"} for stage in (1, 2, 3)]
+        configs += [{"zero_stage": stage, "precision": "bf16_autocast"} for stage in (0, 1, 3)]
+        configs += [{"zero_stage": 2, "offload_optimizer": True}, {"zero_stage": 1}]
+    model = make_model()
+    wanted = reference([make_batch(model.plan, CLIPS, step=step) for step in range(STEPS)], OptimizerSettings())
+    for config, got in zip(configs, run_ranks(train, world_size, configs, timeout_seconds=600)[0], strict=True):
+        exact = config.get("precision", "fp32") == "fp32"
+        for (loss, norm), (wanted_loss, wanted_norm) in zip(got, wanted, strict=True):
+            assert loss == pytest.approx(wanted_loss, rel=1e-4 if exact else 0.1), config
+            assert norm == pytest.approx(wanted_norm, rel=1e-3 if exact else 0.1), config
+
+
+class Poison(Objective):
+    """A loss that goes wrong at chosen steps: on rank 0, in one slot, in value or in gradient alone."""
+
+    def __init__(self, *, feature_dim: int, loss_at: int, gradient_at: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(feature_dim, 1)
+        self.loss_at, self.gradient_at = loss_at, gradient_at
+        self.register_buffer("committed", torch.zeros(1))
+
+    def needs(self) -> Needs:
+        return Needs(views={View(): (0, 1)})
+
+    def forward(self, seen: Seen) -> Loss:
+        values = self.head(seen.pooled(View(), (0, 1))).square().mean((1, 2))
+        first = seen.batch.keys[0].endswith("-0")  # the slot's clip, whatever piece of whatever rank it lies in
+        if first and seen.batch.step == self.loss_at:
+            values = values * math.nan
+        if first and seen.batch.step == self.gradient_at:
+            values = _NanBackward.apply(values)
+        return Loss(seen.mean(values))
+
+    def after_step(self, taken: bool) -> None:
+        self.committed += float(taken)  # type: ignore[operator]
+
+
+class _NanBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * math.nan
+
+
+def poisoned(configs: list[Config]) -> list[tuple[list[str | None], bool, float]]:
+    device = start_ranks(EngineSettings(collective_timeout_seconds=TIMEOUT))
+    results = []
+    for config in configs:
+        objective = {"_target_": f"{__name__}.Poison", "loss_at": 1, "gradient_at": 3}
+        model = make_model(backbone=BATCH_NORM, poison=objective)
+        engine = Engine(model, EngineSettings(**config), OptimizerSettings(), device)
+        good_only = Engine(make_model(backbone=BATCH_NORM, poison=objective), EngineSettings(**config), OptimizerSettings(), device)
+        outcomes: list[Outcome] = []
+        for step in range(5):
+            batch = my_part(make_batch(model.plan, CLIPS, step=step))
+            if step == 4:
+                batch.weight.zero_()
+            outcomes.append(engine.train_step(batch, 1e-2))
+            if step in (0, 2):
+                good_only.train_step(my_part(make_batch(model.plan, CLIPS, step=step)), 1e-2)
+        same = all(
+            torch.equal(mine.master, other.master) and all(torch.equal(mine.states[k], other.states[k]) for k in mine.states)
+            for mine, other in zip(engine.pieces(), good_only.pieces(), strict=True)
+        )
+        same &= all(torch.equal(a, b) for a, b in zip(engine.buffers().values(), good_only.buffers().values(), strict=True))
+        same &= engine.scalars() == good_only.scalars()
+        results.append(([outcome.bad for outcome in outcomes], same, float(engine.buffers()["objectives.poison.committed"])))
+    return results
+
+
+def test_a_bad_loss_or_gradient_on_one_rank_leaves_everything_as_if_the_step_had_not_been() -> None:
+    configs = [{"zero_stage": stage, "gradient_accumulation": 2} for stage in (0, 1, 2, 3)] + [{"zero_stage": 1}]
+    for results in run_ranks(poisoned, 2, configs, timeout_seconds=600):
+        for config, (bad, same, committed) in zip(configs, results, strict=True):
+            assert bad == [None, "loss", None, "gradient", "no clips"], config
+            assert same, f"a skipped step left its mark with {config}"
+            assert committed == 2, "an objective was told that a skipped step was taken"
+
+
+def stop_and_statistics() -> tuple[list[bool], bool]:
+    device = start_ranks(EngineSettings(collective_timeout_seconds=TIMEOUT))
+    model = make_model(backbone=BATCH_NORM)
+    engine = Engine(model, EngineSettings(), OptimizerSettings(), device)
+    stops = [engine.train_step(my_part(make_batch(model.plan, CLIPS, step=s)), 1e-3, stop=s == 1 and rank() == 1).stop for s in range(3)]
+    mine = torch.cat([statistic.flatten() for statistic in model.batch_norm_statistics()])
+    both = [torch.empty_like(mine) for _ in range(2)]
+    dist.all_gather(both, mine)
+    return stops, torch.equal(*both)
+
+
+def test_all_ranks_hear_of_a_stop_at_the_same_step_and_hold_the_same_batch_norm() -> None:
+    for stops, equal in run_ranks(stop_and_statistics, 2):
+        assert stops == [False, True, False]
+        assert equal
+
+
+def test_what_deepspeed_cannot_combine_is_refused() -> None:
+    with pytest.raises(ValueError, match="bf16_autocast"):
+        EngineSettings(zero_stage=0, precision="bf16")
+    with pytest.raises(ValueError, match="needs a GPU"):
+        EngineSettings(precision="fp16", device="cpu")
+    with pytest.raises(ValueError, match="part of ZeRO"):
+        EngineSettings(zero_stage=0, offload_optimizer=True)
+    with pytest.raises(ValueError, match="batch norm"):
+        Engine(make_model(backbone=BATCH_NORM), EngineSettings(precision="bf16"), OptimizerSettings(), torch.device("cpu"))
+    scalar = make_model()
+    scalar.register_parameter("temperature", nn.Parameter(torch.tensor(1.0)))
+    with pytest.raises(ValueError, match=r"shape \(1,\)"):
+        Engine(scalar, EngineSettings(), OptimizerSettings(), torch.device("cpu"))
+    with pytest.raises(ValueError, match="does not divide"):
+        split(make_batch(make_model().plan, 3), 2)
+
+
+def test_starting_outside_a_launcher_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ValueError, match="RANK"):
+        start_ranks(EngineSettings())
+
+
+def teach(stage: int, precision: str) -> float:
+    device = start_ranks(EngineSettings(collective_timeout_seconds=TIMEOUT))
+    objective = {"_target_": f"{__name__}.Taught"}
+    model = make_model(taught=objective)
+    engine = Engine(model, EngineSettings(zero_stage=stage, precision=precision), OptimizerSettings(), device)  # type: ignore[arg-type]
+    plain = make_model(taught=objective)
+    names = engine.teacher.parameter_names if engine.teacher else []
+    average = {name: dict(plain.named_parameters())[name].detach().clone() for name in names}
+    for step in range(3):
+        engine.train_step(my_part(make_batch(model.plan, CLIPS, step=step)), 1e-2)
+        whole = {name: engine._whole(dict(engine.model.named_parameters())[name]) for name in names}
+        average = {name: 0.9 * average[name] + 0.1 * whole[name] for name in names}
+    assert engine.teacher is not None
+    assert any(name.startswith("objectives.taught.head") for name in names)
+    return max(float((engine.teacher.state()[name] - average[name]).abs().max()) for name in names)
+
+
+class Taught(Objective):
+    """Pulls the student to the teacher."""
+
+    needs_teacher = True
+    teacher_momentum = 0.9
+    taught = ("head",)
+
+    def __init__(self, *, feature_dim: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(feature_dim, 8)
+
+    def needs(self) -> Needs:
+        return Needs(views={View(): (0, 1)})
+
+    def forward(self, seen: Seen) -> Loss:
+        target = seen.teacher_module(self, "head")(seen.teacher_pooled(View(), (0, 1)).float())
+        return Loss(seen.mean((self.head(seen.pooled(View(), (0, 1))).float() - target - 1).square().mean((1, 2))))
+
+
+@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (2, "bf16"), (3, "fp32")])
+def test_the_teacher_is_the_average_of_the_exact_weights(stage: int, precision: str) -> None:
+    assert max(run_ranks(teach, 2, stage, precision)) < 1e-6
+
+
+def test_objectives_cannot_want_two_momenta_of_one_teacher() -> None:
+    model = make_model(one={"_target_": f"{__name__}.Taught"}, two={"_target_": f"{__name__}.Taught"}, three=RANKING)
+    model.objectives["two"].teacher_momentum = 0.5  # type: ignore[assignment]
+    from ausl_dist.train.teacher import Teacher
+
+    with pytest.raises(ValueError, match="one momentum"):
+        Teacher(model, torch.device("cpu"))
