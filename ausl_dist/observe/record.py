@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+MISSING = "missing_"  # what the names of the loader's counts of unusable clips begin with
+
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
@@ -24,4 +26,15 @@ class StepRecord:
     gradient_norm: float = 0.0
     skipped: bool = False  # the optimizer left this batch out, because something was not finite
     loader_blocked: Mapping[str, float] = field(default_factory=dict)  # seconds by stage, cumulative: `Loader.blocked_seconds`
-    loader_counts: Mapping[str, Any] = field(default_factory=dict)  # cumulative: `Loader.counts`
+    loader_counts: Mapping[str, int] = field(default_factory=dict)  # cumulative: `Loader.counts`
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The loader's counts, those by reason gathered: missing_decode=3 becomes corrupt={"decode": 3}."""
+        counts: dict[str, Any] = {"corrupt": {}}
+        for name, count in self.loader_counts.items():
+            if name.startswith(MISSING):
+                counts["corrupt"][name.removeprefix(MISSING)] = count
+            else:
+                counts[name] = count
+        return counts

@@ -56,24 +56,28 @@ class ProfileSettings:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.rank < 0:
-            raise ValueError(f"profile: need steps >= 1 and rank >= 0, not steps={self.steps}, rank={self.rank}")
+            raise ValueError(f"profile needs steps >= 1 and rank >= 0, not steps={self.steps}, rank={self.rank}")
+        if self.at_step is not None and self.at_step < 1:
+            raise ValueError(f"profile.at_step must be at least 1 (the first step is mostly warming up), not {self.at_step}")
 
 
 @dataclass(frozen=True)
 class ObserveSettings:
     """What each rank tells of itself, and where."""
 
+    enabled: bool = True  # false: rank 0 writes metrics.jsonl, and that is all
     exporter: ExporterSettings = field(default_factory=ExporterSettings)
     trackers: TrackerSettings = field(default_factory=TrackerSettings)
     profile: ProfileSettings = field(default_factory=ProfileSettings)
-    console: Literal["auto", "live", "plain", "off"] = "auto"  # auto: live on a terminal, plain lines elsewhere
+    console: Literal["auto", "live", "plain", "quiet"] = "auto"  # auto: live on a terminal, plain lines elsewhere
     console_seconds: float = 10.0  # between two plain lines
-    heartbeat_seconds: float = 5.0  # between two heartbeat files of a rank (what `status` reads); 0 writes none
+    heartbeat_seconds: float = 5.0  # between two heartbeats of a rank, which `status` and the report read
     window_steps: int = 64  # rates are taken over this many steps
+    clip_budgets: dict[str, float] | None = None  # what data.budgets sets: how much of them is used up is a metric
 
     def __post_init__(self) -> None:
-        if not 0 <= self.heartbeat_seconds <= 60:
-            raise ValueError(f"heartbeat_seconds must lie in 0..60, not {self.heartbeat_seconds}")
+        if not 0.1 <= self.heartbeat_seconds <= 60:
+            raise ValueError(f"heartbeat_seconds must lie in 0.1..60, not {self.heartbeat_seconds}")
         if self.console_seconds <= 0:
             raise ValueError(f"console_seconds must be above 0, not {self.console_seconds}")
         if self.window_steps < 2:

@@ -1,0 +1,172 @@
+"""The run's written memory: one line per step, and what happened besides steps.
+
+    RUN_FOLDER/metrics.jsonl            one line per step, by rank 0
+    RUN_FOLDER/events/rank-00003.jsonl  one line per event, by that rank (`launcher.jsonl`: by whoever started it)
+
+Two rules make a history that was interrupted readable as one without gaps or doubles (`read_metrics`):
+
+1. a line at step s puts an end to all earlier lines at steps >= s: after a restart at step k the older attempt's k, k+1, … are void;
+2. once an attempt has begun to write, lines of older attempts (a process that outlived its node) are passed over.
+
+Example: steps 0 1 2 3 | 2 3 4, where | is a restart from the checkpoint at step 2, reads as 0 1 2 3 4, the 2 and 3 of the second attempt.
+"""
+
+import errno
+import json
+import math
+import os
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+METRICS_FILE = "metrics.jsonl"
+EVENTS_FOLDER = "events"
+MAX_LINE_BYTES = 1 << 20
+
+Line = dict[str, Any]
+
+
+class LineWriter:
+    """Appends JSON lines to a file, each with a single write; a part of a line that a killed writer left is cut off first."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        _cut_partial_line(self._descriptor)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Write one line; numbers that are not finite become null, as JSON has none."""
+        try:
+            text = json.dumps(line, ensure_ascii=False, allow_nan=False)
+        except ValueError:  # rare: the walk below costs more than the encoding, so it is not done for every line
+            text = json.dumps(_without_nan(line), ensure_ascii=False, allow_nan=False)
+        data = text.encode() + b"\n"
+        if os.write(self._descriptor, data) != len(data):  # without this a full disk would go unnoticed until the next write
+            raise OSError(errno.ENOSPC, f"disk full while writing {self._path}")
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def read_metrics(run_folder: Path | str, max_lines: int | None = None) -> list[Line]:
+    """Each step's line once, in order of steps, by the two rules above; empty where the run has not made a step yet.
+
+    With `max_lines` (2 or more), only so many of them, evenly spaced and the last one included: what is held in memory of a long run is
+    two numbers a step.
+    """
+    path = Path(run_folder) / METRICS_FILE
+    steps, offsets = array("q"), array("q")
+    attempt = 0
+    for offset, line in _lines_with_offsets(path):
+        if line.get("attempt", 0) < attempt or "step" not in line:
+            continue
+        attempt = line.get("attempt", 0)
+        while steps and steps[-1] >= line["step"]:
+            steps.pop()
+            offsets.pop()
+        steps.append(line["step"])
+        offsets.append(offset)
+    return _lines_at(path, _evenly(offsets, max_lines)) if offsets else []
+
+
+def last_metrics(run_folder: Path | str, before_step: int | None = None) -> Line | None:
+    """The newest line of metrics.jsonl (below `before_step`), read from the end of the file: its cost does not grow with the run."""
+    path = Path(run_folder) / METRICS_FILE
+    if not path.exists():
+        return None
+    for text in _lines_from_the_end(path):
+        line = _parse(text)
+        if line is not None and "step" in line and (before_step is None or line["step"] < before_step):
+            return line
+    return None
+
+
+def append_event(run_folder: Path | str, writer: str, event: Mapping[str, Any]) -> None:
+    """Add one event in the name of `writer`, for those who are no rank: the launcher, a tool."""
+    lines = LineWriter(Path(run_folder) / EVENTS_FOLDER / f"{writer}.jsonl")
+    lines.write(event)
+    lines.close()
+
+
+def read_events(run_folder: Path | str) -> list[Line]:
+    """All events of all writers, oldest first."""
+    files = sorted((Path(run_folder) / EVENTS_FOLDER).glob("*.jsonl"))
+    return sorted((line for file in files for line in read_lines(file)), key=lambda line: float(line.get("time", 0)))
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The JSON objects of a file, one a line; lines that a kill or a disk has damaged are passed over, an absent file is empty."""
+    return (line for _, line in _lines_with_offsets(path))
+
+
+def _lines_with_offsets(path: Path) -> Iterator[tuple[int, Line]]:
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        offset = 0
+        while text := file.readline(MAX_LINE_BYTES):
+            line = _parse(text)
+            if line is not None:
+                yield offset, line
+            offset += len(text)
+
+
+def _lines_at(path: Path, offsets: Sequence[int]) -> list[Line]:
+    lines = []
+    with open(path, "rb") as file:
+        for offset in offsets:
+            file.seek(offset)
+            lines.append(_parse(file.readline(MAX_LINE_BYTES)))
+    return [line for line in lines if line is not None]
+
+
+def _evenly(values: Sequence[int], count: int | None) -> Sequence[int]:
+    if count is None or len(values) <= count:
+        return values
+    return [values[round(position * (len(values) - 1) / (count - 1))] for position in range(count)]
+
+
+def _parse(text: bytes) -> Line | None:
+    try:
+        line = json.loads(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        return None  # the end of a killed writer; `LineWriter` keeps it from swallowing the next line
+    return line if isinstance(line, dict) else None
+
+
+def _lines_from_the_end(path: Path, block_bytes: int = 1 << 16) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        position = file.seek(0, os.SEEK_END)
+        rest = b""
+        while position > 0:
+            size = min(block_bytes, position)
+            position -= size
+            file.seek(position)
+            rest = file.read(size) + rest
+            first, *lines = rest.split(b"\n")
+            yield from (line for line in reversed(lines) if line)
+            rest = first
+        if rest:
+            yield rest
+
+
+def _cut_partial_line(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    tail = os.pread(descriptor, MAX_LINE_BYTES, max(0, size - MAX_LINE_BYTES))
+    partial = len(tail) - tail.rfind(b"\n") - 1
+    if partial:
+        os.ftruncate(descriptor, size - partial)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value

@@ -1,0 +1,40 @@
+"""The last values of a job must stay readable at a real Pushgateway after the job has gone."""
+
+import io
+import shutil
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_server import wait_for
+
+from ausl_dist.observe.observer import Observer, StepRecord
+from ausl_dist.observe.settings import ExporterSettings, ObserveSettings
+from launch.ports import answers, free_ports
+
+
+def test_values_are_left_at_the_gateway_under_the_ranks_labels(tmp_path: Path) -> None:
+    program = shutil.which("prometheus-pushgateway")
+    if program is None:
+        pytest.skip("no prometheus-pushgateway on this machine: apt-get install prometheus-pushgateway")
+    (port,) = free_ports(1)
+    with open(tmp_path / "gateway.log", "wb") as log:
+        gateway = subprocess.Popen([program, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
+    try:
+        wait_for(lambda: answers(port), 30, "the start of the Pushgateway")
+        settings = ObserveSettings(exporter=ExporterSettings(enabled=False, pushgateway=f"http://127.0.0.1:{port}"))
+        stream = io.StringIO()
+        place = {"run_folder": tmp_path / "run", "run_name": "demo", "rank": 3, "world_size": 4}
+        with Observer(settings, **place, restart=1, start_step=0, total_steps=10, stream=stream) as observer:  # type: ignore[arg-type]
+            observer.step(StepRecord(0, 8, 96, 0.5, seconds={"total": 0.1}))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+            text = response.read().decode()
+    finally:
+        gateway.terminate()
+        gateway.wait(10)
+    (line,) = (line for line in text.splitlines() if line.startswith("ausl_steps_total{"))
+    assert line.endswith(" 1")
+    for label in ('job="ausl"', 'run="demo"', 'rank="3"', 'restart="1"'):
+        assert label in line
+    assert "failed" not in stream.getvalue()
