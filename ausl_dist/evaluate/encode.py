@@ -2,9 +2,9 @@
 
     frames [T, C, H, W] ──▶ passes of exactly PASS_FRAMES frames, the last one filled up ──▶ features [T, D]
 
-Matrix products round differently for different batch shapes, so features of a clip would depend on how many clips happened to share a batch.
-Here the shape of every pass is constant and passes start at the clip's first frame: a feature depends on its clip alone. What is lost is the
-time for filling up the last pass of each clip.
+Matrix products round differently for different batch shapes, so features of a clip would depend on how many clips happened to share a
+batch. Here the shape of every pass is constant and passes start at the clip's first frame: a feature depends on its clip alone. What is
+lost is the time for filling up the last pass of each clip.
 """
 
 from collections.abc import Iterable, Iterator

@@ -6,7 +6,7 @@ A row carries its label (-1 unknown), subject, clip, frame number and a fingerpr
 neither a subject nor a single image between its parts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,8 +16,8 @@ import xxhash
 from numpy.typing import NDArray
 from torch import nn
 
-from ausl_dist.clip import ClipMeta
 from ausl_dist.evaluate.encode import encode_frames
+from ausl_dist.stream.scan import ScannedClip
 
 
 @dataclass(frozen=True)
@@ -68,35 +68,45 @@ class FeatureTable:
         return FeatureTable(**{**values, "labels": self.labels[:, columns], "action_units": units})
 
 
-@dataclass(frozen=True)
-class LabelledClip:
-    """One clip as the scan of a labelled corpus gives it."""
-
-    key: str
-    frames: torch.Tensor  # T C H W, normalised
-    meta: ClipMeta
-    labels: NDArray[np.int8]  # T K
+TRUE_LANDMARKS = "true landmarks"
 
 
-def extract(backbone: nn.Module, clips: Iterable[LabelledClip], *, stride: int = 1) -> FeatureTable:
-    """Features of every `stride`-th frame that has at least one known label, backbone in eval mode."""
-    if stride < 1:
-        raise ValueError(f"stride must be at least 1, not {stride}")
-    rows = _Rows()
+def extract(
+    backbones: Mapping[str, nn.Module], clips: Iterable[ScannedClip], *, true_landmarks: bool = False, keep_unlabelled: bool = False
+) -> dict[str, FeatureTable]:
+    """One table per backbone, all of the same frames, from one pass over the clips; backbones in eval mode.
+
+    `true_landmarks` adds a table of that name whose features are the 136 landmark coordinates. Frames without any known label are left out,
+    except with `keep_unlabelled`, which models over time need.
+    """
+    rows = _Rows((*backbones, TRUE_LANDMARKS) if true_landmarks else tuple(backbones))
     for clip in clips:
-        known = np.flatnonzero((clip.labels >= 0).any(1))
-        chosen = known[known % stride == 0]
+        labels = clip.action_units
+        if labels is None:
+            labels = np.full((len(clip.numbers), 0), -1, np.int8)
+        chosen = np.arange(len(labels)) if keep_unlabelled else np.flatnonzero((labels >= 0).any(1))
         if len(chosen):
             frames = clip.frames[torch.from_numpy(chosen)]
-            rows.add(clip, chosen, frames, encode_frames(backbone, frames).numpy())
-    return rows.table()
+            features = {name: encode_frames(backbone, frames).numpy() for name, backbone in backbones.items()}
+            if true_landmarks:
+                features[TRUE_LANDMARKS] = _landmark_features(clip)[chosen]
+            rows.add(clip, labels[chosen], clip.numbers[chosen], frames, features)
+    return rows.tables()
+
+
+def _landmark_features(clip: ScannedClip) -> NDArray[np.float32]:
+    """T 136, in sides of the picture from its middle."""
+    if clip.landmarks is None:
+        raise ValueError(f"clip {clip.key} has no landmarks")
+    side = clip.frames.shape[-1]
+    return ((clip.landmarks + 0.5) / side - 0.5).reshape(len(clip.landmarks), -1).astype(np.float32)
 
 
 class _Rows:
     """Columns under construction; clips may label different action units, their union becomes the columns."""
 
-    def __init__(self) -> None:
-        self.features: list[NDArray[np.float32]] = []
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.features: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
         self.labels: list[tuple[tuple[int, ...], NDArray[np.int8]]] = []
         self.frames: list[NDArray[np.int32]] = []
         self.fingerprints: list[list[int]] = []
@@ -104,32 +114,40 @@ class _Rows:
         self.clip_subjects: list[int] = []
         self.clips: list[str] = []
 
-    def add(self, clip: LabelledClip, chosen: NDArray[np.integer], frames: torch.Tensor, features: NDArray[np.float32]) -> None:
-        self.features.append(features)
-        self.labels.append((clip.meta.action_units, clip.labels[chosen]))
-        self.frames.append(chosen.astype(np.int32))
+    def add(
+        self,
+        clip: ScannedClip,
+        labels: NDArray[np.int8],
+        numbers: NDArray[np.int64],
+        frames: torch.Tensor,
+        features: Mapping[str, NDArray[np.float32]],
+    ) -> None:
+        for name, values in features.items():
+            self.features[name].append(values)
+        self.labels.append((clip.meta.action_units if labels.shape[1] else (), labels))
+        self.frames.append(numbers.astype(np.int32))
         self.fingerprints.append([xxhash.xxh3_64_intdigest(frame.contiguous().numpy().tobytes()) for frame in frames])
         self.clip_subjects.append(self.subjects.setdefault(clip.meta.identity, len(self.subjects)))
         self.clips.append(clip.key)
 
-    def table(self) -> FeatureTable:
-        if not self.features:
-            raise ValueError("no labelled frame found: the corpus needs KEY.au.npy members with at least one value >= 0")
+    def tables(self) -> dict[str, FeatureTable]:
         units = tuple(sorted({unit for names, _ in self.labels for unit in names}))
-        counts = [len(part) for part in self.features]
+        if not units:
+            raise ValueError("no labelled frame found: the corpus needs KEY.au.npy members with at least one value >= 0")
+        counts = [len(part) for part in self.frames]
         labels = np.full((sum(counts), len(units)), -1, np.int8)
         start = 0
         for names, values in self.labels:
             labels[start : start + len(values), [units.index(unit) for unit in names]] = values
             start += len(values)
-        return FeatureTable(
-            features=np.concatenate(self.features),
-            labels=labels,
-            action_units=units,
-            subject=np.repeat(np.array(self.clip_subjects, np.int32), counts),
-            subjects=tuple(self.subjects),
-            clip=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
-            clips=tuple(self.clips),
-            frame=np.concatenate(self.frames),
-            fingerprint=np.concatenate([np.array(part, np.uint64) for part in self.fingerprints]),
-        )
+        columns: dict[str, Any] = {
+            "labels": labels,
+            "action_units": units,
+            "subject": np.repeat(np.array(self.clip_subjects, np.int32), counts),
+            "subjects": tuple(self.subjects),
+            "clip": np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+            "clips": tuple(self.clips),
+            "frame": np.concatenate(self.frames),
+            "fingerprint": np.concatenate([np.array(part, np.uint64) for part in self.fingerprints]),
+        }
+        return {name: FeatureTable(features=np.concatenate(parts), **columns) for name, parts in self.features.items()}

@@ -4,8 +4,8 @@
     fit and choose on the training table ──▶ Decided (settings, thresholds, everything looked at)
     sealed.open(decided) ──▶ the test table, once
 
-Published evaluators choose the epoch or the threshold on the test fold without anybody noticing. Here there is no way to the test labels but
-`open`; it refuses a second time, and it refuses a predictor that has seen a test subject or a test image, whatever it was used for.
+Published evaluators choose the epoch or the threshold on the test fold without anybody noticing. Here there is no way to the test labels
+but `open`; it refuses a second time, and it refuses a predictor that has seen a test subject or a test image, whatever it was used for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ class Sealed(Generic[T]):
             raise LeakError(f"test subjects were used before the test: {', '.join(sorted(subjects)[:8])}")
         images = np.intersect1d(decided.looked.fingerprints, self._looked.fingerprints)
         if len(images):
-            raise LeakError(f"{len(images)} test images were also used in training or selection, under other subjects' names: the splits overlap")
+            raise LeakError(f"{len(images)} test images were also used before the test, under other subjects' names: the splits overlap")
         self.__payload = None
         self.opened_for = decided
         return payload
@@ -102,14 +102,17 @@ def hold_out(table: FeatureTable, test_subjects: Sequence[str]) -> tuple[Feature
     return table.of_subjects(present - wanted), Sealed(test, Looked.at(test))
 
 
+def deal_subjects(subjects: Sequence[str], folds: int, *words: str | int) -> dict[str, int]:
+    """Fold number of each subject: dealt in the order of the hash of their names; fewer folds where there are fewer subjects."""
+    if len(subjects) < 2:
+        raise ValueError(f"{len(subjects)} subject(s) cannot be dealt to folds: at least two identities are needed")
+    ranked = sorted(subjects, key=lambda name: (stable_hash("fold", *words, name), name))
+    return {name: position % min(folds, len(ranked)) for position, name in enumerate(ranked)}
+
+
 def inner_folds(table: FeatureTable, folds: int, *words: str | int) -> NDArray[np.int32]:
-    """Fold number of each row for selection among training subjects: whole subjects, dealt in hash order."""
-    present = table.present_subjects()
-    folds = min(folds, len(present))
-    if folds < 2:
-        raise ValueError("selection needs at least two training subjects")
-    ranked = sorted(present, key=lambda name: (stable_hash("fold", *words, name), name))
-    fold_of = {name: position % folds for position, name in enumerate(ranked)}
+    """Fold number of each row for selection among training subjects: whole subjects."""
+    fold_of = deal_subjects(table.present_subjects(), folds, *words)
     lookup = np.array([fold_of.get(name, -1) for name in table.subjects], np.int32)
     chosen: NDArray[np.int32] = lookup[table.subject]
     return chosen

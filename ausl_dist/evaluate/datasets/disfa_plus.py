@@ -1,0 +1,46 @@
+"""DISFA+: 9 subjects, all of them also in DISFA, posed and spontaneous trials, intensities of 12 AUs.
+
+    Labels/SN001/TRIAL/AU1.txt      # comments, then `000.jpg 0` per line
+    Images/SN001/TRIAL/000.jpg      pictures by name, from 0
+
+Subjects carry DISFA's names, so that training on one and testing on the other is seen as the leak that it is.
+"""
+
+from pathlib import Path
+
+from ausl_dist.evaluate.datasets.base import DataSet, Recording, clean, first_folder, from_images, images_by_number, read_text, to_int
+from ausl_dist.evaluate.datasets.disfa import UNITS
+
+SUBJECTS = tuple(f"SN{number:03d}" for number in (1, 3, 4, 7, 9, 10, 13, 25, 27))
+
+
+def read(root: Path) -> list[Recording]:
+    """One recording per trial; labels 0-5."""
+    labels_folder, images_folder = first_folder(root, "Labels"), first_folder(root, "Images")
+    recordings = []
+    for folder in sorted(path for path in labels_folder.glob("*/*") if path.is_dir()):
+        subject, trial = folder.parent.name, folder.name
+        columns = [_read_unit(folder / f"AU{unit}.txt") for unit in UNITS]
+        numbers = sorted(set.intersection(*(set(column) for column in columns)))
+        labels = clean(([column[number] for column in columns] for number in numbers), "intensity", str(folder))
+        name = f"{subject}_{trial}".replace(" ", "_")
+        images = images_by_number(images_folder / subject / trial)
+        recordings.append(from_images(f"disfa:{subject}", name, UNITS, labels, numbers, images))
+    return recordings
+
+
+def _read_unit(path: Path) -> dict[int, int]:
+    values = {}
+    for line in read_text(path).splitlines():
+        cells = line.split()
+        if not cells or line.lstrip().startswith("#"):
+            continue
+        if len(cells) != 2:
+            raise ValueError(f"{path}: {line[:60]!r} should be a picture's name and an intensity")
+        values[to_int(Path(cells[0]).stem, str(path))] = to_int(cells[1], str(path))
+    return values
+
+
+DATA_SET = DataSet(
+    name="disfa_plus", kind="intensity", action_units=UNITS, read=read, subjects=SUBJECTS, frames=57_150, positive_from=2
+)

@@ -1,0 +1,80 @@
+"""The whole protocol on a data set as it lies on disk, by the command that a user types."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ausl_dist.evaluate.datasets import DATA_SETS
+from ausl_dist.evaluate.datasets.cache import cached_corpus
+from ausl_dist.evaluate.datasets.examples import rendered_faces, write_tree
+from ausl_dist.release.bundle import write_bundle
+from ausl_dist.stream.scan import scan
+from tools import evaluate
+
+sys.path.append(str(Path(__file__).parents[1] / "release"))
+from run_folders import checkpoint_of, make_run
+
+SUBJECTS = ["SN001", "SN002", "SN006", "SN011", "SN003", "SN004"]  # two of each published fold
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("disfa") / "tree"
+    write_tree("disfa", folder, rendered_faces(SUBJECTS, frames=16, size=192))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tree: Path, faces: Path) -> Path:
+    folder = tree.parent / "cache"
+    cached_corpus("disfa", DATA_SETS["disfa"].read(tree), folder, models=faces / "models")
+    return folder
+
+
+def test_every_labelled_frame_of_the_tree_is_in_the_cache_with_its_label(tree: Path, cache: Path, faces: Path) -> None:
+    recordings = {recording.subject: recording for recording in DATA_SETS["disfa"].read(tree)}
+    url = cached_corpus("disfa", list(recordings.values()), cache, models=faces / "models")
+    assert len(list(cache.iterdir())) == 1  # the second call found the first one's corpus
+    clips = list(scan(url, image_size=32))
+    assert {clip.meta.identity for clip in clips} == {f"disfa:{name}" for name in SUBJECTS}
+    for clip in clips:
+        first = round(clip.meta.start_second * clip.meta.fps)
+        wanted = recordings[clip.meta.identity].labels[first : first + len(clip.numbers)]
+        assert clip.action_units is not None
+        assert clip.action_units.tolist() == wanted.tolist()
+    assert sum(len(clip.numbers) for clip in clips) == 16 * len(SUBJECTS)
+
+
+@pytest.mark.parametrize("extra", [[], ["task=occurrence", "protocol=mlp", "network.max_epochs=2", "label_share=0.5"]])
+def test_the_command_runs_the_published_folds(
+    extra: list[str], tree: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(1)
+    run = make_run(tmp_path)
+    write_bundle(run, tmp_path / "bundle", checkpoint=checkpoint_of(run))
+    words = [f"bundle={tmp_path / 'bundle'}", "data=disfa", f"root={tree}", f"out={tmp_path / 'out'}", f"cache={cache}", *extra]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *words])
+    assert evaluate.main() == 0
+    assert "in 3 fold(s)" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert set(report["folds"]) == {"P1", "P2", "P3"}
+    assert report["folds"]["P1"] == ["disfa:SN001", "disfa:SN002"]
+    assert report["action_units"] == ([1, 2, 4, 6, 9, 12, 25, 26] if extra else [1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26])
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["bundle=x", "data=dsifa", "root=y"], "known: bp4d"),
+        (["bundle=x", "daat=disfa", "root=y"], "did you mean data"),
+        (["bundle=x", "data", "root=y"], "key=value"),
+        (["bundle=x", "data=bp4d", "root=y", "task=intensity"], "task=occurrence"),
+    ],
+)
+def test_a_slip_of_the_pen_is_answered_with_what_to_type(words: list[str], answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["evaluate", *words])
+    with pytest.raises(ValueError, match=answer):
+        evaluate.main()
