@@ -1,0 +1,134 @@
+"""The backbone for other engines: ONNX, and weights of half the size, each with its measured error.
+
+    backbone ──▶ exports/model.onnx, model.float16.safetensors, model.bfloat16.safetensors ──features of reference frames──▶
+    exports/errors.json
+
+The error is the largest relative difference of a frame's features to those of the fp32 network in torch: |a - b| / |b|. An ONNX file whose
+error is above MAX_ONNX_ERROR is not written.
+"""
+
+import contextlib
+import importlib.util
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ausl_dist.backbones import Backbone
+from ausl_dist.files import write_atomically, write_json
+from ausl_dist.randomness import random_stream
+
+KINDS = ("onnx", "float16", "bfloat16")
+MAX_ONNX_ERROR = 1e-4
+REFERENCE_FRAMES = 3
+OPSET = 17
+
+
+def write_exports(folder: Path, backbone: Backbone, image_size: int, kinds: Sequence[str]) -> dict[str, float]:
+    """Write the exports of these kinds into a folder; returns the error of each. ValueError for an unknown kind, or one that goes wrong."""
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise ValueError(f"no export is called {', '.join(unknown)}; known: {', '.join(KINDS)}")
+    frames = reference_frames(image_size)
+    errors: dict[str, float] = {}
+    for kind in sorted(set(kinds)):
+        if kind == "onnx":
+            data = onnx_bytes(backbone, image_size)
+            error = feature_error(run_onnx(data, frames), features_of(backbone, frames))
+            if error > MAX_ONNX_ERROR:
+                raise ValueError(f"the ONNX export gives other features than torch (relative error {error:.1e}): it was not written")
+            write_atomically(folder / "model.onnx", data)
+        else:
+            weights = {name: _lowered(tensor, getattr(torch, kind)) for name, tensor in sorted(backbone.net.state_dict().items())}
+            error = _error_of_weights(backbone, weights, frames)
+            write_atomically(folder / f"model.{kind}.safetensors", save(weights))
+        errors[kind] = float(f"{error:.1g}")  # one digit: the rest differs between processors
+    if errors:
+        write_json(folder / "errors.json", {"relative_feature_error": errors})
+    return errors
+
+
+def onnx_bytes(backbone: Backbone, image_size: int) -> bytes:
+    """The network as ONNX: images N 3 H W, normalised, to pooled features N D, for any N."""
+    if importlib.util.find_spec("onnx") is None:
+        raise ValueError("an ONNX export needs the package onnx: pip install onnx onnxruntime")
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        # The exporter that traces needs no further package; torch announces another one at each call.
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            backbone.net,
+            (torch.zeros(2, 3, image_size, image_size),),
+            path,
+            input_names=["images"],
+            output_names=["features"],
+            dynamic_axes={"images": {0: "frames"}, "features": {0: "frames"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        return path.read_bytes()
+
+
+def run_onnx(data: bytes, frames: Tensor) -> Tensor:
+    """Features of frames by ONNX Runtime, in batches of one and of the rest: a batch size that was baked in shows here."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise ValueError("checking an ONNX export needs ONNX Runtime: pip install onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session: Any = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return torch.cat([torch.from_numpy(session.run(None, {"images": part.numpy()})[0]) for part in (frames[:1], frames[1:])])
+
+
+def reference_frames(image_size: int) -> Tensor:
+    """REFERENCE_FRAMES smooth coloured pictures N 3 H W, normalised in mean and contrast like photographs, the same on every machine."""
+    pictures = []
+    for number in range(REFERENCE_FRAMES):
+        coarse = random_stream("reference frame", number).normal(size=(8, 8, 3)).astype(np.float32)
+        pictures.append(cv2.resize(coarse, (image_size, image_size), interpolation=cv2.INTER_LINEAR))
+    return torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy())  # N H W C -> N C H W
+
+
+def features_of(backbone: Backbone, frames: Tensor) -> Tensor:
+    """Pooled features N D in eval mode."""
+    with torch.inference_mode(), _eval_mode(backbone):
+        pooled: Tensor = backbone(frames)[0]
+        return pooled.clone()
+
+
+def feature_error(found: Tensor, wanted: Tensor) -> float:
+    """Largest relative difference of a row."""
+    return float(((found - wanted).norm(dim=1) / wanted.norm(dim=1).clamp(min=1e-12)).max())
+
+
+def _lowered(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+
+
+def _error_of_weights(backbone: Backbone, weights: dict[str, Tensor], frames: Tensor) -> float:
+    """What rounding the weights alone does to the features; the arithmetic stays fp32."""
+    wanted = features_of(backbone, frames)
+    original = {name: tensor.clone() for name, tensor in backbone.net.state_dict().items()}
+    try:
+        backbone.net.load_state_dict({name: tensor.to(original[name].dtype) for name, tensor in weights.items()})
+        return feature_error(features_of(backbone, frames), wanted)
+    finally:
+        backbone.net.load_state_dict(original)
+
+
+@contextlib.contextmanager
+def _eval_mode(module: nn.Module) -> Iterator[None]:
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

@@ -1,0 +1,196 @@
+"""A released backbone, back in five lines and checked before the first of them returns.
+
+    bundle folder or hub id ──verify every hash──▶ config, preprocessing, weights ──▶ ReleasedBackbone
+
+    backbone.preprocess(video or picture) ──▶ faces ──▶ backbone.features(faces) ──▶ Features per frame and for the clip
+
+Nothing is ever unpickled: weights are safetensors, everything else is JSON.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ausl_dist.backbones import Backbone, BackboneSettings
+from ausl_dist.evaluate.encode import encode_stream
+from ausl_dist.files import read_json
+from ausl_dist.release.action_units import ActionUnitScores, columns_of
+from ausl_dist.release.faces import DEFAULT_FPS, FaceFrame, Faces, Source
+from ausl_dist.release.head import SPEC_NAME, TENSORS_NAME, ActionUnitHead, read_head
+from ausl_dist.release.network import CONFIG_NAME, FORMAT, WEIGHTS_NAME, load_weights
+from ausl_dist.release.preprocessing import PREPROCESSING_NAME, Preprocessing, read_preprocessing
+from ausl_dist.release.verify import BundleError, read_sums, verify
+from ausl_dist.settings import SettingsError, from_mapping
+
+HUB_PREFIX = "hf-hub:"
+CORPUS_NAME, RECORD_NAME = "corpus.json", "record.json"
+Row = tuple[int, int, float]  # frame number, track, seconds
+
+
+@dataclass(frozen=True)
+class Features:
+    """Frozen features of one clip. Of a video, `number`, `seconds` and `track` say which face of which frame each row is."""
+
+    frames: Tensor  # T D float32
+    clip: Tensor  # D, mean over the frames
+    number: Tensor  # T int64, at the backbone's frame rate; frames without a face are not there
+    seconds: Tensor  # T float64
+    track: Tensor  # T int64
+    action_units: ActionUnitScores | None = None  # where the bundle has a head
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """What a bundle says of itself."""
+
+    identity: str  # SHA-256 of its SHA256SUMS: equal content, equal identity
+    name: str
+    step: int
+    architecture: str
+    preprocessing: Preprocessing
+    corpora: Mapping[str, Any]
+    record: Mapping[str, Any]
+
+
+class ReleasedBackbone(nn.Module):
+    """A frozen backbone with the preprocessing it was trained on.
+
+    Called like a module it maps normalised images N 3 H W to pooled features N D.
+    """
+
+    def __init__(self, backbone: Backbone, info: BundleInfo, head: ActionUnitHead | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone.eval().requires_grad_(False)
+        self.head = head
+        self.info = info
+
+    @property
+    def dim(self) -> int:
+        return self.backbone.dim
+
+    def train(self, mode: bool = True) -> "ReleasedBackbone":
+        """Stays in eval mode: batch statistics of a user's data must not change released features. Fine-tune `.backbone` instead."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled: Tensor = self.backbone(images)[0]
+        return pooled
+
+    def preprocess(self, source: Source, *, models: Path | str | None = None, everyone: bool = False) -> Faces:
+        """The faces of a video, a folder of numbered frames or a picture (path, or uint8 [H, W, 3] RGB), aligned as in training.
+
+        Nothing is read until the result is iterated or given to `features`. `models` is the folder of the detection models, where they are
+        not in their usual place; `everyone` gives all faces of a frame instead of the largest.
+        """
+        return Faces(source, self.info.preprocessing, models=models, everyone=everyone)
+
+    def features(self, clip: Tensor | Faces | Iterable[FaceFrame]) -> Features:
+        """Features of a clip of any length: faces from `preprocess`, or normalised frames T C H W, in bounded memory.
+
+        A clip's features do not depend on what else is in a batch: a batch B T C H W is `[backbone.features(clip) for clip in batch]`.
+        Raises ValueError for frames of another shape, and for none at all.
+        """
+        if isinstance(clip, Tensor):
+            if clip.ndim != 4:
+                raise ValueError(f"a clip is a tensor T C H W of normalised frames, not one of shape {tuple(clip.shape)}")
+            faces: Iterable[FaceFrame] = (FaceFrame(0, i, i / self._fps, pixels) for i, pixels in enumerate(clip))
+        else:
+            faces = clip
+        passes = list(self.iterate(faces))
+        if not passes:
+            raise ValueError("the clip has no frames: no face was found, or an empty tensor was given")
+        rows = [row for part, _ in passes for row in part]
+        order = sorted(range(len(rows)), key=rows.__getitem__)  # tracks that end are given out before those that go on
+        number, track, seconds = zip(*(rows[index] for index in order), strict=True)
+        frames = torch.cat([features for _, features in passes])[order]
+        times = torch.tensor(seconds, dtype=torch.float64)
+        return Features(frames, frames.mean(0), torch.tensor(number), times, torch.tensor(track), self.action_units(frames))
+
+    @property
+    def score_columns(self) -> tuple[str, ...]:
+        """Headings of the action-unit scores, as AU12_intensity; none without a head."""
+        return () if self.head is None else columns_of(self.head.spec.action_units, self.head.spec.unit)
+
+    def action_units(self, features: Tensor) -> ActionUnitScores | None:
+        """Action-unit scores of features N D; None where the bundle has no head."""
+        if self.head is None:
+            return None
+        spec = self.head.spec
+        return ActionUnitScores(self.head(features).cpu(), spec.action_units, spec.names, spec.unit)
+
+    def iterate(self, faces: Iterable[FaceFrame]) -> Iterator[tuple[list[Row], Tensor]]:
+        """(frame number, track, seconds) of a few faces and their features [n, D], again and again: bounded memory for any length."""
+        size = self.info.preprocessing.image_size
+        waiting: list[Row] = []
+
+        def pixels() -> Iterator[Tensor]:
+            for face in faces:
+                if tuple(face.pixels.shape) != (3, size, size):
+                    found = tuple(face.pixels.shape)
+                    raise ValueError(f"this backbone takes frames of shape (3, {size}, {size}), not {found}: use .preprocess()")
+                waiting.append((face.frame, face.track, face.seconds))
+                yield face.pixels
+
+        for features in encode_stream(self.backbone, pixels()):
+            yield waiting[: len(features)], features
+            del waiting[: len(features)]
+
+    @property
+    def _fps(self) -> float:
+        return self.info.preprocessing.fps or DEFAULT_FPS
+
+
+def load_backbone(path: str | Path) -> ReleasedBackbone:
+    """Load a released backbone from a bundle folder, or from a hub as "hf-hub:ORG/NAME".
+
+    Every file is checked against SHA256SUMS first. Raises BundleError, saying what to do, for a folder that is no bundle, a changed file,
+    or a format of another version.
+    """
+    folder = _from_hub(str(path)) if str(path).startswith(HUB_PREFIX) else Path(path)
+    if not folder.is_dir():
+        raise BundleError(f"{folder} is not a folder; give a bundle folder, or a hub id as {HUB_PREFIX}ORG/NAME")
+    identity = verify(folder)
+    sums = read_sums(folder)
+    unchecked = {CONFIG_NAME, WEIGHTS_NAME, PREPROCESSING_NAME, RECORD_NAME, CORPUS_NAME} - sums.keys()
+    if unchecked:
+        raise BundleError(f"{folder}: SHA256SUMS does not name {', '.join(sorted(unchecked))}; copy or download the bundle again")
+    config = read_json(folder / CONFIG_NAME)
+    settings = _backbone_settings(config, folder)
+    preprocessing = read_preprocessing(folder)
+    record = read_json(folder / RECORD_NAME)
+    info = BundleInfo(
+        identity=identity,
+        name=str(record["run"]),
+        step=int(record["step"]),
+        architecture=settings.name,
+        preprocessing=preprocessing,
+        corpora=read_json(folder / CORPUS_NAME),
+        record=record,
+    )
+    backbone = load_weights(settings, folder / WEIGHTS_NAME)
+    head = read_head(folder, backbone.dim) if {SPEC_NAME, TENSORS_NAME} <= sums.keys() else None
+    return ReleasedBackbone(backbone, info, head)
+
+
+def _backbone_settings(config: Any, folder: Path) -> BackboneSettings:
+    own = config.get("ausl_dist") if isinstance(config, dict) else None
+    if not isinstance(own, dict):
+        raise BundleError(f"{folder / CONFIG_NAME} is not of a bundle of ours; load it with timm: timm.create_model('local-dir:{folder}')")
+    if own.get("format") != FORMAT:
+        raise BundleError(
+            f"{folder} has bundle format {own.get('format')}, this ausl_dist reads {FORMAT}: install ausl_dist {own.get('version')}"
+        )
+    try:
+        return from_mapping(BackboneSettings, own["backbone"], "backbone")
+    except SettingsError as error:
+        raise BundleError(f"{folder / CONFIG_NAME}: {error}") from error
+
+
+def _from_hub(address: str) -> Path:
+    from huggingface_hub import snapshot_download  # here: a local bundle needs no network client
+
+    return Path(snapshot_download(address.removeprefix(HUB_PREFIX)))

@@ -1,0 +1,118 @@
+"""What a run folder says of itself, read for a release: settings, record, the checkpoint to release, the corpora behind it."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ausl_dist.files import read_json, read_json_lines
+from ausl_dist.train.settings import RunSettings, load_settings
+
+RECORD_NAME = "record.json"
+BACKBONE_NAME = "backbone.safetensors"  # in each checkpoint: the backbone whole, fp32, timm names
+OBJECTIVES_NAME = "objectives.safetensors"
+STATE_NAME = "state.json"
+LEDGER_NAME = "ledger.jsonl"
+TEACHER_NAME = "teacher.safetensors"
+TEACHER_PREFIX = "backbone.net."
+STATEMENT_NAME = "corpus.json"
+MAX_STATEMENT_BYTES = 64 << 20
+
+Weights = Literal["student", "teacher"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, opened at one checkpoint."""
+
+    folder: Path
+    settings: RunSettings
+    record: Mapping[str, Any]
+    checkpoint: Path
+    weights: Weights
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps behind the weights."""
+        return int(self.checkpoint.name.rsplit("-", 1)[-1])
+
+    def read_weights(self) -> dict[str, Tensor]:
+        """The tensors of the backbone under timm's names, of the student or of its teacher."""
+        if self.weights == "student":
+            return load_file(self.checkpoint / BACKBONE_NAME)
+        path = self.checkpoint / TEACHER_NAME
+        if not path.is_file():
+            raise ValueError(f"{self.checkpoint} holds no teacher: none of the run's objectives has one; release the student")
+        tensors = load_file(path)
+        return {name.removeprefix(TEACHER_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(TEACHER_PREFIX)}
+
+    def read_objectives(self) -> dict[str, Tensor]:
+        """The trained weights of the objectives, as OBJECTIVE.NAME; none in a checkpoint without them."""
+        path = self.checkpoint / OBJECTIVES_NAME
+        return load_file(path) if path.is_file() else {}
+
+    def data_summary(self) -> dict[str, Any]:
+        """Which order dealt the data, and how many clips were missing by reason, up to the checkpoint.
+
+        A step that was done twice, after a resume, counts once.
+        """
+        state, ledger = self.checkpoint / STATE_NAME, self.folder / LEDGER_NAME
+        lines = [line for line in read_json_lines(ledger) if line["step"] < self.step] if ledger.is_file() else []
+        slots = {(line["step"], line["corpus"], line["place"], line["clip"]): line["reason"] for line in lines}
+        return {
+            "order_version": read_json(state)["order_version"] if state.is_file() else None,
+            "missing_clips": dict(sorted(Counter(slots.values()).items())),
+        }
+
+
+def open_run(folder: Path, checkpoint: Path | None = None, weights: Weights = "student") -> Run:
+    """Open a run folder at its newest complete checkpoint, or at the one given; ValueError says what is missing."""
+    settings = load_settings(folder)
+    record = read_json(folder / RECORD_NAME) if (folder / RECORD_NAME).is_file() else {}
+    chosen = checkpoint or _newest(folder)
+    if not (chosen / BACKBONE_NAME).is_file():
+        raise ValueError(f"{chosen} holds no {BACKBONE_NAME}: it is not a complete checkpoint of ours")
+    return Run(folder, settings, record, chosen, weights)
+
+
+def read_statements(run: Run, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The statement (corpus.json) of each corpus of the run, by its name in the run's config; `known` ones are not fetched."""
+    from ausl_dist.stream import storage  # here: a release from statements at hand needs no storage client
+
+    unknown = set(known) - set(run.settings.data.corpora)
+    if unknown:
+        raise ValueError(f"the run has no corpus {sorted(unknown)}; it was trained on {sorted(run.settings.data.corpora)}")
+    statements = dict(known)
+    for name, source in run.settings.data.corpora.items():
+        if name in known:
+            continue
+        address = storage.join(source.url, STATEMENT_NAME)
+        if not storage.exists(address):
+            raise ValueError(f"the corpus statement {address} is not there; give a copy with --corpus {name}=corpus.json")
+        statements[name] = parse_statement(storage.read_bytes(address, MAX_STATEMENT_BYTES), address)
+    return statements
+
+
+def parse_statement(data: bytes, where: str) -> dict[str, Any]:
+    """Parse corpus.json, which must say how its faces were found and aligned."""
+    try:
+        statement = json.loads(data)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{where} is not valid JSON ({error})") from error
+    if not isinstance(statement, dict) or not {"detector", "alignment", "fps"} <= statement.keys():
+        raise ValueError(f"{where} is no corpus statement: it must name detector, alignment and fps")
+    return statement
+
+
+def _newest(folder: Path) -> Path:
+    from ausl_dist.train.checkpoint import newest_complete  # here: it brings the training engine with it
+
+    newest = newest_complete(folder)
+    if newest is None:
+        raise ValueError(f"{folder} has no complete checkpoint yet: let it reach its first save, or name one with --checkpoint")
+    return newest

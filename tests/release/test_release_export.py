@@ -1,0 +1,90 @@
+"""Exports must give the features of the backbone, and the features themselves must not drift from version to version."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from run_folders import checkpoint_of, make_run
+from safetensors.torch import load_file
+
+import ausl_dist
+from ausl_dist.backbones import Backbone, BackboneSettings, build_backbone
+from ausl_dist.randomness import random_stream
+from ausl_dist.release.bundle import write_bundle
+from ausl_dist.release.export import feature_error, features_of, reference_frames, run_onnx, write_exports
+
+GOLDEN = [0.186506, 0.285455, 0.0, 0.320353, 0.370059]  # mean, deviation and the first three of the first reference frame
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def tiny(name: str = "resnet10t", size: int = 32) -> Backbone:
+    """A backbone whose weights come from a counter-based generator: the same on every machine and version of torch."""
+    backbone = build_backbone(BackboneSettings(name, size)).eval()
+    for key, tensor in backbone.net.state_dict().items():
+        drawn = torch.from_numpy(np.array(random_stream("golden", key).normal(size=tensor.shape)))
+        if tensor.ndim > 1:
+            tensor.copy_(drawn / tensor[0].numel() ** 0.5)
+        elif tensor.is_floating_point():
+            tensor.copy_(1 + 0.1 * drawn.abs() if key.endswith(("weight", "var")) else 0.1 * drawn)
+    return backbone
+
+
+def test_features_of_a_fixed_backbone_do_not_drift() -> None:
+    # When this fails, every released bundle gives other features than on the day of its release: find out why before changing a number.
+    features = features_of(tiny(), reference_frames(32))
+    found = [float(features.mean()), float(features.std()), *features[0, :3].tolist()]
+    np.testing.assert_allclose(found, GOLDEN, rtol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
+def test_onnx_gives_the_features_for_any_batch(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    size = 64
+    torch.manual_seed(0)
+    backbone = build_backbone(BackboneSettings(name, size)).eval()
+    errors = write_exports(tmp_path, backbone, size, ["onnx"])
+    assert errors["onnx"] <= 1e-4
+    frames = torch.randn(7, 3, size, size)
+    assert feature_error(run_onnx((tmp_path / "model.onnx").read_bytes(), frames), features_of(backbone, frames)) < 1e-4
+
+
+def test_weights_of_half_the_size_come_with_their_error_and_leave_the_backbone_alone(tmp_path: Path) -> None:
+    backbone = tiny()
+    before = features_of(backbone, reference_frames(32))
+    errors = write_exports(tmp_path, backbone, 32, ["float16", "bfloat16"])
+    assert torch.equal(features_of(backbone, reference_frames(32)), before)
+    assert 0 < errors["float16"] < errors["bfloat16"] < 0.1
+    assert json.loads((tmp_path / "errors.json").read_text())["relative_feature_error"] == errors
+    stored = load_file(tmp_path / "model.float16.safetensors")
+    assert stored["conv1.0.weight"].dtype == torch.float16
+    assert stored["bn1.num_batches_tracked"].dtype == torch.int64
+
+
+def test_an_export_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    from ausl_dist.release import export
+
+    monkeypatch.setattr(export, "run_onnx", lambda _, frames: torch.zeros(len(frames), 512))
+    with pytest.raises(ValueError, match="other features"):
+        write_exports(tmp_path, tiny(), 32, ["onnx"])
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_an_unknown_export_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="known: onnx, float16, bfloat16"):
+        write_exports(tmp_path, tiny(), 32, ["tflite"])
+
+
+def test_exports_stand_in_the_bundle_its_sums_and_its_card(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    first = write_bundle(run, tmp_path / "a", checkpoint=checkpoint_of(run), exports=["float16"])
+    assert first == write_bundle(run, tmp_path / "b", checkpoint=checkpoint_of(run), exports=["float16"])
+    assert "exports/model.float16.safetensors" in (tmp_path / "a" / "SHA256SUMS").read_text()
+    assert "| float16 |" in (tmp_path / "a" / "README.md").read_text()
+    ausl_dist.load_backbone(tmp_path / "a")
