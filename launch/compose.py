@@ -51,6 +51,21 @@ def compose(overrides: list[str], config_folder: Path = CONFIGS) -> Composed:
     return Composed(run=resolved, cluster=cluster)
 
 
+def compose_cluster(override: str, config_folder: Path = CONFIGS) -> dict[str, Any]:
+    """Compose the `cluster` group alone, from `cluster=NAME`."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    try:
+        with initialize_config_dir(str(config_folder), version_base="1.3"):
+            cluster: Any = OmegaConf.to_container(hydra_compose("config", [override]).cluster, resolve=True)
+    except HydraException as error:
+        raise SettingsError(f"the cluster cannot be composed: {_reason(error, [override], config_folder)}") from error
+    return dict(cluster)
+
+
 def choices(group: str, config_folder: Path = CONFIGS) -> list[str]:
     """The names that `group=NAME` accepts."""
     return sorted(path.stem for path in (config_folder / group).glob("*.yaml"))
@@ -60,7 +75,9 @@ def _reason(error: Exception, overrides: list[str], config_folder: Path) -> str:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    first = next((line.strip() for line in f"{error}\n{cause}".splitlines() if line.strip()), type(error).__name__)
+    lines = list(dict.fromkeys(line.strip() for line in f"{error}\n{cause}".splitlines() if line.strip()))
+    # Hydra says what to type (a + more or less) in the lines after the first.
+    first = " ".join(lines[:3] if lines and lines[0].startswith("Could not") else lines[:1]) or type(error).__name__
     for override in overrides:
         group, _, choice = override.lstrip("+~").partition("=")
         known = choices(group, config_folder)

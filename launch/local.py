@@ -3,7 +3,8 @@
 1. each rank is `python -m ausl_dist.train RUN` with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set;
 2. rank 0 keeps the terminal, every rank writes RUN/logs/rank-N.log;
 3. SIGINT and SIGTERM are passed on: the ranks save together and end;
-4. when one rank fails the others are ended within GRACE_SECONDS, and the first failure is the job's.
+4. when one rank fails the others are ended within GRACE_SECONDS, with the stacks of their threads in their logs, and the first
+   failure is the job's.
 """
 
 import os
@@ -15,10 +16,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
+from ausl_dist.train.exits import Exit
+from launch.child import STACKS_ON_ABORT, abort, die_with_parent
 from launch.ports import free_ports
 
 GRACE_SECONDS = 20.0
+DUMP_SECONDS = 2.0
 POLL_SECONDS = 0.2
+GOOD_ENDS = (None, Exit.DONE, Exit.PREEMPTED)  # None: not ended
 
 
 def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
@@ -31,6 +36,7 @@ def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        **STACKS_ON_ABORT,
     }
 
 
@@ -45,7 +51,10 @@ def run_ranks(folder: Path, ranks: int) -> int:
             # Rank 0 keeps the terminal for its live view; the others only write their log.
             output = None if rank == 0 else log
             command = [sys.executable, "-m", "ausl_dist.train", str(folder)]
-            processes.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True))
+            started = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=die_with_parent
+            )
+            processes.append(started)
         stack.callback(_kill_all, processes)
         return _wait(processes, folder)
 
@@ -59,19 +68,31 @@ def _wait(processes: list[subprocess.Popen[bytes]], folder: Path) -> int:
     previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         deadline, first_failure = float("inf"), 0
-        while any(process.poll() is None for process in processes):
-            failed = [(rank, process.returncode) for rank, process in enumerate(processes) if process.returncode]
+        while None in [process.poll() for process in processes]:  # every one is polled, so that every return code is known
+            failed = [(rank, process.returncode) for rank, process in enumerate(processes) if process.returncode not in GOOD_ENDS]
             if failed and not first_failure:
                 rank, first_failure = failed[0]
                 deadline = time.monotonic() + GRACE_SECONDS
                 print(f"rank {rank} ended with code {first_failure}; its log: {folder / 'logs' / f'rank-{rank}.log'}", file=sys.stderr)
             if time.monotonic() > deadline:
-                _kill_all(processes)
+                _end_hung(processes)
             time.sleep(POLL_SECONDS)
-        return first_failure or next((process.returncode for process in processes if process.returncode), 0)
+        code = first_failure or next((process.returncode for process in processes if process.returncode), 0)
+        if code == Exit.PREEMPTED:
+            print(f"saved; it goes on by: python -m launch resume {folder}", file=sys.stderr)
+        return code
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _end_hung(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End ranks that wait for one that is gone; the abort makes them write where each of their threads stands."""
+    for process in processes:
+        if process.poll() is None:
+            abort(process)
+    time.sleep(DUMP_SECONDS)
+    _kill_all(processes)
 
 
 def _kill_all(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from ausl_dist.files import write_atomically
 from ausl_dist.settings import SettingsError
-from launch.compose import Composed
+from launch.cluster import read_settings
+from launch.compose import Composed, compose_cluster
 
 
 def prepare(composed: Composed) -> Path:
@@ -42,6 +43,32 @@ def read_cluster(folder: Path) -> dict[str, Any]:
         raise SettingsError(f"{folder} is not a run folder (no cluster.yaml in it); `python -m launch run folder={folder}` makes one")
     values: dict[str, Any] = yaml.safe_load(path.read_text())
     return values
+
+
+def read_name(folder: Path) -> str:
+    """The name of the run in a run folder."""
+    import yaml
+
+    return str(yaml.safe_load((Path(folder) / "config.yaml").read_text())["name"])
+
+
+def change_cluster(folder: Path, overrides: list[str]) -> dict[str, Any]:
+    """Apply `cluster=NAME` and `cluster.KEY=VALUE` to a run folder's cluster.yaml; what is computed stays as it is."""
+    from omegaconf import OmegaConf
+
+    values = read_cluster(folder)
+    wrong = [override for override in overrides if not override.startswith(("cluster=", "cluster."))]
+    if wrong:
+        raise SettingsError(f"{wrong[0]}: a run goes on with its own config; only cluster=NAME and cluster.KEY=VALUE may change")
+    for override in overrides:
+        if override.startswith("cluster="):
+            values = compose_cluster(override)
+    dotted = [override.removeprefix("cluster.") for override in overrides if override.startswith("cluster.")]
+    changed: Any = OmegaConf.to_container(OmegaConf.merge(values, OmegaConf.from_dotlist(dotted)), resolve=True)
+    if overrides:
+        read_settings(changed)
+        write_atomically(Path(folder) / "cluster.yaml", _to_yaml(changed))
+    return dict(changed)
 
 
 def _to_yaml(values: dict[str, Any]) -> str:

@@ -1,0 +1,113 @@
+"""What the ranks of one attempt tell each other through the run folder, so that all of them draw the same conclusion.
+
+    RUN/supervision/NAME/rank-00003.json   how rank 3 ended
+    RUN/supervision/NAME/failed            some rank failed: the others end too
+    RUN/supervision/NAME/decision.json     what follows; made exactly once
+    RUN/supervision/history.jsonl          one line per attempt that has ended
+
+NAME is JOB-RESTART-AGAIN: the scheduler's job, its count of requeues, and the starts within one requeue.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ausl_dist.files import read_json, write_json
+from ausl_dist.observe.heartbeat import read_heartbeats
+from ausl_dist.observe.history import LineWriter, last_metrics, read_lines
+from launch.verdict import Decision, Ended, Report
+
+FOLDER = "supervision"
+HISTORY_FILE = "history.jsonl"
+MAX_BYTES = 1 << 20
+STRAGGLER_FACTOR = 2.0
+
+
+class Attempt:
+    """One start of all ranks; the same folder for each of them."""
+
+    def __init__(self, run_folder: Path, name: str) -> None:
+        self.run_folder, self.name = Path(run_folder), name
+        self.folder = self.run_folder / FOLDER / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def report(self, report: Report) -> None:
+        write_json(self.folder / f"rank-{report.rank:05d}.json", dataclasses.asdict(report))
+
+    def reports(self) -> list[Report]:
+        return [Report(**read_json(path, MAX_BYTES)) for path in sorted(self.folder.glob("rank-*.json"))]
+
+    def announce_failure(self) -> None:
+        (self.folder / "failed").touch()
+
+    def failure_announced(self) -> bool:
+        return (self.folder / "failed").exists()
+
+    def decide_once(self, decision: Decision) -> bool:
+        """Make `decision` that of the whole attempt; False where another rank was faster."""
+        temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
+        temporary.write_text(json.dumps(dataclasses.asdict(decision)))
+        try:
+            os.link(temporary, self.folder / "decision.json")  # fails where one is there, and never shows a part
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
+    def decision(self) -> Decision | None:
+        path = self.folder / "decision.json"
+        if not path.exists():
+            return None
+        values = read_json(path, MAX_BYTES)
+        return Decision(**{**values, "exclude": tuple(values["exclude"])})
+
+
+def append_history(run_folder: Path, name: str, now: Ended, decision: Decision) -> None:
+    """Add an ended attempt to the run's history."""
+    line = {"time": time.time(), "attempt": name, **dataclasses.asdict(now), "action": decision.action, "why": decision.why}
+    writer = LineWriter(Path(run_folder) / FOLDER / HISTORY_FILE)
+    writer.write({**line, "excluded": list(decision.exclude)})
+    writer.close()
+
+
+def read_history(run_folder: Path) -> list[dict[str, Any]]:
+    """The lines of the run's history, oldest first; empty before the first attempt has ended."""
+    return list(read_lines(Path(run_folder) / FOLDER / HISTORY_FILE))
+
+
+def ended(line: Mapping[str, Any]) -> Ended:
+    """One line of the history as the rules of verdict.py read it."""
+    return Ended(**{field.name: line[field.name] for field in dataclasses.fields(Ended)})
+
+
+def excluded_hosts(history: list[dict[str, Any]]) -> list[str]:
+    """The hosts that the newest attempts were kept away from."""
+    return next((line["excluded"] for line in reversed(history) if line["excluded"]), [])
+
+
+def last_step(run_folder: Path) -> int:
+    """The last step that was logged; 0 before the first."""
+    line = last_metrics(run_folder)
+    return int(line["step"]) if line else 0
+
+
+def straggler(run_folder: Path) -> str:
+    """The host of a rank that takes STRAGGLER_FACTOR times the median's own time a step; empty where there is none."""
+    beats = [beat for beat in read_heartbeats(run_folder) if beat.own_seconds > 0]
+    if len(beats) < 3:  # of two, none can be told to be the usual one
+        return ""
+    slowest = max(beats, key=lambda beat: beat.own_seconds)
+    return slowest.node if slowest.own_seconds > STRAGGLER_FACTOR * statistics.median(beat.own_seconds for beat in beats) else ""
+
+
+def checkpoint_step(run_folder: Path) -> int:
+    """The step of the newest checkpoint that has its manifest; 0 where there is none. A resume checks it whole, this does not."""
+    complete = (Path(run_folder) / "checkpoints").glob("step-*/manifest.json")
+    return max((int(path.parent.name.removeprefix("step-")) for path in complete), default=0)

@@ -1,0 +1,130 @@
+"""Everything that can fail before a GPU is asked for, checked in about a minute: a table of ✓ and ✗ with what to do for each ✗.
+
+    config ──▶ checks of this machine (checks.py) ──▶ with --on-node: a short job on the real nodes (node_checks.py) ──▶ table, exit code
+
+A check returns what it found, or raises; an error is the ✗, and its sentence says what to type.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ausl_dist.files import read_json
+from ausl_dist.settings import SettingsError
+from launch.compose import Composed
+
+NODE_SECONDS = 600.0  # for the short job to get its turn and end
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the table."""
+
+    name: str
+    good: bool
+    text: str  # what was found, or what is wrong and what to do
+
+
+class Unchecked(Exception):
+    """A check that has no meaning here; the reason is its message."""
+
+
+def examine(composed: Composed, *, on_node: bool) -> int:
+    """Check this machine and, with `on_node`, the cluster's; prints the table. Returns 0 where all is well, else 1."""
+    from launch.checks import Examination
+
+    with tempfile.TemporaryDirectory(prefix="ausl-doctor-") as scratch:
+        examination = Examination(composed, Path(scratch))
+        findings = list(run_checks(examination.checks()))
+    if on_node:
+        findings += _on_nodes(composed)
+    _print(findings)
+    bad = sum(1 for finding in findings if not finding.good)
+    print(f"{bad} of {len(findings)} checks failed" if bad else "all is well: `python -m launch submit` with the same words starts it")
+    return 1 if bad else 0
+
+
+def run_checks(checks: Iterable[tuple[str, Callable[[], str]]]) -> Iterable[Finding]:
+    """Run checks in order; one that fails by the same reason as an earlier one only names that one."""
+    reasons: dict[str, str] = {}
+    for name, check in checks:
+        started = time.monotonic()
+        try:
+            text = check()
+        except Unchecked as why:
+            text = f"not checked: {why}"
+        except Exception as error:  # noqa: BLE001 - whatever a check meets is its finding
+            reason = _sentence(error)
+            first = reasons.setdefault(reason, name)
+            yield Finding(name, False, reason if first == name else f"needs `{first}` to be mended first")
+            continue
+        yield Finding(name, True, f"{text} ({time.monotonic() - started:.1f} s)")
+
+
+def _on_nodes(composed: Composed) -> list[Finding]:
+    """Run node_checks.py on the cluster as the run itself would be started, and gather what its ranks found."""
+    from launch import scheduler, slurm
+    from launch.cluster import slurm_only
+    from launch.node_checks import NodeChecks
+
+    cluster = slurm_only(composed.cluster, "doctor --on-node")
+    run_folder = Path(composed.run["folder"]).expanduser().resolve()
+    # Beside the run's own folder: what the nodes see of this disk is one of the questions.
+    folder = run_folder.parent / ".doctor" / f"{run_folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder.mkdir(parents=True)
+    (job,) = slurm.submit([NodeChecks(folder, composed.run)], folder, slurm.short(cluster), f"doctor-{composed.run['name']}")
+    print(f"job {job} examines {cluster.nodes} nodes; its log is in {folder / 'slurm'}", flush=True)
+    deadline = time.monotonic() + NODE_SECONDS
+    while (state := scheduler.job_state(job)).alive and time.monotonic() < deadline:
+        time.sleep(1.0)
+    if state.alive:
+        scheduler.cancel([job])
+        waited = f"still {state.state} ({state.reason}) after {NODE_SECONDS:.0f} s, cancelled; see `sinfo`"
+        return [Finding("job on the nodes", False, waited)]
+    results = [read_json(path) for path in sorted(folder.glob("rank-*.json"))]
+    findings = _merge(results, cluster.ranks)
+    if state.state != "COMPLETED":
+        findings.append(Finding("job on the nodes", False, f"ended as {state.state}; its log is in {folder / 'slurm'}"))
+    else:
+        shutil.rmtree(folder)
+    return findings
+
+
+def _merge(results: list[dict[str, Any]], ranks: int) -> list[Finding]:
+    """One row for each check: the worst of all ranks, with the hosts where it failed."""
+    findings = [Finding("ranks that reported", len(results) == ranks, f"{len(results)} of {ranks}")]
+    names = list(dict.fromkeys(row["name"] for result in results for row in result["rows"]))
+    for name in names:
+        rows = [(result["host"], row) for result in results for row in result["rows"] if row["name"] == name]
+        bad = [(host, row) for host, row in rows if not row["good"]]
+        hosts = ", ".join(dict.fromkeys(host for host, _ in bad))
+        findings.append(Finding(name, not bad, f"on {hosts}: {bad[0][1]['text']}" if bad else rows[0][1]["text"]))
+    clocks = [result["clock"] for result in results]
+    if len(clocks) > 1:
+        # All ranks read their clocks when the same barrier let them go.
+        skew = max(clocks) - min(clocks)
+        remedy = "" if skew < 1.0 else "; let the nodes synchronise (chrony): logs and heartbeats are compared by time"
+        findings.append(Finding("clocks of the nodes", skew < 1.0, f"{skew * 1000:.0f} ms apart{remedy}"))
+    return findings
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, ValueError | OSError | SettingsError) else f"{type(error).__name__}: {text}"
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    table.add_column()
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for finding in findings:
+        table.add_row("✓" if finding.good else "✗", finding.name, finding.text, style="" if finding.good else "red")
+    Console().print(table)

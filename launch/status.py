@@ -1,0 +1,149 @@
+"""How a run goes: from its folder, from Slurm, and from what its ranks last said of themselves.
+
+    metrics.jsonl, ranks/, checkpoints/, supervision/ ─┐
+    squeue, sacct ─────────────────────────────────────┴─▶ Status ──▶ a table
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats, slowest_rank
+from ausl_dist.observe.history import last_metrics
+from launch import scheduler, slurm
+from launch.attempts import checkpoint_step, excluded_hosts, read_history
+from launch.run_folder import read_cluster
+
+WATCH_SECONDS = 5.0
+SILENT_SECONDS = 60.0  # a heartbeat overdue by this much is said
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run at one moment."""
+
+    rows: tuple[tuple[str, str], ...]
+    alive: bool  # it runs or waits: worth looking again
+
+
+def look(folder: Path, now: float) -> Status:
+    """Gather what is known of the run in `folder` at Unix time `now`. Raises SettingsError where it is no run folder."""
+    cluster = read_cluster(folder)
+    beats = read_heartbeats(folder)
+    history = read_history(folder)
+    job = _job(folder) if cluster["scheduler"] == "slurm" else None
+    alive = job.alive if job else any(beat.standing == "running" and beat.silent_seconds(now) < SILENT_SECONDS for beat in beats)
+    rows = [("run", str(folder)), ("state", _state(job, beats, alive))]
+    rows += _progress(folder, beats)
+    rows += _ranks(beats, now, alive)
+    rows += _checkpoint(folder, now)
+    rows += _attempts(history)
+    return Status(tuple(row for row in rows if row[1]), alive)
+
+
+def show(folder: Path, *, watch: bool) -> int:
+    """Print the status, with `watch` again and again until the run has ended."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    status = look(folder, time.time())
+    if not watch:
+        console.print(_table(status))
+        return 0
+    with Live(_table(status), console=console, auto_refresh=False) as live:
+        while status.alive:
+            time.sleep(WATCH_SECONDS)
+            status = look(folder, time.time())
+            live.update(_table(status), refresh=True)
+    return 0
+
+
+def _table(status: Status) -> Any:
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in status.rows:
+        table.add_row(name, value)
+    return table
+
+
+def _job(folder: Path) -> scheduler.JobState | None:
+    jobs = slurm.job_ids(folder)
+    return scheduler.job_state(jobs[-1]) if jobs else None
+
+
+def _state(job: scheduler.JobState | None, beats: list[Heartbeat], alive: bool) -> str:
+    if job is not None:
+        reason = f" ({job.reason})" if job.reason else ""
+        where = f" on {job.nodes}" if job.nodes else ""
+        left = f", {job.left} to its time limit" if job.left and job.state == "RUNNING" else ""
+        return f"{job.state}{reason}, job {job.job}{where}{left}"
+    if not beats:
+        return "not started"
+    failed = next((beat for beat in beats if beat.standing == "failed"), None)
+    if failed:
+        return f"failed: {failed.who}: {failed.error}"
+    if alive:
+        return "running"
+    return "ended" if all(beat.standing == "ended" for beat in beats) else "killed: its ranks fell silent without an end"
+
+
+def _progress(folder: Path, beats: list[Heartbeat]) -> list[tuple[str, str]]:
+    line = last_metrics(folder)
+    if line is None:
+        return [("step", "none yet")]
+    first = beats[0] if beats else None
+    total = first.total_steps if first else None
+    done = first.steps_done if first else int(line["step"]) + 1
+    rows = [("step", f"{done:,} of {total:,}" if total else f"{done:,}")]
+    if first and first.step_seconds > 0 and total:
+        rows.append(("rate", f"{1 / first.step_seconds:.2f} steps/s, {_span((total - done) * first.step_seconds)} left"))
+        rows.append(("waits for data", f"{first.data_share:.0%} of a step"))
+    if line.get("loss") is not None:
+        rows.append(("loss", f"{line['loss']:.4f}"))
+    return rows
+
+
+def _ranks(beats: list[Heartbeat], now: float, alive: bool) -> list[tuple[str, str]]:
+    rows = []
+    slowest = slowest_rank(beats)
+    if slowest:
+        rows.append(("slowest", f"{slowest.who}: {slowest.own_seconds:.3f} s of its own a step"))
+    silent = [beat for beat in beats if alive and beat.silent_seconds(now) > SILENT_SECONDS]
+    rows += [("silent", f"{beat.who} for {_span(beat.silent_seconds(now))}, in {beat.phase}") for beat in silent[:4]]
+    corrupt: dict[str, int] = {}
+    for beat in beats:
+        for reason, count in (beat.counts.get("corrupt") or {}).items():
+            corrupt[reason] = corrupt.get(reason, 0) + int(count)
+    rows.append(("corrupt clips", ", ".join(f"{count} {reason}" for reason, count in corrupt.items())))
+    return rows
+
+
+def _checkpoint(folder: Path, now: float) -> list[tuple[str, str]]:
+    step = checkpoint_step(folder)
+    manifest = folder / "checkpoints" / f"step-{step:08d}" / "manifest.json"
+    return [("checkpoint", f"step {step:,}, {_span(now - manifest.stat().st_mtime)} ago" if manifest.exists() else "none yet")]
+
+
+def _attempts(history: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    rows = []
+    restarts = [line for line in history if line["action"] in ("again", "requeue")]
+    if restarts:
+        rows.append(("restarts", f"{len(restarts)}, the last: {restarts[-1]['why']}"))
+    if history and history[-1]["action"] == "stop":
+        rows.append(("stopped", history[-1]["why"]))
+    rows.append(("kept out", ", ".join(excluded_hosts(history))))
+    return rows
+
+
+def _span(seconds: float) -> str:
+    minutes, seconds = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    said = [f"{value} {unit}" for value, unit in parts if value]
+    return " ".join(said[:2]) or "0 s"

@@ -1,0 +1,72 @@
+"""What `doctor` finds wrong before a job is started."""
+
+from pathlib import Path
+
+import pytest
+from corpora import make_corpus
+
+from launch.checks import Examination
+from launch.compose import compose
+from launch.corpus import part_commands
+from launch.doctor import Finding, _merge, run_checks
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus"), clips=8, frames=20, size=48)
+
+
+def examine(corpus: object, scratch: Path, *overrides: str) -> dict[str, Finding]:
+    words = [
+        *("name=doctor", f"folder={scratch / 'run'}", "steps=10", f"data.corpora.main.url={corpus}", "data.lanes=4"),
+        *("data.clips_per_lane=2", "data.image_size=32", "++data.shuffle_window=8", "backbone=resnet10t"),
+        *("objectives.temporal_ranking.n_far=2", "observe=off"),
+    ]
+    return {finding.name: finding for finding in run_checks(Examination(compose([*words, *overrides]), scratch).checks())}
+
+
+def test_a_sound_run_passes_every_check(corpus: Path, tmp_path: Path) -> None:
+    findings = examine(corpus, tmp_path)
+    assert [finding for finding in findings.values() if not finding.good] == []
+    assert "not checked" in findings["scheduler"].text
+
+
+def test_lanes_that_cannot_be_dealt_to_the_ranks_are_told_with_what_to_type(corpus: Path, tmp_path: Path) -> None:
+    finding = examine(corpus, tmp_path, "cluster.ranks=3")["lanes and ranks"]
+    assert not finding.good
+    assert "[1, 2, 4] ranks" in finding.text
+
+
+def test_a_corpus_that_is_not_there_is_told(tmp_path: Path) -> None:
+    findings = examine(tmp_path / "nowhere", tmp_path)
+    assert not findings["corpus index"].good
+    assert "nowhere" in findings["corpus index"].text
+    assert findings["packages"].good, "one failure must not hide what else is right"
+
+
+def test_a_damaged_chunk_is_found_before_the_run_meets_it(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "corpus", clips=4, frames=20, size=48)
+    shard = next(corpus.glob("*.tar"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 3] ^= 1
+    shard.write_bytes(data)
+    assert not examine(corpus, tmp_path)["one chunk"].good
+
+
+def test_a_check_that_fails_on_one_node_names_the_node() -> None:
+    good = {"host": "a", "clock": 10.0, "rows": [{"name": "node: data", "good": True, "text": "fine"}]}
+    bad = {"host": "b", "clock": 13.0, "rows": [{"name": "node: data", "good": False, "text": "no route"}]}
+    findings = {finding.name: finding for finding in _merge([good, bad], ranks=3)}
+    assert findings["node: data"] == Finding("node: data", False, "on b: no route")
+    assert not findings["ranks that reported"].good
+    assert not findings["clocks of the nodes"].good
+
+
+def test_a_corpus_is_shared_out_over_an_array() -> None:
+    commands = part_commands(["/videos", "--out", "s3://b/faces"], 3, 8)
+    assert [command[-1] for command in commands] == ["0/3", "1/3", "2/3"]
+    assert all("--workers 8" in " ".join(command) for command in commands)
+    with pytest.raises(ValueError, match="--out"):
+        part_commands(["/videos"], 3, 8)
+    with pytest.raises(ValueError, match="--part is set"):
+        part_commands(["/videos", "--out", "x", "--part", "0/2"], 3, 8)

@@ -1,0 +1,75 @@
+"""Run folders, and where a run may go on."""
+
+from pathlib import Path
+
+import pytest
+
+from launch.cluster import local_only, read_settings, slurm_only
+from launch.compose import Composed, choices, compose, compose_cluster
+from launch.run_folder import change_cluster, prepare, read_cluster, read_name
+
+BASE = ["name=first", "steps=10", "data.corpora.main.url=/corpus"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return prepare(compose([*BASE, f"folder={tmp_path / 'run'}", "cluster=slurm_cpu"]))
+
+
+@pytest.mark.parametrize("name", choices("cluster"))
+def test_every_cluster_file_can_be_used(name: str) -> None:
+    assert read_settings(compose_cluster(f"cluster={name}")).ranks >= 1
+
+
+def test_an_unknown_cluster_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean cluster=slurm"):
+        compose_cluster("cluster=slurmm")
+
+
+def test_the_verbs_refuse_the_wrong_kind_of_cluster_with_the_right_verb() -> None:
+    with pytest.raises(ValueError, match="python -m launch submit"):
+        local_only(compose_cluster("cluster=slurm"), "run")
+    with pytest.raises(ValueError, match="add cluster=slurm"):
+        slurm_only(compose_cluster("cluster=local"), "submit")
+
+
+def test_a_run_goes_on_elsewhere_with_the_same_config(run: Path) -> None:
+    before = (run / "config.yaml").read_text()
+    changed = change_cluster(run, ["cluster.nodes=4", "cluster.partition=long"])
+    assert (changed["nodes"], changed["partition"]) == (4, "long")
+    assert read_cluster(run) == changed
+    assert change_cluster(run, ["cluster=local", "cluster.ranks=1"]) == {"scheduler": "local", "ranks": 1}
+    assert (run / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=3", "seed=3: a run goes on with its own config"),
+        ("cluster.nodez=4", "did you mean cluster.nodes"),
+        ("cluster.nodes=0", "nodes=0"),
+    ],
+)
+def test_what_may_not_change_is_refused_and_nothing_is_written(run: Path, override: str, said: str) -> None:
+    before = read_cluster(run)
+    with pytest.raises(ValueError, match=said):
+        change_cluster(run, [override])
+    assert read_cluster(run) == before
+
+
+def test_another_config_in_the_same_folder_is_refused(run: Path) -> None:
+    other = compose([*BASE, "seed=1", f"folder={run}"])
+    with pytest.raises(ValueError, match=f"there `seed: 0`, here `seed: 1`.*launch resume {run}"):
+        prepare(other)
+    assert read_name(run) == "first"
+
+
+def test_the_same_config_goes_on_in_its_folder(run: Path) -> None:
+    assert prepare(compose([*BASE, f"folder={run}", "cluster=local"])) == run
+    assert read_cluster(run)["scheduler"] == "local"
+
+
+def test_the_folder_may_be_given_relative_to_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    composed = compose([*BASE, "folder=runs/x"])
+    assert prepare(Composed(run=composed.run, cluster=composed.cluster)) == tmp_path / "runs" / "x"

@@ -1,0 +1,110 @@
+"""What `status` says of a run, from its folder alone."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ausl_dist.files import append_json_line, write_json
+from ausl_dist.observe.heartbeat import Heartbeat, write_heartbeat
+from launch.attempts import append_history, checkpoint_step, straggler
+from launch.status import look
+from launch.verdict import Decision, Ended
+
+NOW = 1_800_000_000.0
+BEAT = Heartbeat(
+    run="r",
+    rank=0,
+    world_size=2,
+    node="a",
+    restart=0,
+    pid=1,
+    time=NOW - 2,
+    standing="running",
+    steps_done=400,
+    total_steps=1000,
+    last_step_at=NOW - 2,
+    phase="step",
+    phase_since=NOW - 2,
+    interval_seconds=5.0,
+    step_seconds=0.5,
+    own_seconds=0.3,
+    data_share=0.04,
+    counts={"corrupt": {"decode": 3}},
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "cluster.yaml").write_text("scheduler: local\nranks: 2\n")
+    return tmp_path
+
+
+def rows(run: Path) -> dict[str, str]:
+    return dict(look(run, NOW).rows)
+
+
+def test_a_run_that_has_not_begun_is_told_as_such(run: Path) -> None:
+    assert rows(run)["state"] == "not started"
+    assert rows(run)["step"] == "none yet"
+
+
+def test_a_running_one_tells_step_rate_time_left_loss_and_corrupt_clips(run: Path) -> None:
+    write_heartbeat(run, BEAT)
+    append_json_line(run / "metrics.jsonl", {"step": 399, "loss": 0.25, "attempt": 0})
+    said = rows(run)
+    assert said["state"] == "running"
+    assert said["step"] == "400 of 1,000"
+    assert said["rate"] == "2.00 steps/s, 5 min left"
+    assert said["loss"] == "0.2500"
+    assert said["corrupt clips"] == "3 decode"
+    assert look(run, NOW).alive
+
+
+def test_the_slowest_rank_and_a_silent_one_are_named_with_their_hosts(run: Path) -> None:
+    write_heartbeat(run, BEAT)
+    write_heartbeat(run, dataclasses.replace(BEAT, rank=1, node="b", own_seconds=0.9, time=NOW - 305, phase="data"))
+    assert rows(run)["slowest"].startswith("rank 1 (b)")
+    assert rows(run)["silent"] == "rank 1 (b) for 5 min, in data"
+
+
+def test_a_run_whose_ranks_were_killed_is_not_called_running(run: Path) -> None:
+    write_heartbeat(run, dataclasses.replace(BEAT, time=NOW - 500))
+    assert rows(run)["state"].startswith("killed")
+    assert not look(run, NOW).alive
+
+
+def test_restarts_and_their_reasons_are_told(run: Path) -> None:
+    append_history(run, "7-0-0", Ended("failed", 5, 0, "killed by SIGKILL", "b"), Decision("again", "rank 1 on b failed"))
+    append_history(run, "7-0-1", Ended("failed", 5, 0, "x", "b"), Decision("requeue", "again", exclude=("b",)))
+    said = rows(run)
+    assert said["restarts"] == "2, the last: again"
+    assert said["kept out"] == "b"
+
+
+def test_a_checkpoint_counts_only_when_it_is_complete(run: Path) -> None:
+    write_json(run / "checkpoints" / "step-00000010" / "manifest.json", {})
+    (run / "checkpoints" / "step-00000020").mkdir()
+    assert checkpoint_step(run) == 10
+    assert rows(run)["checkpoint"].startswith("step 10")
+
+
+def test_a_straggler_is_a_rank_of_twice_the_usual_time_among_at_least_three(run: Path) -> None:
+    write_heartbeat(run, BEAT)
+    write_heartbeat(run, dataclasses.replace(BEAT, rank=1, node="b", own_seconds=0.9))
+    assert straggler(run) == ""
+    write_heartbeat(run, dataclasses.replace(BEAT, rank=2, node="c"))
+    assert straggler(run) == "b"
+
+
+def test_a_folder_that_is_no_run_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a run folder"):
+        look(tmp_path, NOW)
+
+
+def test_a_history_line_cut_by_a_kill_is_passed_over(run: Path) -> None:
+    append_history(run, "7-0-0", Ended("failed", 5, 0, "x", "b"), Decision("again", "why"))
+    with open(run / "supervision" / "history.jsonl", "a") as file:
+        file.write(json.dumps({"time": 1})[:-4])
+    assert rows(run)["restarts"] == "1, the last: why"

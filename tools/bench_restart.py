@@ -1,0 +1,100 @@
+"""How long a run takes from a kill to its first new optimizer step, and on what.
+
+    python tools/bench_restart.py runs/demo/train
+
+A copy of the run goes on from its newest checkpoint, is killed with SIGKILL and started again, several times. The scheduler's own
+delay is not in it. The stages are told apart by what the run writes anyway: fence/, record.json, metrics.jsonl.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ausl_dist import command
+from ausl_dist.files import read_json, write_atomically
+from ausl_dist.observe.history import last_metrics, read_lines
+
+MORE_STEPS = 1000000
+WAIT_SECONDS = 600.0
+STAGES = ("processes up, ranks joined", "model, checkpoint, engine", "loader, first batch", "first step")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Time from a kill to the first new step of a run on this machine.")
+    parser.add_argument("run", type=Path, help="a run folder with at least one checkpoint")
+    parser.add_argument("--repeats", type=int, default=3, help="how often the run is killed (default 3)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-restart-") as scratch:
+        folder = copy_run(arguments.run, Path(scratch) / "run")
+        times = [restart(folder) for _ in range(arguments.repeats + 1)][1:]  # the first one warms the file cache
+    print(f"kill to first new step, median of {len(times)} (scheduler's delay not included):")
+    for stage in STAGES:
+        print(f"  {statistics.median(each[stage] for each in times):6.2f} s  {stage}")
+    totals = [sum(each.values()) for each in times]
+    print(f"  {statistics.median(totals):6.2f} s  in all (from {min(totals):.2f} to {max(totals):.2f})")
+    return 0
+
+
+def copy_run(source: Path, target: Path) -> Path:
+    """A run folder that goes on where `source` stands, with steps enough to be killed in."""
+    import yaml
+
+    newest = max((source / "checkpoints").glob("step-*"), default=None)
+    if newest is None:
+        raise ValueError(f"{source} has no checkpoint: give the folder of a run that has saved, such as runs/demo/train")
+    shutil.copytree(newest, target / "checkpoints" / newest.name)
+    (target / "logs").mkdir()
+    config: dict[str, Any] = yaml.safe_load((source / "config.yaml").read_text())
+    config |= {"folder": str(target), "steps": config["steps"] + MORE_STEPS}
+    write_atomically(target / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    shutil.copy2(source / "cluster.yaml", target)
+    return target
+
+
+def restart(folder: Path) -> dict[str, float]:
+    """Start the run, wait for its first step, kill it; returns seconds for each stage."""
+    attempts = len(list((folder / "fence").glob("*.json")))
+    started = time.time()
+    with open(folder / "bench.log", "ab") as log:
+        words = [sys.executable, "-m", "launch", "resume", str(folder)]
+        process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True, cwd=Path(__file__).parents[1])
+    try:
+        line = _first_step(folder, attempts, process)
+    finally:
+        _kill_tree(process)
+    joined = float(read_json(folder / "fence" / f"{attempts + 1:04d}.json")["time"])
+    ready = float(read_json(folder / "record.json")["starts"][-1]["time"])
+    ended, seconds = float(line["time"]), line["seconds"]
+    computed = seconds["total"] - seconds["data"]
+    return dict(zip(STAGES, (joined - started, ready - joined, ended - computed - ready, computed), strict=True))
+
+
+def _first_step(folder: Path, attempt: int, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        newest = last_metrics(folder)
+        if newest is not None and newest.get("attempt", 0) >= attempt:
+            return next(line for line in read_lines(folder / "metrics.jsonl") if line.get("attempt", 0) == attempt)
+        time.sleep(0.05)
+    raise RuntimeError(f"the run made no step:\n{(folder / 'bench.log').read_text(errors='replace')[-2000:]}")
+
+
+def _kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill the launcher and the ranks, each of which leads a session of its own."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    ranks = [int(word) for word in children.read_text().split()] if children.exists() else []
+    for each in (*ranks, process.pid):
+        os.kill(each, signal.SIGKILL)
+    process.wait()
+
+
+if __name__ == "__main__":
+    command.run(main)
