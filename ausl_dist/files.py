@@ -6,6 +6,7 @@ A reader of a file written here sees the old content or the new, never a part, w
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ def write_atomically(path: Path | str, data: bytes | str) -> None:
     """Write a file whole or not at all: temporary file beside it, flushed to disk, then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         with open(temporary, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -26,6 +27,11 @@ def write_atomically(path: Path | str, data: bytes | str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the same folder that no other writer uses: a process id would not do for threads, or for two containers."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -1,0 +1,207 @@
+"""The loaders people use today, on the same clips: runs in the environment that tools/bench_stream.py makes for them.
+
+Each has two workers, batches of eight clips, all 32 frames decoded, one random crop of 213 pixels for each clip, resized to 112 with
+anti-aliasing, normalised, float32 B T C H W. What each does is the fastest we found that its documentation describes.
+"""
+
+import io
+import json
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+
+# There is no CPU build of torchvision on the package index; its CUDA wheel imports once the operators it lacks are declared.
+_schemas = torch.library.Library("torchvision", "DEF")
+_schemas.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+_schemas.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+from torch import Tensor  # noqa: E402
+from torch.nn.functional import interpolate  # noqa: E402
+
+from tools.stream_bench.measure import Job, Result, measure, run  # noqa: E402
+
+CROP = 213
+MEAN = 255 * torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+STD = 255 * torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+
+def finish(frames: Tensor, size: int) -> Tensor:
+    """Crop, resize and normalise uint8 frames T C H W."""
+    top, left = (random.randrange(side - CROP + 1) for side in frames.shape[2:])
+    small = interpolate(frames[..., top : top + CROP, left : left + CROP], size=(size, size), mode="bilinear", antialias=True)
+    return small.float().sub_(MEAN).div_(STD)
+
+
+def with_pyav(video: bytes, job: Job) -> Tensor:
+    import av
+    import numpy as np
+    from av.video.reformatter import VideoReformatter
+
+    reformatter = VideoReformatter()
+    with av.open(io.BytesIO(video), "r") as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        frames = [reformatter.reformat(frame, format="rgb24").to_ndarray() for frame in container.decode(stream)]
+    return finish(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2), job.image_size)
+
+
+def with_torchcodec(video: bytes, job: Job) -> Tensor:
+    from torchcodec.decoders import VideoDecoder
+
+    # Fast settings of its documentation: approximate seeking, one FFmpeg thread where the workers are the parallelism.
+    decoder = VideoDecoder(video, seek_mode="approximate", num_ffmpeg_threads=1, dimension_order="NHWC")
+    return finish(decoder.get_frames_in_range(0, job.frames).data.permute(0, 3, 1, 2), job.image_size)
+
+
+DECODERS: dict[str, Callable[[bytes, Job], Tensor]] = {"PyAV": with_pyav, "torchcodec": with_torchcodec}
+
+
+def one_thread(*_: Any) -> None:
+    torch.set_num_threads(1)
+
+
+def shards(job: Job) -> list[str]:
+    """Paths of the shards, or commands that read them: webdataset has no s3 scheme of its own."""
+    if "://" not in job.data:
+        return [str(path) for path in sorted(Path(job.data).glob("*.tar"))]
+    return [f"pipe:curl -sf '{url}'" for url in json.loads(os.environ["BENCH_SIGNED_URLS"])]
+
+
+def webdataset(job: Job, decode: str) -> Iterator[Any]:
+    import webdataset as wds
+
+    dataset = wds.WebDataset(shards(job), shardshuffle=100, nodesplitter=wds.split_by_node, workersplitter=wds.split_by_worker)
+    dataset = dataset.repeat().shuffle(64).map(lambda sample: DECODERS[decode](sample["mp4"], job))
+    dataset = dataset.batched(job.batch, collation_fn=torch.stack)
+    return iter(wds.WebLoader(dataset, batch_size=None, num_workers=job.workers, worker_init_fn=one_thread, prefetch_factor=2))
+
+
+def energon(job: Job, decode: str) -> Iterator[Any]:
+    from megatron.energon import DefaultTaskEncoder, WorkerConfig, get_loader, get_train_dataset
+
+    class Encoder(DefaultTaskEncoder):
+        def cook_crude_sample(self, sample: Any, *_: Any) -> Any:
+            return sample
+
+        def encode_sample(self, sample: Any) -> Tensor:
+            one_thread()
+            return DECODERS[decode](sample["mp4"], job)
+
+        def batch(self, samples: list[Tensor]) -> Tensor:
+            return torch.stack(samples)
+
+        def encode_batch(self, batch: Tensor) -> Tensor:
+            return batch
+
+    dataset = get_train_dataset(
+        job.data,
+        worker_config=WorkerConfig(rank=0, world_size=1, num_workers=job.workers),
+        batch_size=job.batch,
+        shuffle_buffer_size=64,
+        max_samples_per_sequence=64,
+        task_encoder=Encoder(),
+    )
+    return iter(get_loader(dataset))
+
+
+def mosaic(job: Job, decode: str) -> Iterator[Any]:
+    import tempfile
+
+    from streaming import StreamingDataset
+    from torch.utils.data import DataLoader
+
+    class Clips(StreamingDataset):
+        def __getitem__(self, number: int) -> Tensor:
+            return DECODERS[decode](super().__getitem__(number)["video"], job)
+
+    remote = "://" in job.data
+    places = {"remote": job.data, "local": tempfile.mkdtemp()} if remote else {"local": job.data}
+    dataset = Clips(**places, shuffle=True, batch_size=job.batch, shuffle_block_size=2048, predownload=256)
+    if job.start_step:
+        dataset.load_state_dict(_mosaic_state(dataset, job))
+    loader: Any = DataLoader(dataset, batch_size=job.batch, num_workers=job.workers, worker_init_fn=one_thread, persistent_workers=True)
+    return _for_ever(loader)
+
+
+def _mosaic_state(dataset: Any, job: Job) -> dict[str, Any]:
+    epoch, sample = divmod(job.start_step * job.batch, dataset.size)
+    canonical = dataset.num_canonical_nodes or 64
+    return {"epoch": epoch, "sample_in_epoch": sample, "num_canonical_nodes": canonical, "shuffle_seed": 9176, "initial_physical_nodes": 1}
+
+
+def litdata(job: Job, decode: str) -> Iterator[Any]:
+    from litdata import StreamingDataLoader, StreamingDataset
+
+    class Clips(StreamingDataset):
+        def __getitem__(self, number: Any) -> Tensor:
+            return DECODERS[decode](super().__getitem__(number), job)
+
+    options = {"storage_options": {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]}} if "://" in job.data else {}
+    dataset = Clips(job.data, shuffle=True, **options)
+    return _for_ever(StreamingDataLoader(dataset, batch_size=job.batch, num_workers=job.workers, worker_init_fn=one_thread))
+
+
+def _for_ever(loader: Any) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def bare_torchcodec(job: Job) -> Iterator[Any]:
+    from torchcodec.decoders import VideoDecoder
+
+    videos = _videos(job)
+    while True:
+        for _ in range(job.batch):
+            video = videos[random.randrange(len(videos))]
+            VideoDecoder(video, seek_mode="approximate", num_ffmpeg_threads=1, dimension_order="NHWC").get_frames_in_range(0, job.frames)
+        yield None
+
+
+def _videos(job: Job) -> list[bytes]:
+    import tarfile
+
+    with tarfile.open(shards(job)[0]) as tar:
+        return [tar.extractfile(info).read() for info in tar if info.name.endswith(".mp4")]  # type: ignore[union-attr]
+
+
+def convert(job: Job) -> Result:
+    """Write the clips of the shards in `job.data` in the peers' own formats beside it: mds/ and litdata/."""
+    from litdata import optimize
+    from streaming import MDSWriter
+
+    one_thread()
+    videos = _all_videos(job)
+    target = Path(job.data).parent
+    with MDSWriter(out=str(target / "mds"), columns={"video": "bytes"}, size_limit=16 << 20) as writer:
+        for video in videos:
+            writer.write({"video": video})
+    optimize(fn=_identity, inputs=videos, output_dir=str(target / "litdata"), chunk_bytes="16MB", num_workers=1)
+    return Result(0.0)
+
+
+def _identity(video: bytes) -> bytes:
+    return video
+
+
+def _all_videos(job: Job) -> list[bytes]:
+    return [video for path in shards(job) for video in _videos(Job(**{**vars(job), "data": str(Path(path).parent)}))]
+
+
+LOADERS = {"webdataset": webdataset, "energon": energon, "streaming": mosaic, "litdata": litdata}
+
+
+def _contender(loader: Callable[[Job, str], Iterator[Any]], decode: str) -> Callable[[Job], Result]:
+    return lambda job: measure(job, lambda job: loader(job, decode))
+
+
+if __name__ == "__main__":
+    one_thread()
+    contenders = {f"{name} + {decode}": _contender(loader, decode) for name, loader in LOADERS.items() for decode in DECODERS}
+    run({**contenders, "bare torchcodec": lambda job: measure(job, bare_torchcodec), "convert": convert})
