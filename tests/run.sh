@@ -24,4 +24,4 @@ fi
 export PATH="$PWD/.venv/bin:$PATH:/usr/sbin" OMP_NUM_THREADS=1
 ruff check .
 mypy
-python -m pytest "$@"
+python -m pytest -n 2 --dist loadfile "$@"  # one file, one process: servers are shared within a file
