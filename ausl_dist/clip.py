@@ -15,6 +15,7 @@ import io
 import json
 import math
 import re
+import sys
 import tokenize
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,4 +128,5 @@ def array_from_bytes(data: bytes, dtype: type[np.generic], shape: tuple[int | No
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Not math.isfinite: that raises OverflowError for the long integers that JSON allows.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -51,6 +51,14 @@ def test_a_missing_field_is_named(missing: str) -> None:
         ClipMeta.from_bytes(json.dumps(values).encode())
 
 
+@pytest.mark.parametrize("value", [10**400, float("nan"), float("inf"), True, "1"])
+@pytest.mark.parametrize("name", ["fps", "start_second", "frames", "quality"])
+def test_numbers_that_are_none_are_refused(name: str, value: object) -> None:
+    data = json.dumps(json.loads(GOOD.to_bytes()) | {name: {"x": value} if name == "quality" else value}).encode()
+    with pytest.raises(ValueError, match=name):
+        ClipMeta.from_bytes(data)
+
+
 def test_deep_nesting_does_not_overflow_the_stack() -> None:
     with pytest.raises(ValueError, match="clip metadata"):
         ClipMeta.from_bytes(b"[" * 100_000)

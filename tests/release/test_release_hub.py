@@ -37,7 +37,6 @@ def bundle(tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-@pytest.mark.timeout(120)
 def test_what_was_pushed_is_loaded_by_us_and_by_timm(hub: hub_server.Hub, bundle: Path) -> None:
     hub.files[NAME] = {"exports/of-an-older-release.onnx": b"old", ".gitattributes": b"hub's own"}
     address = push(bundle, NAME)
@@ -54,7 +53,6 @@ def test_what_was_pushed_is_loaded_by_us_and_by_timm(hub: hub_server.Hub, bundle
         assert torch.equal(net(images), local(images))
 
 
-@pytest.mark.timeout(120)
 def test_a_new_repository_is_private_and_a_second_release_replaces_the_first(hub: hub_server.Hub, bundle: Path) -> None:
     push(bundle, NAME)
     assert hub.private == {NAME: True}
@@ -63,7 +61,6 @@ def test_a_new_repository_is_private_and_a_second_release_replaces_the_first(hub
     assert ausl_dist.load_backbone(f"hf-hub:{NAME}").info.name == "tiny"
 
 
-@pytest.mark.timeout(120)
 def test_a_hub_that_refuses_is_answered_with_how_to_log_in(
     hub: hub_server.Hub, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
