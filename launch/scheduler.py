@@ -32,7 +32,7 @@ class JobState:
     """One job as Slurm sees it."""
 
     job: str
-    state: str  # RUNNING, PENDING, COMPLETED, ...; UNKNOWN where neither squeue nor sacct lists it
+    state: str  # RUNNING, PENDING, COMPLETED, ...; UNKNOWN where nobody knows the job
     reason: str = ""  # why it waits
     nodes: str = ""
     left: str = ""  # time left before its limit, as squeue writes it
@@ -57,13 +57,20 @@ def available() -> bool:
 
 
 def job_state(job: str) -> JobState:
-    """State of a job or of one array element (`12_3`): from squeue while it is queued, from sacct afterwards."""
+    """State of a job or of one array element (`12_3`).
+
+    From squeue while it is queued, from the controller for the minutes that it remembers an ended job, from sacct afterwards: the
+    accounting lags behind, by minutes where its data base is busy.
+    """
     # An invalid id is how squeue says that a job has left the queue.
     lines = _call(["squeue", "--noheader", "--jobs", job, "--format=%T|%r|%N|%L"], accept_failure="Invalid job id").splitlines()
     if lines:
         state, reason, nodes, left = lines[0].split("|", 3)
         # While a requeued job's processes end, squeue says COMPLETING and sacct says what it was.
         return JobState(job, state, "" if reason == "None" else reason, nodes, left)
+    fields = _shown(job, CALL_SECONDS)
+    if fields:
+        return JobState(job, fields.get("JobState", UNKNOWN), nodes=fields.get("NodeList", "").removesuffix("(null)"))
     # A site without accounting has no sacct to ask: whatever it answers, the job is then simply gone from the queue.
     lines = _call(["sacct", "--noheader", "-X", "--parsable2", "--jobs", job, "--format=State,NodeList"], accept_failure="").splitlines()
     if not lines:
@@ -74,9 +81,7 @@ def job_state(job: str) -> JobState:
 
 def standing(job: str) -> Standing:
     """How the controller sees a job that the caller is a part of; raises SchedulerError where it does not answer."""
-    command = ["scontrol", "--oneliner", "show", "job", job]
-    text = _call(command, accept_failure="Invalid job id", timeout_seconds=STANDING_SECONDS)
-    fields = dict(word.split("=", 1) for word in text.split() if "=" in word)
+    fields = _shown(job, STANDING_SECONDS)
     # While its processes end, a cancelled job and one that timed out are both COMPLETING.
     state = "TIMEOUT" if fields.get("Reason") == "TimeLimit" else fields.get("JobState", UNKNOWN)
     return Standing(state, int(fields.get("Restarts", 0)))
@@ -115,6 +120,13 @@ def cancel(jobs: Iterable[str]) -> None:
 def host_names(node_list: str) -> list[str]:
     """Expand `gpu[01-03]` into names."""
     return _call(["scontrol", "show", "hostnames", node_list]).split() if node_list else []
+
+
+def _shown(job: str, timeout_seconds: float) -> dict[str, str]:
+    """What the controller shows of a job, by field; nothing where it does not know the job."""
+    command = ["scontrol", "--oneliner", "show", "job", job]
+    text = _call(command, accept_failure="Invalid job id", timeout_seconds=timeout_seconds)
+    return dict(word.split("=", 1) for word in text.split() if "=" in word)
 
 
 def _call(command: list[str], accept_failure: str | None = None, timeout_seconds: float = CALL_SECONDS) -> str:

@@ -24,6 +24,7 @@ from types import TracebackType
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd", "mariadb-install-db")
 PACKAGES = "slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins slurmdbd mariadb-server-core mariadb-client-core"
 START_SECONDS = 60.0
+STOP_SECONDS = 40.0
 FIRST_NODE = 11
 SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
@@ -146,9 +147,14 @@ class SlurmCluster:
         self._wait("the controller", lambda: "UP" in self.output("scontrol", "ping"))
 
     def stop_controller(self) -> None:
-        """End the controller as a crash would."""
-        self._daemons["slurmctld"].kill()
-        self._daemons.pop("slurmctld").wait()
+        """End the controller as an administrator does: it writes its state, and the jobs run on without it."""
+        controller = self._daemons.pop("slurmctld")
+        controller.terminate()
+        try:
+            controller.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            controller.kill()
+            raise
 
     def start_node(self, node: str) -> None:
         (self.folder / "spool" / node).mkdir(parents=True, exist_ok=True)
