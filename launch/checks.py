@@ -36,6 +36,7 @@ class Examination:
 
     def __init__(self, composed: Composed, scratch: Path) -> None:
         self.composed, self.scratch = composed, scratch
+        self.saved_bytes = 0  # for the backward pass, of one lane; known after `step`
 
     def checks(self) -> list[tuple[str, Callable[[], str]]]:
         return [
@@ -135,12 +136,16 @@ class Examination:
             raise ValueError(f"no gradient reaches {', '.join(missing[:3])}: an objective leaves weights unused")
         return f"{sum(weight.numel() for weight in self.model.parameters()) / 1e6:.1f} M weights"
 
-    def memory(self) -> str:
+    @cached_property
+    def rank_bytes(self) -> float:
+        """What a rank will hold: weights, gradients and optimizer whole (ZeRO shares some of it out), and activations."""
         weights = sum(weight.numel() for weight in self.model.parameters()) * ADAM_BYTES_PER_WEIGHT
         share = self.settings.data.batch_clips / self.cluster.ranks / len(self.batch) / self.settings.engine.gradient_accumulation
         half = self.settings.engine.precision != "fp32"
-        activations = self.saved_bytes * share * (0.5 if half else 1.0)
-        return f"about {(weights + activations) / MIB / 1024:.1f} GiB a rank for weights, optimizer and activations"
+        return weights + self.saved_bytes * share * (0.5 if half else 1.0)
+
+    def memory(self) -> str:
+        return f"about {self.rank_bytes / MIB / 1024:.1f} GiB a rank for weights, optimizer and activations"
 
     def disk(self) -> str:
         folder = Path(self.composed.run["folder"]).expanduser().resolve()

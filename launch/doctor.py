@@ -40,8 +40,9 @@ def examine(composed: Composed, *, on_node: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="ausl-doctor-") as scratch:
         examination = Examination(composed, Path(scratch))
         findings = list(run_checks(examination.checks()))
+        rank_bytes = examination.rank_bytes if examination.saved_bytes else 0.0
     if on_node:
-        findings += _on_nodes(composed)
+        findings += _on_nodes(composed, rank_bytes)
     _print(findings)
     bad = sum(1 for finding in findings if not finding.good)
     print(f"{bad} of {len(findings)} checks failed" if bad else "all is well: `python -m launch submit` with the same words starts it")
@@ -65,7 +66,7 @@ def run_checks(checks: Iterable[tuple[str, Callable[[], str]]]) -> Iterable[Find
         yield Finding(name, True, f"{text} ({time.monotonic() - started:.1f} s)")
 
 
-def _on_nodes(composed: Composed) -> list[Finding]:
+def _on_nodes(composed: Composed, rank_bytes: float) -> list[Finding]:
     """Run node_checks.py on the cluster as the run itself would be started, and gather what its ranks found."""
     from launch import scheduler, slurm
     from launch.cluster import slurm_only
@@ -76,7 +77,7 @@ def _on_nodes(composed: Composed) -> list[Finding]:
     # Beside the run's own folder: what the nodes see of this disk is one of the questions.
     folder = run_folder.parent / ".doctor" / f"{run_folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder.mkdir(parents=True)
-    (job,) = slurm.submit([NodeChecks(folder, composed.run)], folder, slurm.short(cluster), f"doctor-{composed.run['name']}")
+    (job,) = slurm.submit([NodeChecks(folder, composed.run, rank_bytes)], folder, slurm.short(cluster), f"doctor-{composed.run['name']}")
     print(f"job {job} examines {cluster.nodes} nodes; its log is in {folder / 'slurm'}", flush=True)
     deadline = time.monotonic() + NODE_SECONDS
     while (state := scheduler.job_state(job)).alive and time.monotonic() < deadline:

@@ -18,7 +18,7 @@ from ausl_dist.files import write_json
 from ausl_dist.settings import from_mapping
 from launch.doctor import Finding, Unchecked, run_checks
 
-MIB = 1 << 20
+MIB, GIB = 1 << 20, 1 << 30
 MEETING_SECONDS = 60.0
 REDUCE_BYTES = 64 * MIB
 MIN_REDUCE_GBIT = 0.5  # a step of a model of 20 M weights would spend more than a second on its gradients
@@ -28,8 +28,8 @@ MIN_FREE_SHARED_MEMORY = 256 * MIB
 class NodeChecks:
     """What every task of the short job calls."""
 
-    def __init__(self, folder: Path, run: dict[str, Any]) -> None:
-        self.folder, self.run = str(folder), run
+    def __init__(self, folder: Path, run: dict[str, Any], rank_bytes: float) -> None:
+        self.folder, self.run, self.rank_bytes = str(folder), run, rank_bytes
 
     def __call__(self) -> None:
         from launch.slurm import place_of_this_task
@@ -40,6 +40,7 @@ class NodeChecks:
         checks: list[tuple[str, Callable[[], str]]] = [
             ("node: health", self.health),
             ("node: accelerator", self.accelerator),
+            ("node: memory", self.memory),
             ("node: ranks meet", self.meet),
             ("node: all-reduce", self.all_reduce),
             ("node: data", self.data),
@@ -69,6 +70,23 @@ class NodeChecks:
         if said[local].rsplit(",", 1)[1].strip() not in ("0", "[N/A]"):
             raise OSError(f"memory errors on GPU {local} ({said[local]}); use cluster.exclude={socket.gethostname()}")
         return said[local]
+
+    def memory(self) -> str:
+        import torch
+
+        if not self.rank_bytes:
+            raise Unchecked("the login node could not take a step to estimate it")
+        if torch.cuda.is_available():
+            free, whole = torch.cuda.mem_get_info(int(os.environ["LOCAL_RANK"]))
+            where = f"of {whole / GIB:.0f} GiB on the GPU"
+        else:
+            free, where = _free_memory() / int(os.environ.get("SLURM_NTASKS_PER_NODE", "1")), "for each rank on the node"
+        if self.rank_bytes > free:
+            raise OSError(
+                f"a rank needs about {self.rank_bytes / GIB:.1f} GiB, {free / GIB:.1f} GiB are free {where}: lower data.clips_per_lane, "
+                f"raise engine.gradient_accumulation, set backbone.activation_checkpointing=true or a higher engine.zero_stage"
+            )
+        return f"a rank needs about {self.rank_bytes / GIB:.1f} GiB, {free / GIB:.1f} GiB are free {where}"
 
     def meet(self) -> str:
         import torch
@@ -129,3 +147,9 @@ class NodeChecks:
         from launch.checks import write_speed
 
         return f"{write_speed(Path(self.folder)):,.0f} MiB/s"
+
+
+def _free_memory() -> int:
+    """Bytes that a new process could have, by /proc/meminfo."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

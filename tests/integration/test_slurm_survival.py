@@ -18,6 +18,7 @@ from launch import scheduler
 from launch.attempts import checkpoint_step, last_step, read_history
 from launch.cluster import SlurmCluster, slurm_only
 from launch.compose import compose
+from launch.doctor import examine
 from launch.local import run_ranks
 from launch.run_folder import prepare
 from launch.slurm import job_ids, submit_run
@@ -29,17 +30,21 @@ STEPS, SAVE_EVERY = 40, 5
 WAIT_SECONDS = 240.0
 
 
+def training_words(folder: Path, corpus: Path) -> list[str]:
+    """The settings of a small run of two nodes."""
+    return [
+        *(f"name={folder.name}", f"folder={folder}", f"steps={STEPS}", f"data.corpora.main.url={corpus}", "cluster=slurm_cpu"),
+        *("data.lanes=2", "data.clips_per_lane=2", "data.image_size=32", "++data.shuffle_window=8", "backbone=resnet10t"),
+        *("objectives.temporal_ranking.n_far=2", "observe=off", f"checkpoint.every_steps={SAVE_EVERY}", "checkpoint.keep_last=20"),
+        "++engine.collective_timeout_seconds=20",
+    ]
+
+
 class Training:
     """A real run of two ranks, on two nodes or on this machine."""
 
     def __init__(self, folder: Path, corpus: Path, *overrides: str) -> None:
-        words = [
-            *(f"name={folder.name}", f"folder={folder}", f"steps={STEPS}", f"data.corpora.main.url={corpus}", "cluster=slurm_cpu"),
-            *("data.lanes=2", "data.clips_per_lane=2", "data.image_size=32", "++data.shuffle_window=8", "backbone=resnet10t"),
-            *("objectives.temporal_ranking.n_far=2", "observe=off", f"checkpoint.every_steps={SAVE_EVERY}", "checkpoint.keep_last=20"),
-            "++engine.collective_timeout_seconds=20",
-        ]
-        composed = compose([*words, *overrides])
+        composed = compose([*training_words(folder, corpus), *overrides])
         self.folder = prepare(composed)
         self.steps = int(composed.run["steps"])
         self.cluster: SlurmCluster = slurm_only(composed.cluster, "this test")
@@ -123,6 +128,18 @@ def test_a_run_that_is_killed_preempted_and_cancelled_ends_with_the_weights_of_a
     assert (actions[0], actions[-1]) == ("again", "done")
     assert len(list((training.folder / "fence").glob("*.json"))) >= 4
     assert training.weights() == undisturbed
+
+
+def test_the_doctor_examines_the_nodes_with_the_ranks_of_the_run(
+    slurm: Fixture, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = training_words(tmp_path / "run", corpus)
+    assert examine(compose(words), on_node=True) == 0, capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 of 2" in said
+    assert "Gbit/s a rank" in said
+    assert "GiB are free" in said
+    assert not list((tmp_path / ".doctor").iterdir()), "the folder of a job that went well is removed"
 
 
 @slow
