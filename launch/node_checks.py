@@ -80,7 +80,7 @@ class NodeChecks:
             free, whole = torch.cuda.mem_get_info(int(os.environ["LOCAL_RANK"]))
             where = f"of {whole / GIB:.0f} GiB on the GPU"
         else:
-            free, where = _free_memory() / int(os.environ.get("SLURM_NTASKS_PER_NODE", "1")), "for each rank on the node"
+            free, where = _free_memory() // int(os.environ.get("SLURM_NTASKS_PER_NODE", "1")), "for each rank on the node"
         if self.rank_bytes > free:
             raise OSError(
                 f"a rank needs about {self.rank_bytes / GIB:.1f} GiB, {free / GIB:.1f} GiB are free {where}: lower data.clips_per_lane, "
