@@ -1,6 +1,6 @@
 """Real training of two nodes on a real Slurm: whatever a cluster does to it, it ends with the weights of an undisturbed run.
 
-They take minutes each and run with AUSL_SLOW=1. The first puts the main cases into one run, the others take each by itself.
+The first puts the main cases into one run. The others take each case by itself, need minutes, and run with AUSL_SLOW=1.
 """
 
 import os
@@ -60,8 +60,8 @@ class Training:
     def until_step(self, step: int) -> None:
         self._until(f"step {step}", lambda: last_step(self.folder) >= step)
 
-    def wait(self) -> str:
-        self._until("its end", lambda: not scheduler.job_state(self.job).alive)
+    def wait(self, seconds: float = WAIT_SECONDS) -> str:
+        self._until("its end", lambda: not scheduler.job_state(self.job).alive, seconds)
         return scheduler.job_state(self.job).state
 
     def rank_process(self, slurm: Fixture, rank: int) -> int:
@@ -83,8 +83,8 @@ class Training:
         files = sorted((self.folder / "slurm").glob("*.out")) + sorted((self.folder / "logs").glob("*.log"))
         return "\n".join(f"== {path.name}\n{path.read_text()[-1500:]}" for path in files)
 
-    def _until(self, what: str, reached: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
+    def _until(self, what: str, reached: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
         while not reached():
             assert time.monotonic() < deadline, f"waiting for {what}\n{self.log()}"
             time.sleep(0.2)
@@ -107,7 +107,6 @@ def preempt(slurm: Fixture) -> None:
     slurm.run("sbatch", "-p", "high", "-N4", "--exclusive", "--wrap", "sleep 1", "-o", "/dev/null")
 
 
-@slow
 def test_a_run_that_is_killed_preempted_and_cancelled_ends_with_the_weights_of_an_undisturbed_one(
     slurm: Fixture, corpus: Path, undisturbed: bytes, tmp_path: Path
 ) -> None:
@@ -143,12 +142,13 @@ def test_the_doctor_examines_the_nodes_with_the_ranks_of_the_run(
 
 
 @slow
+@pytest.mark.timeout(1000)
 def test_time_limits(slurm: Fixture, corpus: Path, tmp_path: Path) -> None:
     steps = "steps=300"  # longer than the limit
     reference = Training(tmp_path / "reference", corpus, steps)
     assert run_ranks(reference.folder, 2) == 0
     training = Training(tmp_path / "run", corpus, steps, "cluster.time_minutes=1", "cluster.signal_delay_seconds=30").submit()
-    assert training.wait() == "COMPLETED", training.log()
+    assert training.wait(3 * WAIT_SECONDS) == "COMPLETED", training.log()
     assert "requeue" in training.actions()
     assert training.weights() == reference.weights()
 
