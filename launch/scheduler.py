@@ -79,9 +79,17 @@ def job_state(job: str) -> JobState:
     return JobState(job, (state.split() or [UNKNOWN])[0], nodes=nodes)  # "CANCELLED by 0" is CANCELLED
 
 
-def standing(job: str) -> Standing:
-    """How the controller sees a job that the caller is a part of; raises SchedulerError where it does not answer."""
-    fields = _shown(job, STANDING_SECONDS)
+def standing(job: str, patience_seconds: float = 0.0) -> Standing:
+    """How the controller sees a job that the caller is a part of; raises Unreachable where it does not answer for so long."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            fields = _shown(job, STANDING_SECONDS)
+            break
+        except Unreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
     # While its processes end, a cancelled job and one that timed out are both COMPLETING.
     state = "TIMEOUT" if fields.get("Reason") == "TimeLimit" else fields.get("JobState", UNKNOWN)
     return Standing(state, int(fields.get("Restarts", 0)))

@@ -1,6 +1,6 @@
 """How a run goes: from its folder, from Slurm, and from what its ranks last said of themselves.
 
-    metrics.jsonl, ranks/, checkpoints/, supervision/ ─┐
+    metrics.jsonl, ranks/, checkpoints/, supervision/ ─┐   what is wrong, in words (observe/diagnosis.py), stands first
     squeue, sacct ─────────────────────────────────────┴─▶ Status ──▶ a table
 """
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ausl_dist.observe.diagnosis import findings
 from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats, slowest_rank
 from ausl_dist.observe.history import last_metrics
 from launch import scheduler, slurm
@@ -35,6 +36,7 @@ def look(folder: Path, now: float) -> Status:
     job = _job(folder) if cluster["scheduler"] == "slurm" else None
     alive = job.alive if job else any(beat.standing == "running" and beat.silent_seconds(now) < SILENT_SECONDS for beat in beats)
     rows = [("run", str(folder)), ("state", _state(job, beats, alive))]
+    rows += [("trouble", f"{finding.kind}: {finding.text}") for finding in findings(folder, now)]
     rows += _progress(folder, beats)
     rows += _ranks(beats, now, alive)
     rows += _checkpoint(folder, now)

@@ -231,7 +231,8 @@ def _decide(run_folder: Path, place: Place, attempt: Attempt, signals: Signals, 
 def _as_slurm_sees_it(place: Place, signals: Signals, decision: Decision) -> Decision:
     """Fit the decision to what Slurm does with the job: it may be cancelled, or already started elsewhere without us."""
     try:
-        now = scheduler.standing(place.job)
+        # Only Slurm knows whether a task that was told to end is to come back: worth waiting for until it ends the task by force.
+        now = scheduler.standing(place.job, scheduler.PATIENCE_SECONDS if signals.any else 0.0)
     except scheduler.SchedulerError as error:
         if signals.any:
             raise

@@ -28,6 +28,7 @@ class ObservedRun:
         for group, values in changes.items():
             config[group] = {**config.get(group, {}), **values}
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (folder / "cluster.yaml").write_text(yaml.safe_dump({"scheduler": "local"}))  # what `status` looks for
 
     def _config(self, corpus: str, targets: Path, steps: int) -> dict[str, Any]:
         objective = {"_target_": "troubled.Troubled", "control": str(self.control), "n_far": 3, "embedding_dim": 16}

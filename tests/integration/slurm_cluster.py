@@ -286,8 +286,11 @@ def _answers(port: int) -> bool:
 
 
 def _free_block(count: int) -> int:
-    """The first of `count` neighbouring ports that nothing listens on (Slurm wants the nodes' ports as a range)."""
-    for base in range(17000 + os.getpid() % 4000, 29000, count):
+    """The first of `count` neighbouring ports that nothing listens on (Slurm wants the nodes' ports as a range).
+
+    Above the ports where ranks meet (launch/network.py) and below those of outgoing connections.
+    """
+    for base in range(30000 + os.getpid() % 200 * 10, 32768 - count, count):
         with ExitStack() as stack:
             try:
                 for offset in range(count):

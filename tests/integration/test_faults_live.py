@@ -23,10 +23,12 @@ from ausl_dist.observe.dashboard import expressions
 from ausl_dist.observe.report import build_report
 from ausl_dist.stream import storage
 from launch.object_store import ObjectStore
+from launch.status import look
 
 FASTER = 40.0
 START_SECONDS = 240.0  # imports alone take a minute where the processors are shared
-ALERT_SECONDS = 90.0
+ALERT_SECONDS = 180.0
+FINDING_SECONDS = 120.0
 PADDING_BYTES = 1 << 20
 # What a run of one small objective without teacher, GPU, cache or restart has nothing to tell of.
 NOT_HERE = (
@@ -54,7 +56,7 @@ class Watched:
         """Wait until `alert` fires; nothing else may have begun to fire since `before`."""
         wait_for(lambda: alert in self.prometheus.firing(), ALERT_SECONDS, f"{alert} (firing: {self.prometheus.firing()})")
         assert self.prometheus.firing() - before == {alert}
-        wait_for(lambda: alert in self.told(), 20, f"a message about {alert}")
+        wait_for(lambda: alert in self.told(), 60, f"a message about {alert}")
 
     def expect_calm(self) -> None:
         wait_for(lambda: not self.prometheus.firing(), ALERT_SECONDS, "the end of all alerts")
@@ -63,12 +65,15 @@ class Watched:
         return {alert["labels"]["alertname"] for message in self.alertmanager.messages for alert in message["alerts"]}
 
     def finding(self, kind: str) -> str:
-        """Wait until the run's own folder tells of this kind of trouble; returns the sentence."""
+        """Wait until `status` and the report tell of this kind of trouble; returns the sentence."""
 
         def sentence() -> str:
-            return next((finding.text for finding in diagnosis.findings(self.run.folder) if finding.kind == kind), "")
+            rows = look(self.run.folder, time.time()).rows
+            return next((text.removeprefix(f"{kind}: ") for name, text in rows if name == "trouble" and text.startswith(kind)), "")
 
-        return str(wait_for(sentence, 30, f"a finding about {kind}"))
+        found = str(wait_for(sentence, FINDING_SECONDS, f"a finding about {kind}"))
+        wait_for(lambda: f"<b>{kind}</b>" in build_report(self.run.folder), FINDING_SECONDS, f"{kind} in the report")
+        return found
 
     def _fail_if_ended(self) -> bool:
         assert self.run.exit_codes() == [None, None], self.run.logs()

@@ -200,7 +200,7 @@ def test_a_chain_runs_its_stages_in_order_and_ends_with_the_first_that_fails(slu
 
 def test_a_time_limit_costs_nothing_but_the_requeue(cases: dict[str, Case]) -> None:
     case = cases["limit"]
-    assert case.wait() == "COMPLETED"
+    assert case.wait() == "COMPLETED", case.log()
     assert case.counted_to() == 480
     *before, last = case.history()
     assert before
