@@ -1,13 +1,13 @@
 """Release the backbone of a run as a bundle: weights, preprocessing, card, record, checksums.
 
-python tools/release.py RUN --out DIR [--push ORG/NAME]
+python tools/release.py RUN --out DIR [--checkpoint best] [--faces VIDEO] [--push ORG/NAME]
 """
 
 import argparse
 from pathlib import Path
 
 from ausl_dist import command
-from ausl_dist.release.bundle import write_bundle
+from ausl_dist.release.bundle import write_bundle, write_named_bundle
 from ausl_dist.release.export import KINDS
 from ausl_dist.release.hub import check_repository, push
 from ausl_dist.release.load import load_backbone
@@ -17,8 +17,15 @@ from ausl_dist.release.run import parse_statement
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="bundle folder to write; an older bundle there is replaced")
-    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="a checkpoint folder (default: the newest complete one)")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--out", type=Path, metavar="DIR", help="bundle folder to write; an older bundle there is replaced")
+    place.add_argument("--into", type=Path, metavar="DIR", help="folder to write the bundle into, as NAME-STEP-HASH: named by its content")
+    parser.add_argument(
+        "--checkpoint",
+        default="newest",
+        metavar="newest|best|DIR",
+        help="the newest complete checkpoint (default), the best of those kept by the run's online probe, or a checkpoint folder",
+    )
     parser.add_argument(
         "--corpus", action="append", default=[], metavar="NAME=FILE", help="a copy of corpus.json, where the corpus cannot be reached"
     )
@@ -36,6 +43,14 @@ def main() -> int:
         help="action-unit head: the one that the run trained, if it did (default); none; or the linear probe of an evaluation's folder",
     )
     parser.add_argument("--export", action="append", default=[], choices=KINDS, help="write the backbone in this form too; can be repeated")
+    parser.add_argument(
+        "--faces",
+        action="append",
+        default=[],
+        metavar="VIDEO",
+        help="video, picture or folder with the faces that tolerance and errors of exports are measured on (default: rendered faces)",
+    )
+    parser.add_argument("--models", type=Path, metavar="DIR", help="folder of the face detection models (see tools/fetch_models.py)")
     parser.add_argument("--weights", choices=("student", "teacher"), default="student", help="whose weights (default: student)")
     parser.add_argument("--licence", default="other", help="licence of the weights, as the hub writes it (default: other)")
     parser.add_argument("--push", metavar="ORG/NAME", help="upload the bundle to the hub too; a new repository there is private")
@@ -44,25 +59,32 @@ def main() -> int:
         check_repository(arguments.push)
     corpora = {name: parse_statement(Path(path).read_bytes(), path) for name, path in map(_pair, arguments.corpus)}
     named = [text for text in arguments.evaluation if text != "none"]
-    identity = write_bundle(
-        arguments.run,
-        arguments.out,
-        checkpoint=arguments.checkpoint,
-        corpora=corpora,
-        evaluations={name: Path(path) for name, path in map(_pair, named)} if arguments.evaluation else None,
-        exports=arguments.export,
-        weights=arguments.weights,
-        head=arguments.head,
-        licence=arguments.licence,
-    )
-    released = load_backbone(arguments.out)  # the proof that it can be used
+    choices = {
+        "checkpoint": arguments.checkpoint,
+        "corpora": corpora,
+        "evaluations": {name: Path(path) for name, path in map(_pair, named)} if arguments.evaluation else None,
+        "exports": arguments.export,
+        "weights": arguments.weights,
+        "head": arguments.head,
+        "faces": arguments.faces,
+        "models": arguments.models,
+        "licence": arguments.licence,
+    }
+    bundle = arguments.out
+    if arguments.into:
+        bundle = write_named_bundle(arguments.run, arguments.into, **choices)
+    else:
+        write_bundle(arguments.run, bundle, **choices)
+    released = load_backbone(bundle)  # the proof that it can be used
     info = released.info
-    print(f"released {info.architecture} of step {info.step} as {arguments.out}")
-    print(f"identity {identity}; preprocessing {info.preprocessing.digest}")
+    print(f"released {info.architecture} of step {info.step}, {info.record['chosen']}, as {bundle}")
+    print(f"{info.release}, identity {info.identity}; preprocessing {info.preprocessing.digest}")
+    if info.models is None:
+        print("without the detection models, which were not found: run tools/fetch_models.py before, and the bundle needs nothing else")
     if released.head is not None:
         print(f"action units {', '.join(map(str, released.head.spec.action_units))}: {released.head.spec.source}")
     if arguments.push:
-        print(f"pushed as {push(arguments.out, arguments.push)}")
+        print(f"pushed as {push(bundle, arguments.push)}")
     return 0
 
 

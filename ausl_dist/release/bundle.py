@@ -6,11 +6,13 @@
     RUN/record.json, config.yaml, ledger ──▶ record.json                  code, packages, hosts, resumes, resolved config, missing clips
     the run's own head, or a probe ──▶ head.json, head.safetensors        action-unit scores, where somebody fitted them
     RUN/evaluation/NAME/ ──▶ evaluation/NAME/                             scores beside their baselines
+    the detection models ──▶ models/                                      so that the bundle is enough to go from a video to features
+    faces of videos, or rendered ones ──▶ tolerance.json                  what a misplaced crop changes
                     ──▶ exports/                                          ONNX, weights of half the size (on demand)
                     ──▶ README.md, SHA256SUMS                             the model card; the checksum of every file
 
 The bundle is built in a temporary folder beside `out` and renamed at the end. It holds no clock of its own: the same run released
-twice gives the same bytes.
+twice gives the same bytes, and with `write_named_bundle` the same name.
 """
 
 import dataclasses
@@ -18,6 +20,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,46 +28,66 @@ from safetensors.torch import save
 
 from ausl_dist import __version__
 from ausl_dist.files import read_json, sha256_of, write_atomically, write_json
-from ausl_dist.release.card import CardFacts, model_card
+from ausl_dist.release.card import CardFacts, misplaced_scores, model_card
+from ausl_dist.release.detection import carry_models
 from ausl_dist.release.export import write_exports
-from ausl_dist.release.fitted import find_head
+from ausl_dist.release.fitted import find_head, supervised_objectives
 from ausl_dist.release.head import write_head
 from ausl_dist.release.network import CONFIG_NAME, WEIGHTS_NAME, load_tensors, timm_config
-from ausl_dist.release.preprocessing import PREPROCESSING_NAME, Preprocessing, describe
+from ausl_dist.release.preprocessing import PREPROCESSING_NAME, describe
+from ausl_dist.release.reference import reference_faces
 from ausl_dist.release.run import Run, Weights, open_run, read_statements
-from ausl_dist.release.verify import write_sums
+from ausl_dist.release.tolerance import measure_tolerance, to_json
+from ausl_dist.release.verify import release_name, write_sums
 
 CORPUS_NAME = "corpus.json"
 RECORD_NAME = "record.json"
 CARD_NAME = "README.md"
 EVALUATION_NAME = "evaluation"
 EXPORTS_NAME = "exports"
+TOLERANCE_NAME = "tolerance.json"
 EVALUATION_FILES = ("report.json", "report.md", "report.html")  # predictions stay in the run folder: labels are often not ours to pass on
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What goes into a bundle besides the backbone."""
+
+    corpora: Mapping[str, Mapping[str, Any]]
+    evaluations: Mapping[str, Path]
+    exports: Sequence[str]
+    head: Path | str
+    faces: Sequence[str]
+    models: Path | None
+    licence: str
 
 
 def write_bundle(
     run_folder: Path | str,
     out: Path | str,
     *,
-    checkpoint: Path | str | None = None,
+    checkpoint: Path | str = "newest",
     corpora: Mapping[str, Mapping[str, Any]] | None = None,
     evaluations: Mapping[str, Path] | None = None,
     exports: Sequence[str] = (),
     weights: Weights = "student",
     head: Path | str = "run",
+    faces: Sequence[str] = (),
+    models: Path | None = None,
     licence: str = "other",
 ) -> str:
     """Write the bundle of a run into the folder `out` and return its identity (the SHA-256 of its SHA256SUMS).
 
-    `checkpoint` defaults to the newest complete one, `corpora` (statements by name) to those beside the shards, `evaluations` (folders
-    with a report.json, by name) to those under RUN/evaluation. `head` is "run" (the action-unit head that the run trained, if it did),
-    "none", or the folder of an evaluation whose linear probe is taken. Raises ValueError, with what to do, when the run has no complete
-    checkpoint, a corpus cannot be read, an evaluation or a head is of other weights, or `out` holds something else.
+    `checkpoint` is "newest" (complete), "best" (by the online probe) or a folder. `corpora` (statements by name) default to those beside
+    the shards, `evaluations` (folders with a report.json, by name) to those under RUN/evaluation. `head` is "run" (the action-unit head
+    that the run trained, if it did), "none", or the folder of an evaluation whose linear probe is taken. `faces` names videos, pictures
+    or folders to measure on, instead of rendered faces; `models` the folder of the detection models, where they are not in their usual
+    place. Raises ValueError, with what to do, when the run has no such checkpoint, a corpus cannot be read, an evaluation or a head is of
+    other weights, or `out` holds something else.
     """
     out = Path(out)
-    run = open_run(Path(run_folder), None if checkpoint is None else Path(checkpoint), weights)
+    run = open_run(Path(run_folder), checkpoint, weights)
     statements = read_statements(run, corpora or {})
-    preprocessing = describe(list(statements.values()), run.settings.backbone.image_size)
     if evaluations is None:
         evaluations = {report.parent.name: report.parent for report in sorted((run.folder / EVALUATION_NAME).glob("*/report.json"))}
     if out.exists() and not (out / CONFIG_NAME).is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -72,7 +95,7 @@ def write_bundle(
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        identity = _fill(staging, run, statements, preprocessing, evaluations, exports, head, licence)
+        identity = _fill(staging, run, _Wanted(statements, evaluations, exports, head, faces, models, licence))
         staging.chmod(0o755)
         if out.exists():
             shutil.rmtree(out)
@@ -82,41 +105,61 @@ def write_bundle(
     return identity
 
 
-def _fill(
-    folder: Path,
-    run: Run,
-    corpora: Mapping[str, Mapping[str, Any]],
-    preprocessing: Preprocessing,
-    evaluations: Mapping[str, Path],
-    exports: Sequence[str],
-    head_choice: Path | str,
-    licence: str,
-) -> str:
+def write_named_bundle(run_folder: Path | str, folder: Path | str, **choices: Any) -> Path:
+    """Write the bundle of a run as FOLDER/NAME-STEP-HASH, a name made of its content, and return that path.
+
+    A bundle of that name holds the very same bytes, and stays. `choices` are those of `write_bundle`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".release-", dir=folder) as staging:
+        made = Path(staging) / "bundle"
+        identity = write_bundle(run_folder, made, **choices)
+        record = read_json(made / RECORD_NAME)
+        named = folder / release_name(record["run"], record["step"], identity)
+        if not named.exists():
+            os.rename(made, named)
+    return named
+
+
+def _fill(folder: Path, run: Run, wanted: _Wanted) -> str:
     settings = run.settings
+    preprocessing = describe(list(wanted.corpora.values()), settings.backbone.image_size)
     backbone = load_tensors(settings.backbone, run.read_weights(), str(run.checkpoint))
     write_atomically(folder / WEIGHTS_NAME, save({name: tensor.contiguous() for name, tensor in sorted(backbone.net.state_dict().items())}))
     write_json(folder / CONFIG_NAME, timm_config(settings.backbone, backbone, preprocessing))
     write_json(folder / PREPROCESSING_NAME, preprocessing.to_json())
-    write_json(folder / CORPUS_NAME, corpora)
-    record = {"run": settings.name, "step": run.step, "weights": run.weights, "config": dataclasses.asdict(settings), "record": run.record}
-    write_json(folder / RECORD_NAME, record | {"data": run.data_summary()})
-    head = find_head(run, head_choice, weights_sha256 := sha256_of(folder / WEIGHTS_NAME))
+    write_json(folder / CORPUS_NAME, wanted.corpora)
+    write_json(folder / RECORD_NAME, _record(run))
+    carries_models = carry_models(folder, wanted.models)
+    head = find_head(run, wanted.head, weights_sha256 := sha256_of(folder / WEIGHTS_NAME))
     if head is not None:
         write_head(folder, head)
-    errors = write_exports(folder / EXPORTS_NAME, backbone, settings.backbone.image_size, exports)
-    reports = _copy_evaluations(evaluations, folder / EVALUATION_NAME, weights_sha256)
+    faces = reference_faces(wanted.faces, preprocessing, wanted.models)
+    still = None if head is None or head.spec.context else head.built_on(backbone.dim)  # a recurrent one wants videos
+    tolerance = measure_tolerance(backbone, faces, preprocessing, still)
+    write_json(folder / TOLERANCE_NAME, to_json(tolerance, faces))
+    errors = write_exports(folder / EXPORTS_NAME, backbone, faces.inputs(preprocessing), wanted.exports)
+    if errors:
+        write_json(folder / EXPORTS_NAME / "errors.json", {"faces": faces.source, "relative_feature_error": errors})
+    reports = _copy_evaluations(wanted.evaluations, folder / EVALUATION_NAME, weights_sha256)
     facts = CardFacts(
         name=settings.name,
-        licence=licence,
+        licence=wanted.licence,
         architecture=settings.backbone.name,
         dim=backbone.dim,
         parameters=sum(parameter.numel() for parameter in backbone.parameters()),
         step=run.step,
+        chosen=run.chosen,
         objectives=settings.mixture,
-        corpora=corpora,
+        supervised=bool(supervised_objectives(run)),
+        corpora=wanted.corpora,
         preprocessing=preprocessing,
+        carries_models=carries_models,
         head=None if head is None else head.spec,
         reports=reports,
+        measured_on=faces.source,
+        tolerance=tolerance,
         export_errors=errors,
         version=__version__,
     )
@@ -124,11 +167,25 @@ def _fill(
     return write_sums(folder)
 
 
+def _record(run: Run) -> dict[str, Any]:
+    """record.json: which weights of which run these are, and everything the run says of itself."""
+    return {
+        "run": run.settings.name,
+        "step": run.step,
+        "chosen": run.chosen,
+        "weights": run.weights,
+        "config": dataclasses.asdict(run.settings),
+        "record": run.record,
+        "data": run.data_summary(),
+    }
+
+
 def _copy_evaluations(sources: Mapping[str, Path], target: Path, weights_sha256: str) -> dict[str, str]:
     """Copy the reports of evaluations of exactly these weights; returns their Markdown tables by name."""
     tables = {}
     for name, source in sorted(sources.items()):
-        evaluated = read_json(source / "report.json").get("backbone", {}).get("weights_sha256")
+        report = read_json(source / "report.json")
+        evaluated = report.get("backbone", {}).get("weights_sha256")
         if evaluated != weights_sha256:
             raise ValueError(
                 f"the evaluation {source} is of other weights than this release (SHA-256 {evaluated}, not {weights_sha256}): "
@@ -137,5 +194,5 @@ def _copy_evaluations(sources: Mapping[str, Path], target: Path, weights_sha256:
         for file in EVALUATION_FILES:
             if (source / file).is_file():
                 write_atomically(target / name / file, (source / file).read_bytes())
-        tables[name] = (source / "report.md").read_text(encoding="utf-8")
+        tables[name] = (source / "report.md").read_text(encoding="utf-8") + misplaced_scores(report)
     return tables

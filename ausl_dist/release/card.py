@@ -4,13 +4,15 @@ Scores stand beside the constant baseline and the same backbone with random weig
 without an evaluation says so instead of staying silent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ausl_dist.release.action_units import columns_of
 from ausl_dist.release.head import HeadSpec
 from ausl_dist.release.preprocessing import Preprocessing
+from ausl_dist.release.tolerance import ToleranceRow
+from ausl_dist.video_network import VIDEO_NETWORKS
 
 
 @dataclass(frozen=True)
@@ -23,18 +25,23 @@ class CardFacts:
     dim: int
     parameters: int
     step: int
+    chosen: str  # why this checkpoint
     objectives: Mapping[str, float]  # name and weight
+    supervised: bool  # one of them learned from action-unit labels
     corpora: Mapping[str, Mapping[str, Any]]  # statements by name
     preprocessing: Preprocessing
+    carries_models: bool  # the detection models are in the bundle
     head: HeadSpec | None
     reports: Mapping[str, str]  # Markdown tables of evaluations, by name
+    measured_on: str  # which faces tolerance and errors were measured on
+    tolerance: Sequence[ToleranceRow]
     export_errors: Mapping[str, float]  # relative error of features, by kind of export
     version: str
 
 
 def model_card(facts: CardFacts) -> str:
     """The README.md of a bundle."""
-    parts = (_front_matter, _summary, _use, _action_units, _preprocessing, _data, _scores, _limits, _record)
+    parts = (_front_matter, _summary, _use, _action_units, _preprocessing, _tolerance, _data, _scores, _limits, _record)
     return "\n".join(part(facts) for part in parts)
 
 
@@ -42,22 +49,23 @@ def _front_matter(facts: CardFacts) -> str:
     lines = ["---", f"license: {facts.licence}"]
     if facts.licence == "other":
         lines += ["license_name: bound-by-the-data", "license_link: README.md"]
-    lines += ["library_name: timm", "pipeline_tag: image-feature-extraction", "tags:"]
-    lines += [f"- {tag}" for tag in ("timm", "face", "facial-action-units", "self-supervised", "image-feature-extraction")]
+    library = "ausl_dist" if facts.architecture in VIDEO_NETWORKS else "timm"
+    lines += [f"library_name: {library}", "pipeline_tag: image-feature-extraction", "tags:"]
+    lines += [f"- {tag}" for tag in (library, "face", "facial-action-units", "self-supervised", "image-feature-extraction")]
     return "\n".join([*lines, "---", ""])
 
 
 def _summary(facts: CardFacts) -> str:
     tasks = ", ".join(f"{name} (weight {weight:g})" for name, weight in facts.objectives.items()) or "not recorded"
+    labels = "partly from labels" if facts.supervised else "without labels"
     return f"""# {facts.name}
 
-A facial backbone pretrained without labels on face video, meant for facial action units: `{facts.architecture}`, {facts.parameters /
-1e6:.1f} M parameters, features of width {facts.dim}, {facts.step} optimizer steps. Self-supervised tasks: {tasks}.
+A facial backbone pretrained {labels} on face video, meant for facial action units: `{facts.architecture}`, {facts.parameters /
+1e6:.1f} M parameters, features of width {facts.dim}, {facts.step} optimizer steps ({facts.chosen}). Tasks: {tasks}.
 """
 
 
 def _use(facts: CardFacts) -> str:
-    size = facts.preprocessing.image_size
     return f"""## Use
 
 From a video to features, with faces found and cropped exactly as in training:
@@ -70,14 +78,32 @@ faces = backbone.preprocess("video.mp4")
 features = backbone.features(faces)  # .frames [T, {facts.dim}], .clip [{facts.dim}], .seconds [T]
 ```
 
-The weights alone, in plain timm (input: RGB, {size} x {size}, normalised as `config.json` says; **cropping as below, or scores fall**):
+{_models(facts)}
+
+{_weights_alone(facts)}{_exports(facts)}"""
+
+
+def _models(facts: CardFacts) -> str:
+    if facts.carries_models:
+        return "The models that find faces are in `models/`, with their licences: nothing is fetched."
+    return "The models that find faces are not in this bundle: fetch them once with `python tools/fetch_models.py` of ausl_dist."
+
+
+def _weights_alone(facts: CardFacts) -> str:
+    if facts.architecture in VIDEO_NETWORKS:
+        return f"""`{facts.architecture}` is not one of timm's networks: its weights are used with ausl_dist, or as ONNX. Pretraining showed
+it blocks of frames; here it sees each frame alone, as a block of one.
+"""
+    size = facts.preprocessing.image_size
+    return f"""The weights alone, in plain timm (input: RGB, {size} x {size}, normalised as `config.json` says; **cropping as below, or
+scores fall**):
 
 ```python
 import timm
 
 net = timm.create_model("local-dir:path/to/this/folder", pretrained=True).eval()
 ```
-{_exports(facts)}"""
+"""
 
 
 def _action_units(facts: CardFacts) -> str:
@@ -88,9 +114,10 @@ def _action_units(facts: CardFacts) -> str:
     columns = columns_of(head.action_units, head.unit)
     rows = [f"| {number} | {name} | `{column}` |" for number, name, column in zip(head.action_units, head.names, columns, strict=True)]
     table = "\n".join(["| AU | name | column of `tools/extract.py` |", "|---|---|---|", *rows])
+    context = "" if head.context is None else "It looks at the frames before, of each person apart. "
     return f"""## Action units
 
-`head.safetensors` maps features to action units: {meaning}. It is a {head.task} head, {head.source}. In Python,
+`head.safetensors` maps features to action units: {meaning}. It is a {head.task} head, {head.source}. {context}In Python,
 `features.action_units` has `.values` [T, {len(columns)}], `.numbers`, `.names` and `.unit`.
 
 {table}
@@ -101,7 +128,8 @@ def _exports(facts: CardFacts) -> str:
     if not facts.export_errors:
         return ""
     rows = [f"| {kind} | {error:.0e} |" for kind, error in facts.export_errors.items()]
-    return "\n".join(["", "For other engines, `exports/`:", "", "| export | largest relative error of features |", "|---|---|", *rows, ""])
+    heading = f"For other engines, `exports/`, measured on {facts.measured_on}:"
+    return "\n".join(["", heading, "", "| export | largest relative error of features |", "|---|---|", *rows, ""])
 
 
 def _preprocessing(facts: CardFacts) -> str:
@@ -115,8 +143,22 @@ else "any frame rate"}.
 """
 
 
+def _tolerance(facts: CardFacts) -> str:
+    unit = None if facts.head is None or facts.head.context else facts.head.unit  # a recurrent head is not measured on single frames
+    lines = [
+        "## Tolerance of misplaced crops", "",
+        f"Measured on {facts.measured_on}. A feature change of 1 is the mean distance between the features of two of these faces in place"
+        + (f"; a score change is the mean absolute change of the action units' {unit}." if unit else "."), "",
+        "| the face lies | feature change |" + " score change |" * bool(unit), "|---|---|" + "---|" * bool(unit),
+    ]  # fmt: skip
+    scores = ["" if row.score_change is None else f" {row.score_change:g} |" for row in facts.tolerance]
+    rows = [f"| {row.face} | {row.feature_change:g} |{score}" for row, score in zip(facts.tolerance, scores, strict=True)]
+    return "\n".join([*lines, *rows, ""])
+
+
 def _data(facts: CardFacts) -> str:
-    lines = ["## Training data", "", "No labels were used in pretraining. The licences of the data may bind the weights too.", ""]
+    labels = "Labels of action units were used, by the tasks above." if facts.supervised else "No labels were used in pretraining."
+    lines = ["## Training data", "", f"{labels} The licences of the data may bind the weights too.", ""]
     for name, corpus in facts.corpora.items():
         hours = float(corpus.get("seconds") or 0) / 3600
         licences = [f"{licence} ({clips} clips)" for licence, clips in (corpus.get("licences") or {}).items()]
@@ -136,12 +178,21 @@ def _scores(facts: CardFacts) -> str:
     return "\n".join(parts)
 
 
+def misplaced_scores(report: Mapping[str, Any]) -> str:
+    """What the alignment meter of an evaluation found, as a Markdown table; nothing where it was not asked for."""
+    if not report.get("alignment"):
+        return ""
+    rows = [f"| {line['kind']} {line['amount']:g} | {line['score']:.3f} |" for line in report["alignment"]]
+    heading = f"| crop (shift: share of its side; scale: of the face; turn: degrees) | {report['main_score']} |"
+    return "\n".join(["", heading, "|---|---|", *rows, ""])
+
+
 def _limits(_: CardFacts) -> str:
     return """## Intended use and limits
 
 For research on facial action units and facial movement. Features describe appearance and movement, not emotions, intentions or character;
 they are not made for identifying people, and decisions about people must not rest on them. Expect lower worth on faces, cameras, poses
-and light that the training data lacks. A crop shifted or scaled against the template lowers every score.
+and light that the training data lacks. Crops that are not placed by the template change every feature, by as much as stands above.
 """
 
 

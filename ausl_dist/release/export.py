@@ -1,7 +1,6 @@
 """The backbone for other engines: ONNX, and weights of half the size, each with its measured error.
 
-    backbone ──▶ exports/model.onnx, model.float16.safetensors, model.bfloat16.safetensors ──features of reference frames──▶
-    exports/errors.json
+    backbone ──▶ exports/model.onnx, model.float16.safetensors, model.bfloat16.safetensors ──features of faces──▶ errors
 
 The error is the largest relative difference of a frame's features to those of the fp32 network in torch: |a - b| / |b|. An ONNX file whose
 error is above MAX_ONNX_ERROR is not written.
@@ -15,32 +14,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from ausl_dist.backbones import Backbone
-from ausl_dist.files import write_atomically, write_json
-from ausl_dist.randomness import random_stream
+from ausl_dist.files import write_atomically
 
 KINDS = ("onnx", "float16", "bfloat16")
 MAX_ONNX_ERROR = 1e-4
-REFERENCE_FRAMES = 3
 OPSET = 17
 
 
-def write_exports(folder: Path, backbone: Backbone, image_size: int, kinds: Sequence[str]) -> dict[str, float]:
-    """Write the exports of these kinds into a folder; returns the error of each. ValueError for an unknown kind, or one that goes wrong."""
+def write_exports(folder: Path, backbone: Backbone, frames: Tensor, kinds: Sequence[str]) -> dict[str, float]:
+    """Write the exports of these kinds into a folder; returns the error of each on normalised frames N 3 H W, at least two.
+
+    Raises ValueError for an unknown kind, or one that goes wrong.
+    """
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown:
         raise ValueError(f"no export is called {', '.join(unknown)}; known: {', '.join(KINDS)}")
-    frames = reference_frames(image_size)
     errors: dict[str, float] = {}
     for kind in sorted(set(kinds)):
         if kind == "onnx":
-            data = onnx_bytes(backbone, image_size)
+            data = onnx_bytes(backbone, frames.shape[-1])
             error = feature_error(run_onnx(data, frames), features_of(backbone, frames))
             if error > MAX_ONNX_ERROR:
                 raise ValueError(f"the ONNX export gives other features than torch (relative error {error:.1e}): it was not written")
@@ -50,8 +47,6 @@ def write_exports(folder: Path, backbone: Backbone, image_size: int, kinds: Sequ
             error = _error_of_weights(backbone, weights, frames)
             write_atomically(folder / f"model.{kind}.safetensors", save(weights))
         errors[kind] = float(f"{error:.1g}")  # one digit: the rest differs between processors
-    if errors:
-        write_json(folder / "errors.json", {"relative_feature_error": errors})
     return errors
 
 
@@ -86,15 +81,6 @@ def run_onnx(data: bytes, frames: Tensor) -> Tensor:
     options.intra_op_num_threads = torch.get_num_threads()
     session: Any = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     return torch.cat([torch.from_numpy(session.run(None, {"images": part.numpy()})[0]) for part in (frames[:1], frames[1:])])
-
-
-def reference_frames(image_size: int) -> Tensor:
-    """REFERENCE_FRAMES smooth coloured pictures N 3 H W, normalised in mean and contrast like photographs, the same on every machine."""
-    pictures = []
-    for number in range(REFERENCE_FRAMES):
-        coarse = random_stream("reference frame", number).normal(size=(8, 8, 3)).astype(np.float32)
-        pictures.append(cv2.resize(coarse, (image_size, image_size), interpolation=cv2.INTER_LINEAR))
-    return torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy())  # N H W C -> N C H W
 
 
 def features_of(backbone: Backbone, frames: Tensor) -> Tensor:

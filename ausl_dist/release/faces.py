@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ausl_dist.corpus.align import align_tracks
+from ausl_dist.corpus.align import AlignedFace, align_tracks
 from ausl_dist.corpus.decode import Unreadable
 from ausl_dist.corpus.faces import Detector, Landmarker
 from ausl_dist.corpus.settings import FaceSettings, ReadSettings
@@ -57,14 +57,20 @@ class Faces:
         self.frames_read = 0
 
     def __iter__(self) -> Iterator[FaceFrame]:
+        for face in self.aligned():
+            yield FaceFrame(face.track, face.frame, face.frame / self.fps, to_input(face.crop, self._preprocessing))
+
+    def aligned(self) -> Iterator[AlignedFace]:
+        """The same faces as crops in the template's place, before the backbone's view is taken of them."""
         settings = FaceSettings()
         detector = Detector(self._models, side=settings.detect_side, min_score=settings.min_detector_score)
         tracker = FaceTracker(detector, Landmarker(self._models), settings, self.fps)
         self.frames_read = 0
         for aligned in align_tracks(self._counted(read_frames(self._source, self.fps)), tracker):
-            if not isinstance(aligned, int) and (self._everyone or aligned.rank == 0):
-                pixels = to_input(aligned.crop, self._preprocessing)
-                yield FaceFrame(aligned.track, aligned.frame, aligned.frame / self.fps, pixels)
+            if isinstance(aligned, int) or aligned.frame % self._preprocessing.stride:
+                continue
+            if self._everyone or aligned.rank == 0:
+                yield aligned
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:

@@ -11,6 +11,7 @@ from ausl_dist.files import read_json
 from ausl_dist.model import build_objective
 from ausl_dist.objectives.action_units import ActionUnits
 from ausl_dist.release.head import Head, Task, read_tensors
+from ausl_dist.release.over_time import Context
 from ausl_dist.release.run import Run
 
 OBJECTIVE = f"{ActionUnits.__module__}.{ActionUnits.__qualname__}"
@@ -26,32 +27,36 @@ def find_head(run: Run, choice: Path | str, weights_sha256: str) -> Head | None:
     return _trained(run) if choice == "run" else _probe(Path(choice), weights_sha256)
 
 
+def supervised_objectives(run: Run) -> list[str]:
+    """The names of the run's objectives that learn from labels."""
+    return [name for name, settings in run.settings.objectives.items() if settings.get("_target_") == OBJECTIVE]
+
+
 def _trained(run: Run) -> Head | None:
-    names = [name for name, settings in run.settings.objectives.items() if settings.get("_target_") == OBJECTIVE]
+    names = supervised_objectives(run)
     if not names:
         return None
     if len(names) > 1:
         raise ValueError(f"the run trains {len(names)} heads ({', '.join(names)}): release it with --head none")
     if run.weights == "teacher":
         raise ValueError("the run's action-unit head was trained on the student's features: release the teacher with --head none")
-    settings = run.settings.objectives[names[0]]
-    if settings.get("context", "none") != "none":
-        raise ValueError(
-            f"the head of {names[0]} looks at the frames before (context={settings['context']}), which a released head cannot: "
-            "release with --head none, or give the folder of an evaluation with --head DIR"
-        )
-    tensors = run.read_objectives()
-    wanted = [f"{names[0]}.head.{part}" for part in ("weight", "bias")]
-    if not set(wanted) <= tensors.keys():
+    prefix = f"{names[0]}."
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in run.read_objectives().items() if name.startswith(prefix)}
+    if not {"head.weight", "head.bias"} <= tensors.keys():
         raise ValueError(f"{run.checkpoint} holds no head of {names[0]}: release with --head none, or --head DIR of an evaluation")
-    weight, bias = (tensors[name] for name in wanted)
-    objective = build_objective(settings, feature_dim=weight.shape[1])
+    objective = build_objective(run.settings.objectives[names[0]], feature_dim=tensors["head.weight"].shape[1])
     assert isinstance(objective, ActionUnits)
     source = f"trained with the backbone for {run.step} steps"
     if objective.task == "detection":
         source += f", where frames count as positive from intensity {objective.positive_from} on"
     units = run.settings.data.action_units  # what the label columns were, whatever the objective calls them
-    return Head.of(objective.task, units, source, weight, bias)
+    weight, bias = tensors.pop("head.weight"), tensors.pop("head.bias")
+    if objective.gru is None:
+        return Head.of(objective.task, units, source, weight, bias)
+    frames = len(objective.offsets)
+    context = Context(frames, objective.offsets[1] if frames > 1 else 1)
+    source += f", on windows of {frames} frames that lie {context.stride} apart"
+    return Head.of(objective.task, units, source, weight, bias, context=context, over_time=tensors)
 
 
 def _probe(folder: Path, weights_sha256: str) -> Head:

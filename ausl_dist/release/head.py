@@ -3,12 +3,14 @@
     Head (found by fitted.py) ──▶ head.json, head.safetensors ──▶ ActionUnitHead
     features N D ──ActionUnitHead──▶ N K: probability that a unit is present, or its intensity from 0 to 5
 
-A head is one linear map; what follows it depends on the task it was fitted for: sigmoid (detection), limits of 0 and 5 (intensity), or
-the mean level of a softmax over six levels (ordinal).
+A head ends in one linear map; what follows it depends on the task it was fitted for: sigmoid (detection), limits of 0 and 5 (intensity),
+or the mean level of a softmax over six levels (ordinal). A head that the run trained with context=gru looks at the frames before too: then
+the linear map is on the state of over_time.py.
 """
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from ausl_dist.files import read_json, write_atomically, write_json
 from ausl_dist.objectives.action_units import LEVELS
 from ausl_dist.release.action_units import Unit, name_of
+from ausl_dist.release.over_time import Context, Memory, OverTime, Row
 from ausl_dist.release.verify import BundleError
 from ausl_dist.settings import SettingsError, from_mapping
 
@@ -40,6 +43,7 @@ class HeadSpec:
     names: tuple[str, ...]
     unit: Unit
     source: str  # how it was fitted
+    context: Context | None = None  # of a recurrent head
     format: int = FORMAT
 
 
@@ -48,29 +52,56 @@ class Head:
     """A head to be released."""
 
     spec: HeadSpec
-    weight: Tensor  # K D; 6 K D for an ordinal head
+    weight: Tensor  # K D; 6 K D for an ordinal head; of a recurrent one W instead of D
     bias: Tensor
+    over_time: Mapping[str, Tensor] = field(default_factory=dict)  # the weights of a recurrent head's OverTime
 
     @classmethod
-    def of(cls, task: Task, units: tuple[int, ...], source: str, weight: Tensor, bias: Tensor) -> "Head":
+    def of(
+        cls,
+        task: Task,
+        units: tuple[int, ...],
+        source: str,
+        weight: Tensor,
+        bias: Tensor,
+        *,
+        context: Context | None = None,
+        over_time: Mapping[str, Tensor] | None = None,
+    ) -> "Head":
         """Raises ValueError where the tensors are not of so many units."""
         rows = len(units) * (LEVELS if task == "ordinal" else 1)
         if weight.ndim != 2 or len(weight) != rows or bias.shape != (rows,):
             raise ValueError(f"{source}: tensors {tuple(weight.shape)} and {tuple(bias.shape)} are no head of {len(units)} action units")
         unit: Unit = "probability" if task == "detection" else "intensity"
-        spec = HeadSpec(task, units, tuple(map(name_of, units)), unit, source)
-        return cls(spec, weight.float().contiguous(), bias.float().contiguous())
+        spec = HeadSpec(task, units, tuple(map(name_of, units)), unit, source, context)
+        rest = {name: tensor.float().contiguous() for name, tensor in sorted((over_time or {}).items())}
+        return cls(spec, weight.float().contiguous(), bias.float().contiguous(), rest)
+
+    def built_on(self, dim: int) -> "ActionUnitHead":
+        """The head as a module on features of width `dim`. Raises ValueError where its tensors do not fit."""
+        if self.spec.context is None:
+            if self.weight.shape[1] != dim:
+                raise ValueError(f"it is for features of width {self.weight.shape[1]}, the backbone's have {dim}")
+            return ActionUnitHead(self, None)
+        with torch.random.fork_rng(devices=[]):
+            over_time = OverTime(dim, self.weight.shape[1], self.spec.context)
+        try:
+            over_time.load_state_dict(dict(self.over_time), strict=True)
+        except RuntimeError as error:
+            raise ValueError(f"its tensors are not those of a recurrent head on features of width {dim}: {error}") from error
+        return ActionUnitHead(self, over_time)
 
 
 class ActionUnitHead(nn.Module):
-    """Scores of frames, N K float32, from the backbone's features N D."""
+    """Scores of frames, N K float32, from the backbone's features N D; from the states N W of `over_time`, where it has that."""
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, over_time: OverTime | None) -> None:
         super().__init__()
-        self.spec = head.spec
+        self.spec, self.over_time = head.spec, over_time
+        self.requires_grad_(False)
         self.register_buffer("weight", head.weight)
         self.register_buffer("bias", head.bias)
 
@@ -84,11 +115,18 @@ class ActionUnitHead(nn.Module):
         share = output.unflatten(-1, (-1, LEVELS)).softmax(-1)  # N K L
         return (share * torch.arange(LEVELS, device=share.device)).sum(-1).float()
 
+    def scores(self, rows: list[Row], features: Tensor, maps: Tensor | None, memory: Memory) -> Tensor:
+        """Scores of some rows of a source, N K; a recurrent head wants their feature maps N D h w, and the same memory each time."""
+        if self.over_time is None:
+            return self(features).cpu()
+        assert maps is not None
+        return self(self.over_time(rows, maps.to(self.weight.device), memory)).cpu()
+
 
 def write_head(folder: Path, head: Head) -> None:
     """Write head.json and head.safetensors into a bundle."""
     write_json(folder / SPEC_NAME, dataclasses.asdict(head.spec))
-    write_atomically(folder / TENSORS_NAME, save({"bias": head.bias, "weight": head.weight}))
+    write_atomically(folder / TENSORS_NAME, save({"bias": head.bias, "weight": head.weight, **head.over_time}))
 
 
 def read_head(folder: Path, dim: int) -> ActionUnitHead:
@@ -99,12 +137,11 @@ def read_head(folder: Path, dim: int) -> ActionUnitHead:
     try:
         spec = from_mapping(HeadSpec, raw, "head")
         tensors = read_tensors(folder / TENSORS_NAME)
-        head = Head.of(spec.task, spec.action_units, spec.source, tensors["weight"], tensors["bias"])
+        weight, bias = tensors.pop("weight"), tensors.pop("bias")
+        head = Head.of(spec.task, spec.action_units, spec.source, weight, bias, context=spec.context, over_time=tensors)
+        return head.built_on(dim)
     except (SettingsError, KeyError, ValueError) as error:
         raise BundleError(f"{folder}: the action-unit head cannot be used ({error})") from error
-    if head.weight.shape[1] != dim:
-        raise BundleError(f"{folder}: the action-unit head is for features of width {head.weight.shape[1]}, the backbone's have {dim}")
-    return ActionUnitHead(head)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

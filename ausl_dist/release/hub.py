@@ -34,7 +34,7 @@ def push(bundle: Path, repository: str) -> str:
         commit = hub.upload_folder(
             repo_id=repository,
             folder_path=bundle,
-            commit_message=f"{info.name}, step {info.step}: {info.identity}",
+            commit_message=info.release,
             delete_patterns="*",
         )
     except HfHubHTTPError as error:

@@ -7,6 +7,7 @@
 Nothing is ever unpickled: weights are safetensors, everything else is JSON.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +20,26 @@ from ausl_dist.backbones import Backbone, BackboneSettings
 from ausl_dist.evaluate.encode import encode_stream
 from ausl_dist.files import read_json
 from ausl_dist.release.action_units import ActionUnitScores, columns_of
+from ausl_dist.release.detection import MODELS_NAME, model_files
 from ausl_dist.release.faces import DEFAULT_FPS, FaceFrame, Faces, Source
 from ausl_dist.release.head import SPEC_NAME, TENSORS_NAME, ActionUnitHead, read_head
 from ausl_dist.release.network import CONFIG_NAME, FORMAT, WEIGHTS_NAME, load_weights
+from ausl_dist.release.over_time import Memory, Row
 from ausl_dist.release.preprocessing import PREPROCESSING_NAME, Preprocessing, read_preprocessing
-from ausl_dist.release.verify import BundleError, read_sums, verify
+from ausl_dist.release.verify import BundleError, read_sums, release_name, verify
 from ausl_dist.settings import SettingsError, from_mapping
 
 HUB_PREFIX = "hf-hub:"
 CORPUS_NAME, RECORD_NAME = "corpus.json", "record.json"
-Row = tuple[int, int, float]  # frame number, track, seconds
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some faces of a source, in the order in which they are found."""
+
+    rows: list[Row]  # frame number, track, seconds
+    features: Tensor  # n D
+    scores: Tensor | None  # n K, where the bundle has a head
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,12 @@ class BundleInfo:
     preprocessing: Preprocessing
     corpora: Mapping[str, Any]
     record: Mapping[str, Any]
+    models: Path | None = None  # the detection models in the bundle, where it carries them
+
+    @property
+    def release(self) -> str:
+        """Its name by content: NAME-STEP-HASH."""
+        return release_name(self.name, self.step, self.identity)
 
 
 class ReleasedBackbone(nn.Module):
@@ -83,10 +100,10 @@ class ReleasedBackbone(nn.Module):
     def preprocess(self, source: Source, *, models: Path | str | None = None, everyone: bool = False) -> Faces:
         """The faces of a video, a folder of numbered frames or a picture (path, or uint8 [H, W, 3] RGB), aligned as in training.
 
-        Nothing is read until the result is iterated or given to `features`. `models` is the folder of the detection models, where they are
-        not in their usual place; `everyone` gives all faces of a frame instead of the largest.
+        Nothing is read until the result is iterated or given to `features`. `models` is the folder of the detection models (default: those
+        of the bundle, or their usual place); `everyone` gives all faces of a frame instead of the largest.
         """
-        return Faces(source, self.info.preprocessing, models=models, everyone=everyone)
+        return Faces(source, self.info.preprocessing, models=models or self.info.models, everyone=everyone)
 
     def features(self, clip: Tensor | Faces | Iterable[FaceFrame]) -> Features:
         """Features of a clip of any length: faces from `preprocess`, or normalised frames T C H W, in bounded memory.
@@ -100,30 +117,27 @@ class ReleasedBackbone(nn.Module):
             faces: Iterable[FaceFrame] = (FaceFrame(0, i, i / self._fps, pixels) for i, pixels in enumerate(clip))
         else:
             faces = clip
-        passes = list(self.iterate(faces))
-        if not passes:
+        parts = list(self.iterate(faces))
+        if not parts:
             raise ValueError("the clip has no frames: no face was found, or an empty tensor was given")
-        rows = [row for part, _ in passes for row in part]
+        rows = [row for part in parts for row in part.rows]
         order = sorted(range(len(rows)), key=rows.__getitem__)  # tracks that end are given out before those that go on
         number, track, seconds = zip(*(rows[index] for index in order), strict=True)
-        frames = torch.cat([features for _, features in passes])[order]
+        frames = torch.cat([part.features for part in parts])[order]
         times = torch.tensor(seconds, dtype=torch.float64)
-        return Features(frames, frames.mean(0), torch.tensor(number), times, torch.tensor(track), self.action_units(frames))
+        scores = None
+        if self.head is not None:
+            spec, values = self.head.spec, torch.cat([part.scores for part in parts if part.scores is not None])
+            scores = ActionUnitScores(values[order], spec.action_units, spec.names, spec.unit)
+        return Features(frames, frames.mean(0), torch.tensor(number), times, torch.tensor(track), scores)
 
     @property
     def score_columns(self) -> tuple[str, ...]:
         """Headings of the action-unit scores, as AU12_intensity; none without a head."""
         return () if self.head is None else columns_of(self.head.spec.action_units, self.head.spec.unit)
 
-    def action_units(self, features: Tensor) -> ActionUnitScores | None:
-        """Action-unit scores of features N D; None where the bundle has no head."""
-        if self.head is None:
-            return None
-        spec = self.head.spec
-        return ActionUnitScores(self.head(features).cpu(), spec.action_units, spec.names, spec.unit)
-
-    def iterate(self, faces: Iterable[FaceFrame]) -> Iterator[tuple[list[Row], Tensor]]:
-        """(frame number, track, seconds) of a few faces and their features [n, D], again and again: bounded memory for any length."""
+    def iterate(self, faces: Iterable[FaceFrame]) -> Iterator["Part"]:
+        """A few faces with their features and scores, again and again: bounded memory for any length."""
         size = self.info.preprocessing.image_size
         waiting: list[Row] = []
 
@@ -135,13 +149,32 @@ class ReleasedBackbone(nn.Module):
                 waiting.append((face.frame, face.track, face.seconds))
                 yield face.pixels
 
-        for features in encode_stream(self.backbone, pixels()):
-            yield waiting[: len(features)], features
-            del waiting[: len(features)]
+        recurrent = self.head is not None and self.head.over_time is not None
+        memory = Memory()
+        for found in encode_stream(_WithMaps(self.backbone) if recurrent else self.backbone, pixels()):
+            rows, features, maps = waiting[: len(found)], found[:, : self.dim], None
+            if recurrent:
+                side = math.isqrt(found.shape[1] // self.dim - 1)  # maps of square pictures are square
+                maps = found[:, self.dim :].unflatten(1, (self.dim, side, side))
+            yield Part(rows, features, None if self.head is None else self.head.scores(rows, features, maps, memory))
+            del waiting[: len(found)]
 
     @property
     def _fps(self) -> float:
         return self.info.preprocessing.fps or DEFAULT_FPS
+
+
+class _WithMaps(nn.Module):
+    """A backbone that gives its feature maps behind the pooled features: N D+Dhw."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        pooled, maps = self.backbone(images)
+        return torch.cat([pooled, maps.flatten(1)], 1), maps
 
 
 def load_backbone(path: str | Path) -> ReleasedBackbone:
@@ -170,6 +203,7 @@ def load_backbone(path: str | Path) -> ReleasedBackbone:
         preprocessing=preprocessing,
         corpora=read_json(folder / CORPUS_NAME),
         record=record,
+        models=folder / MODELS_NAME if model_files() <= sums.keys() else None,
     )
     backbone = load_weights(settings, folder / WEIGHTS_NAME)
     head = read_head(folder, backbone.dim) if {SPEC_NAME, TENSORS_NAME} <= sums.keys() else None

@@ -12,6 +12,7 @@ from ausl_dist import __version__
 from ausl_dist.backbones import Backbone, BackboneSettings, build_backbone
 from ausl_dist.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.release.preprocessing import Preprocessing
+from ausl_dist.video_network import VIDEO_NETWORKS
 
 FORMAT = 1  # of the whole bundle
 CONFIG_NAME = "config.json"
@@ -39,7 +40,18 @@ def load_tensors(settings: BackboneSettings, tensors: Mapping[str, torch.Tensor]
 
 
 def timm_config(settings: BackboneSettings, backbone: Backbone, preprocessing: Preprocessing) -> dict[str, Any]:
-    """config.json as timm and its hub mixin read it, with our own section for what timm does not know."""
+    """config.json as timm and its hub mixin read it, with our own section for what timm does not know.
+
+    A network that is not timm's gets our section alone: better no promise than one that fails at `timm.create_model`.
+    """
+    own = {
+        "format": FORMAT,
+        "version": __version__,
+        "backbone": {"name": settings.name, "image_size": settings.image_size},
+        "preprocessing_sha256": preprocessing.digest,
+    }
+    if settings.name in VIDEO_NETWORKS:
+        return {"num_features": backbone.dim, "ausl_dist": own}
     net = backbone.net
     known: Mapping[str, Any] = net.pretrained_cfg  # type: ignore[assignment]
     size = [3, settings.image_size, settings.image_size]
@@ -64,12 +76,7 @@ def timm_config(settings: BackboneSettings, backbone: Backbone, preprocessing: P
             "first_conv": known.get("first_conv"),
             "classifier": known.get("classifier"),
         },
-        "ausl_dist": {
-            "format": FORMAT,
-            "version": __version__,
-            "backbone": {"name": settings.name, "image_size": settings.image_size},
-            "preprocessing_sha256": preprocessing.digest,
-        },
+        "ausl_dist": own,
     }
 
 

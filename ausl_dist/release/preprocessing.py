@@ -34,6 +34,7 @@ class Preprocessing:
     template: tuple[tuple[float, float], ...]  # where the anchors go, crop pixels
     crop_size: int  # side of the aligned crop, pixels
     fps: float  # frames are taken at this constant rate; 0 where corpora of several rates were mixed
+    stride: int  # every so many frames of that rate one is looked at
     view: float  # side of the central square that the backbone sees, as a share of the crop's side
     image_size: int  # side of the backbone's input, pixels; halved by area while that leaves more than sqrt 2 times, then bilinear
     pixel_mean: tuple[float, float, float] = PIXEL_MEAN  # RGB in 0-1
@@ -77,6 +78,7 @@ def describe(statements: Sequence[Mapping[str, Any]], image_size: int) -> Prepro
         template=tuple((float(x), float(y)) for x, y in landmarks.TEMPLATE),
         crop_size=landmarks.CROP_SIZE,
         fps=rates.pop() if len(rates) == 1 else 0.0,
+        stride=1,  # training windows have strides of their own, by objective; features are of single frames
         view=EVALUATION_VIEW.crop[0],
         image_size=image_size,
     )

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ausl_dist.files import read_json, read_json_lines
+from ausl_dist.release.choose import choose_checkpoint, step_of
 from ausl_dist.train.settings import RunSettings, load_settings
 
 RECORD_NAME = "record.json"
@@ -34,12 +35,13 @@ class Run:
     settings: RunSettings
     record: Mapping[str, Any]
     checkpoint: Path
+    chosen: str  # why this checkpoint
     weights: Weights
 
     @property
     def step(self) -> int:
         """Optimizer steps behind the weights."""
-        return int(self.checkpoint.name.rsplit("-", 1)[-1])
+        return step_of(self.checkpoint)
 
     def read_weights(self) -> dict[str, Tensor]:
         """The tensors of the backbone under timm's names, of the student or of its teacher."""
@@ -70,14 +72,14 @@ class Run:
         }
 
 
-def open_run(folder: Path, checkpoint: Path | None = None, weights: Weights = "student") -> Run:
-    """Open a run folder at its newest complete checkpoint, or at the one given; ValueError says what is missing."""
+def open_run(folder: Path, checkpoint: Path | str = "newest", weights: Weights = "student") -> Run:
+    """Open a run folder at its "newest" complete checkpoint, its "best", or the one given; ValueError says what is missing."""
     settings = load_settings(folder)
     record = read_json(folder / RECORD_NAME) if (folder / RECORD_NAME).is_file() else {}
-    chosen = checkpoint or _newest(folder)
-    if not (chosen / BACKBONE_NAME).is_file():
-        raise ValueError(f"{chosen} holds no {BACKBONE_NAME}: it is not a complete checkpoint of ours")
-    return Run(folder, settings, record, chosen, weights)
+    chosen = choose_checkpoint(folder, checkpoint)
+    if not (chosen.folder / BACKBONE_NAME).is_file():
+        raise ValueError(f"{chosen.folder} holds no {BACKBONE_NAME}: it is not a complete checkpoint of ours")
+    return Run(folder, settings, record, chosen.folder, chosen.reason, weights)
 
 
 def read_statements(run: Run, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -107,12 +109,3 @@ def parse_statement(data: bytes, where: str) -> dict[str, Any]:
     if not isinstance(statement, dict) or not {"detector", "alignment", "fps"} <= statement.keys():
         raise ValueError(f"{where} is no corpus statement: it must name detector, alignment and fps")
     return statement
-
-
-def _newest(folder: Path) -> Path:
-    from ausl_dist.train.checkpoint import newest_complete  # here: it brings the training engine with it
-
-    newest = newest_complete(folder)
-    if newest is None:
-        raise ValueError(f"{folder} has no complete checkpoint yet: let it reach its first save, or name one with --checkpoint")
-    return newest

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 
 from torch import Tensor
 
-from ausl_dist.release.load import Row
+from ausl_dist.release.over_time import Row
 
 SUFFIXES = (".csv", ".parquet")
 

@@ -29,6 +29,11 @@ def write_sums(folder: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def release_name(run: str, step: int, identity: str) -> str:
+    """What a bundle is called where it is named by its content: equal content, equal name."""
+    return f"{run}-{step}-{identity[:12]}"
+
+
 def verify(folder: Path) -> str:
     """Check every file against SHA256SUMS; returns the identity of the bundle. Raises BundleError on the first difference."""
     sums = read_sums(folder)

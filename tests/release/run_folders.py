@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import save_file
 
 from ausl_dist.backbones import BackboneSettings, build_backbone
+from ausl_dist.files import write_atomically
 from ausl_dist.landmarks import template_id
 from ausl_dist.model import build_objective
 
@@ -59,3 +60,12 @@ def make_run(
 
 def checkpoint_of(run: Path) -> Path:
     return run / "checkpoints" / "step-00000007"
+
+
+def complete(checkpoint: Path) -> None:
+    """Give a checkpoint the manifest that makes it count as complete."""
+    from ausl_dist.train import checkpoint as training
+
+    step = int(checkpoint.name.removeprefix("step-"))
+    files = {path.name: training._entry(path) for path in sorted(checkpoint.iterdir()) if path.name != training.MANIFEST_FILE}
+    write_atomically(checkpoint / training.MANIFEST_FILE, training._manifest_text(step, files))

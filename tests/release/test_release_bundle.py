@@ -12,10 +12,12 @@ from safetensors.torch import load_file, save_file
 
 import ausl_dist
 from ausl_dist.backbones import import_timm
-from ausl_dist.files import sha256_of
-from ausl_dist.release.bundle import write_bundle
+from ausl_dist.files import read_json, sha256_of, write_atomically
+from ausl_dist.release.bundle import write_bundle, write_named_bundle
+from ausl_dist.release.card import misplaced_scores
+from ausl_dist.release.detection import model_files
 from ausl_dist.release.faces import FaceFrame
-from ausl_dist.release.verify import BundleError, read_sums
+from ausl_dist.release.verify import BundleError, read_sums, write_sums
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,27 @@ def test_the_same_run_released_twice_gives_the_same_bytes(run: Path, bundle: Pat
         assert (bundle / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
+def test_a_bundle_named_by_its_content_has_the_same_name_each_time(run: Path, tmp_path: Path) -> None:
+    first, again = (write_named_bundle(run, tmp_path / "bundles", checkpoint=checkpoint_of(run)) for _ in range(2))
+    assert first == again
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
+    assert first.name == f"tiny-7-{sha256_of(first / 'SHA256SUMS')[:12]}" == ausl_dist.load_backbone(first).info.release
+    other = write_named_bundle(run, tmp_path / "bundles", checkpoint=checkpoint_of(run), licence="cc-by-4.0")
+    assert other != first
+
+
+def test_a_video_network_is_released_without_promising_timm_what_it_cannot_load(tmp_path: Path) -> None:
+    run = make_run(tmp_path, name="resnet18_2d3d")
+    write_bundle(run, tmp_path / "bundle", checkpoint=checkpoint_of(run))
+    backbone = ausl_dist.load_backbone(tmp_path / "bundle")
+    assert backbone.features(frames(3)).frames.shape == (3, 256)
+    assert "architecture" not in read_json(tmp_path / "bundle" / "config.json")
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert "library_name: ausl_dist" in card
+    assert "create_model" not in card
+    assert "each frame alone" in card
+
+
 @pytest.mark.parametrize("name", [TINY, "vit_tiny_patch16_224", "convnext_atto"])
 def test_plain_timm_loads_the_folder_and_gives_the_same_features(name: str, tmp_path: Path) -> None:
     run = make_run(tmp_path, name=name, size=64)
@@ -73,9 +96,16 @@ def test_features_of_a_clip_are_the_same_to_the_bit_in_any_company_and_as_a_stre
         torch.testing.assert_close(alone.frames, backbone(clips[1]), atol=1e-5, rtol=1e-5)
 
 
-def test_any_flipped_byte_in_any_file_is_refused(bundle: Path, tmp_path: Path) -> None:
-    names = [*read_sums(bundle), "SHA256SUMS"]
-    copy = shutil.copytree(bundle, tmp_path / "copy")
+def test_any_flipped_byte_in_any_file_is_refused(tmp_path: Path) -> None:
+    # A bundle with everything that one can hold: head, exports, evaluation, detection models.
+    run = make_run(tmp_path, action_units={"units": [1, 12]})
+    copy = tmp_path / "bundle"
+    write_bundle(run, copy, checkpoint=checkpoint_of(run), exports=["float16"])
+    for name in ("evaluation/world/report.json", "evaluation/world/report.md", *model_files()):
+        write_atomically(copy / name, "stands for what it is called")
+    write_sums(copy)
+    names = [path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()]
+    assert len(names) >= 14
     random = np.random.default_rng(0)
     for name in names:
         original = (copy / name).read_bytes()
@@ -112,8 +142,6 @@ def test_a_missing_file_and_a_foreign_folder_are_told_apart_from_damage(bundle: 
 
 
 def test_a_bundle_of_another_format_names_the_version_to_install(bundle: Path, tmp_path: Path) -> None:
-    from ausl_dist.release.verify import write_sums
-
     copy = shutil.copytree(bundle, tmp_path / "copy")
     config = json.loads((copy / "config.json").read_text())
     config["ausl_dist"] |= {"format": 99, "version": "7.0"}
@@ -149,9 +177,11 @@ def test_frames_of_another_size_are_refused_with_what_to_do(bundle: Path) -> Non
 
 
 def test_the_card_says_what_it_is_made_of_and_that_nothing_was_measured(bundle: Path) -> None:
+    from huggingface_hub import ModelCard
+
     card = (bundle / "README.md").read_text()
-    assert card.startswith("---\nlicense: other\n")
-    assert "library_name: timm" in card
+    read = ModelCard(card).data  # as the hub will
+    assert (read.license, read.library_name, read.pipeline_tag) == ("other", "timm", "image-feature-extraction")
     assert "CC0 (3 clips)" in card
     assert "No evaluation was run" in card
 
@@ -173,6 +203,13 @@ def test_scores_come_with_their_baselines_and_without_the_labels(run: Path, bund
     assert table in (tmp_path / "bundle" / "README.md").read_text()
     assert set(read_sums(tmp_path / "bundle")) >= {"evaluation/world/report.json", "evaluation/world/report.md"}
     assert not list((tmp_path / "bundle").rglob("*.csv"))
+
+
+def test_the_card_shows_what_the_alignment_meter_of_an_evaluation_found() -> None:
+    found = [{"kind": "none", "amount": 0.0, "score": 0.4}, {"kind": "shift right", "amount": 0.05, "score": 0.31}]
+    table = misplaced_scores({"main_score": "icc", "alignment": found})
+    assert "| none 0 | 0.400 |\n| shift right 0.05 | 0.310 |" in table
+    assert misplaced_scores({"main_score": "icc", "alignment": []}) == ""
 
 
 def test_scores_of_other_weights_are_refused(run: Path, tmp_path: Path) -> None:

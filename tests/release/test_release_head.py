@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import ausl_dist
 from ausl_dist.files import sha256_of
 from ausl_dist.objectives.action_units import ActionUnits
 from ausl_dist.release.bundle import write_bundle
+from ausl_dist.release.faces import FaceFrame
 from ausl_dist.release.verify import BundleError, write_sums
 
 UNITS = [1, 4, 12]
@@ -66,9 +68,43 @@ def test_without_a_head_there_are_no_scores_and_the_card_says_so(tmp_path: Path)
     assert "has no head" in (bundle / "README.md").read_text()
 
 
-def test_a_recurrent_head_is_not_released_as_if_it_were_linear(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--head none"):
-        release(tmp_path, context="gru")
+@pytest.mark.parametrize("task", ["detection", "ordinal"])
+def test_a_recurrent_head_gives_the_scores_of_its_training_windows(task: str, tmp_path: Path) -> None:
+    bundle = release(tmp_path, task=task, context="gru", width=8, frames=4, stride=2)
+    backbone = ausl_dist.load_backbone(bundle)
+    frames = torch.randn(23, 3, SIZE, SIZE)
+    scores = backbone.features(frames).action_units
+    assert scores is not None
+    objective = ActionUnits(feature_dim=512, units=UNITS, task=task, context="gru", width=8, frames=4, stride=2)  # type: ignore[arg-type]
+    trained = load_file(checkpoint_of(tmp_path / "run") / "objectives.safetensors")
+    objective.load_state_dict({name.removeprefix("units."): tensor for name, tensor in trained.items()})
+    maps = backbone.backbone(frames)[1][None]
+    for start in (0, 1, 8, 9):  # windows of 4 frames, every second one, each beginning with an empty state
+        window = list(range(start, start + 8, 2))
+        features = objective._features(SimpleNamespace(maps=lambda view, offsets, window=window: maps[:, window]))  # type: ignore[arg-type]
+        output = objective.head(features).unflatten(-1, (len(UNITS), -1))
+        _, wanted = objective._errors(output, torch.zeros(output.shape[:3]))
+        torch.testing.assert_close(scores.values[window], wanted[0].detach().clamp(0, 5), atol=1e-5, rtol=1e-5)
+    assert "looks at the frames before" in (bundle / "README.md").read_text()
+
+
+def test_a_recurrent_head_keeps_people_apart_and_forgets_where_frames_are_missing(tmp_path: Path) -> None:
+    backbone = ausl_dist.load_backbone(release(tmp_path, context="gru", width=8, frames=100, stride=1))
+    pixels = torch.randn(40, 3, SIZE, SIZE)
+
+    def scores(*faces: tuple[int, int]) -> dict[tuple[int, int], torch.Tensor]:
+        found = backbone.features([FaceFrame(track, frame, frame / 25, pixels[20 * track + frame]) for track, frame in faces])
+        assert found.action_units is not None
+        return dict(zip(zip(found.track.tolist(), found.number.tolist(), strict=True), found.action_units.values, strict=True))
+
+    alone = scores(*((0, frame) for frame in range(18)))
+    beside = scores(*((track, frame) for frame in range(18) for track in (0, 1)))
+    for row, score in alone.items():
+        torch.testing.assert_close(beside[row], score)
+    broken = scores(*((0, frame) for frame in range(18) if frame != 8))
+    fresh = scores(*((0, frame) for frame in range(9, 18)))
+    torch.testing.assert_close(broken[0, 12], fresh[0, 12])
+    assert not torch.allclose(broken[0, 12], alone[0, 12], atol=1e-6)
 
 
 def test_a_checkpoint_without_the_trained_head_is_told_so(tmp_path: Path) -> None:
