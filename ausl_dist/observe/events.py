@@ -24,6 +24,8 @@ KINDS: Mapping[str, Kind] = {
     "checkpoint_damaged": Kind("checkpoint {path} is damaged ({reason}), an older one is used"),
     "skipped": Kind("step {step}: loss or gradient is not finite, the batch was left out"),
     "rewind": Kind("goes back from step {step} to the checkpoint at step {to_step}: {reason}"),
+    "upload_failed": Kind("the copy of step {step} to object storage failed: {reason}"),
+    "online_failed": Kind("{checkpoint} could not be evaluated, see {log}"),
     "corrupt": Kind("could not use some clips: {clips} more ({reason})"),
     "collapse": Kind("objective {objective} has collapsed"),
     "attempt_ended": Kind("attempt {attempt} ended: {why}"),

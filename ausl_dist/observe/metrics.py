@@ -106,6 +106,14 @@ def _corrupt(state: RankState) -> Reading:
     return {} if state.last is None else state.last.counts["corrupt"]
 
 
+def _retried(state: RankState) -> Reading:
+    return {} if state.last is None else state.last.counts["retried"]
+
+
+def _queues(state: RankState) -> Reading:
+    return None if state.last is None else dict(state.last.loader_queues)
+
+
 def _budget_used(state: RankState) -> Reading:
     """As the ledger judges: a share of the clips seen, or of MIN_CLIPS_JUDGED where they are fewer."""
     if state.last is None:
@@ -166,7 +174,8 @@ TABLE: tuple[Row, ...] = (
     # data
     Row("ausl_fetched_bytes", "counter", "Bytes read from storage.", _count("bytes")),
     Row("ausl_cache_hits", "counter", "Chunks found in the cache on local disk.", _count("cache_hits")),
-    Row("ausl_fetch_retries", "counter", "Reads from storage that had to be repeated.", _count("retries")),
+    Row("ausl_fetch_retries", "counter", "Reads from storage that had to be repeated, by reason.", _retried, ("reason",)),
+    Row("ausl_queue_depth", "gauge", "Steps in each queue of the loader at the end of the last step.", _queues, ("queue",)),
     Row("ausl_corrupt_clips", "counter", "Clips that could not be used, by reason.", _corrupt, ("reason",)),
     Row("ausl_corrupt_budget_used_ratio", "gauge", "Unusable clips over how many there may be.", _budget_used, ("reason",)),
     # learning

@@ -61,6 +61,7 @@ class Observer:
         node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         identity = RankIdentity(run=run_name, rank=rank, world_size=world_size, node=node, restart=restart)
         self._settings = settings
+        self._run_folder = run_folder
         self._state = RankState(identity, settings, start_step=start_step, total_steps=total_steps, clock=clock)
         self._lines: LineWriter | None = None
         self._events: LineWriter | None = None
@@ -118,6 +119,8 @@ class Observer:
     def event(self, kind: str, **fields: Any) -> None:
         """Something happened that is no step: it is counted, written down and said in words. `events.py` lists the kinds."""
         with self._lock:
+            if kind == "rewind":
+                self._take_back(fields["to_step"])
             self._state.note(kind, fields)
             if self._events is None:
                 return
@@ -155,6 +158,13 @@ class Observer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close(error)
+
+    def _take_back(self, to_step: int) -> None:
+        """What was computed after the checkpoint that the run goes back to has not counted; known to rank 0, which has the lines."""
+        if self._lines is not None:
+            before = last_metrics(self._run_folder, before_step=to_step)
+            useful = 0.0 if before is None else before["useful_seconds"]
+            self._state.useful_seconds = useful - self._state.useful_before
 
     def _open_metrics(self, run_folder: Path) -> None:
         self._lines = LineWriter(run_folder / METRICS_FILE)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MISSING = "missing_"  # what the names of the loader's counts of unusable clips begin with
+RETRIES = "retries_"  # and those of repeated reads, by reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +28,17 @@ class StepRecord:
     skipped: bool = False  # the optimizer left this batch out, because something was not finite
     loader_blocked: Mapping[str, float] = field(default_factory=dict)  # seconds by stage, cumulative: `Loader.blocked_seconds`
     loader_counts: Mapping[str, int] = field(default_factory=dict)  # cumulative: `Loader.counts`
+    loader_queues: Mapping[str, int] = field(default_factory=dict)  # steps in each queue at the end of the step: `Loader.queues`
 
     @property
     def counts(self) -> dict[str, Any]:
-        """The loader's counts, those by reason gathered: missing_decode=3 becomes corrupt={"decode": 3}."""
-        counts: dict[str, Any] = {"corrupt": {}}
+        """The loader's counts, those by reason gathered: missing_decode=3 becomes corrupt={"decode": 3}, retries_* retried."""
+        counts: dict[str, Any] = {"corrupt": {}, "retried": {}}
         for name, count in self.loader_counts.items():
             if name.startswith(MISSING):
                 counts["corrupt"][name.removeprefix(MISSING)] = count
+            elif name.startswith(RETRIES):
+                counts["retried"][name.removeprefix(RETRIES)] = count
             else:
                 counts[name] = count
         return counts

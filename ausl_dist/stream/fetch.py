@@ -28,7 +28,7 @@ class Fetcher:
     """Reads chunks of the corpora of a run; its methods may be called from several threads."""
 
     def __init__(self, indexes: Mapping[str, Index], retry: Retry, cache: DiskCache | None = None) -> None:
-        self.counts: Counter[str] = Counter()  # bytes, chunks, retries, cache_hits
+        self.counts: Counter[str] = Counter()  # bytes, chunks, retries, retries_REASON, cache_hits
         self._indexes, self._retry, self._cache = indexes, retry, cache
         self._places = {name: storage.connect(index.url) for name, index in indexes.items()}
         self._lock = threading.Lock()
@@ -61,7 +61,7 @@ class Fetcher:
             return data
 
         try:
-            return self._retry.call(attempt, on_retry=lambda error: self._count(retries=1))
+            return self._retry.call(attempt, on_retry=lambda error: self._count(**{"retries": 1, f"retries_{reason_of(error)}": 1}))
         except ChecksumError as error:
             raise MissingClip("checksum", f"{error}; the shard was changed after it was indexed: restore it, or index it again") from error
         except DeadlinePassed as error:
@@ -73,3 +73,13 @@ class Fetcher:
     def _count(self, **amounts: int) -> None:
         with self._lock:
             self.counts.update(amounts)
+
+
+def reason_of(error: OSError) -> str:
+    """Why a read is repeated, in one word: checksum, short, timeout, connection, refused."""
+    if isinstance(error, ChecksumError):
+        return "checksum"
+    if error.__cause__ is None:
+        return "short"  # fewer bytes than asked for: an error of no layer but ours
+    name = type(error.__cause__).__name__
+    return next((word for word in ("timeout", "connection") if word in name.lower()), "refused")

@@ -24,7 +24,7 @@ PASSWORD_LINE = "prometheus:s3cret"
 
 def step_record(step: int) -> StepRecord:
     logs = {f"ranking/{what}": 1.0 for what in OBJECTIVE_LOGS} | {"ranking/accuracy": 0.75, "mfu": 0.4}
-    counts = {"clips": 8 * step, "bytes": 1000 * step, "cache_hits": step, "retries": step, "missing_decode": 1}
+    counts = {"clips": 8 * step, "bytes": 1000 * step, "cache_hits": step, "retries": step, "retries_timeout": step, "missing_decode": 1}
     return StepRecord(
         step=step,
         clips=8,
@@ -36,6 +36,7 @@ def step_record(step: int) -> StepRecord:
         gradient_norm=1.0,
         loader_blocked={"fetch": 0.01 * step, "decode": 0.02 * step},
         loader_counts=counts,
+        loader_queues={"planned": 60, "decoding": 2, "ready": 2},
     )
 
 

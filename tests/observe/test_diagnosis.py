@@ -13,6 +13,8 @@ from ausl_dist.files import append_json_line
 from ausl_dist.observe.diagnosis import findings
 from ausl_dist.observe.heartbeat import Heartbeat, heartbeat_of, write_heartbeat
 from ausl_dist.observe.history import append_event
+from ausl_dist.observe.report import build_report
+from launch.status import look
 
 NOW = 1_800_000_000.0
 
@@ -42,6 +44,14 @@ def test_a_killed_rank_is_named_and_not_the_errors_of_those_it_left_behind(tmp_p
     ((kind, text),) = diagnose(tmp_path, {"standing": "failed", "error": error}, {"time": NOW - 120})
     assert kind == "rank down"
     assert text == "rank 1 (node7) fell silent without an end at step 8, 2 min 00 s ago: killed, or the host is gone"
+
+
+def test_status_and_report_say_it_in_the_same_words(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("name: demo\n")
+    (tmp_path / "cluster.yaml").write_text("scheduler: local\n")
+    ((kind, text),) = diagnose(tmp_path, {}, {"time": NOW - 120})
+    assert ("trouble", f"{kind}: {text}") in look(tmp_path, NOW).rows
+    assert f"<b>{kind}</b>: {text}" in build_report(tmp_path, NOW)
 
 
 def test_a_killed_process_on_this_host_is_known_at_once(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def full_state() -> RankState:
 
     rank = state()
     logs = {f"ranking/{what}": 1.0 for what in OBJECTIVE_LOGS} | {"ranking/accuracy": 0.75, "mfu": 0.4}
-    counts = {"clips": 399, "bytes": 1, "cache_hits": 3, "retries": 2, "missing_decode": 5}
-    rank.add(record(0, logs=logs, loader_counts=counts), waited=0.1)
+    counts = {"clips": 399, "bytes": 1, "cache_hits": 3, "retries": 2, "retries_timeout": 2, "missing_decode": 5}
+    rank.add(record(0, logs=logs, loader_counts=counts, loader_queues={"ready": 2}), waited=0.1)
     rank.note("checkpoint", {"step": 1, "seconds": 1.5, "bytes": 4096})
     rank.slowest = (1, 0.3)
     rank.starvation = SimpleNamespace(share=0.1)  # type: ignore[assignment]
@@ -84,7 +84,7 @@ def test_values_are_those_of_the_rank() -> None:
     assert samples["ausl_clips_total"] == {(): 8}
     assert samples["ausl_phase_seconds_total"][("data",)] == 0.02
     assert samples["ausl_stage_blocked_seconds_total"] == {("fetch",): 0.1, ("decode",): 0.2}
-    assert samples["ausl_fetch_retries_total"] == {(): 2}
+    assert samples["ausl_fetch_retries_total"] == {("timeout",): 2}
     assert samples["ausl_corrupt_clips_total"] == {("decode",): 5}
     # 5 of 404 clips, judged as if of 1000, of which 1 % may be missing; a reason that allows none stops the run by itself
     assert samples["ausl_corrupt_budget_used_ratio"] == {("decode",): 0.5, ("unpack",): 0}

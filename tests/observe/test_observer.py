@@ -51,6 +51,15 @@ def test_goodput_counts_the_time_between_two_attempts_and_the_steps_done_twice(t
     assert len({line["first_start"] for line in lines}) == 1
 
 
+def test_steps_that_a_run_goes_back_over_have_not_counted(tmp_path: Path) -> None:
+    with observer(tmp_path) as watching:
+        for step in range(4):
+            watching.step(record(step))
+        watching.event("rewind", step=3, to_step=2, reason="the loss rose")
+        watching.step(record(2))
+    assert [line["useful_seconds"] for line in read_metrics(tmp_path)] == pytest.approx([0.18, 0.36, 0.54])
+
+
 def test_events_are_written_counted_and_said(tmp_path: Path) -> None:
     settings = quiet_settings(console="plain")
     with observer(tmp_path, settings) as watching:
