@@ -1,11 +1,12 @@
-"""What a released backbone is worth for action units, beside the same network with random weights and a constant.
+"""What a backbone is worth for action units, beside the same network with random weights, a constant and a guess.
 
 python tools/evaluate.py compare BUNDLE --corpus URL --out DIR      on a labelled corpus of shards
 python tools/evaluate.py bundle=BUNDLE data=disfa root=DIR          on a published data set as it lies on disk
+python tools/evaluate.py foreign.kind=mae foreign.weights=FILE data=disfa root=DIR     somebody else's: timm, state_dict, mae, marlin
 
-The second form takes settings as key=value: out, cache, protocol (linear, mlp, temporal), task, label_share, stride, models, seed,
-probe.penalties, network.hidden, …; config=FILE reads them from a file of configs/eval/ first. In both, identities that are tested on are
-never fitted on, every decision is made before the test is read, and the test is read once.
+The last two take settings as key=value: out, cache, protocol (linear, mlp, temporal, finetune), task, split, lists, label_share,
+label_rates, alignment_meter, stride, models, seed, probe.penalties, network.hidden, finetune.layer_decay, …; config=FILE reads them from a
+file of configs/eval/ first. Identities that are tested on are never fitted on; every decision is made before the test is read, once.
 """
 
 import argparse
@@ -28,10 +29,10 @@ def main() -> int:
     if any("=" in text and not text.startswith("-") for text in sys.argv[1:2]):
         return _protocol(sys.argv[1:])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    compare = commands.add_parser("compare", help="pretrained, random weights and a constant on a labelled corpus")
+    compare = commands.add_parser("compare", help="pretrained, random weights, a constant and a guess on a labelled corpus")
     compare.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder, as tools/release.py writes it")
     compare.add_argument("--corpus", required=True, metavar="URL", help="labelled corpus: a path or s3://bucket/prefix")
-    compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="for report.json, report.md and the predictions")
+    compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="for report.json, .md, .html and the predictions")
     compare.add_argument("--task", choices=("intensity", "occurrence"), default="intensity")
     compare.add_argument("--positive-from", type=int, default=2, metavar="LEVEL", help="occurrence from this intensity on (default: 2)")
     compare.add_argument("--stride", type=int, default=1, metavar="N", help="use every N-th frame")
@@ -50,7 +51,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     comparison, context = compare_bundle(arguments.bundle, arguments.corpus, settings, stride=arguments.stride)
     write_report(comparison, arguments.out, **context)
     print(to_text(comparison), end="")
-    print(f"report: {arguments.out / 'report.md'}")
+    print(f"report: {arguments.out / 'report.html'}")
     return 0
 
 
@@ -65,7 +66,7 @@ def _protocol(words: list[str]) -> int:
     comparison, context = run_protocol(settings)
     write_report(comparison, Path(settings.out), **context)
     print(to_text(comparison), end="")
-    print(f"report: {Path(settings.out) / 'report.md'}")
+    print(f"report: {Path(settings.out) / 'report.html'}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a pretrained backbone is worth on a labelled corpus: beside the same backbone with random weights, and beside a constant.
+"""What a pretrained backbone is worth on a labelled corpus: beside the same backbone with random weights, a constant and a guess.
 
     corpus ──features of each backbone──▶ split by identity ──▶ probe per backbone and fold ──▶ sealed test fold ──▶ Comparison
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ausl_dist.evaluate.features import FeatureTable
+from ausl_dist.evaluate.guess import fit_guess
 from ausl_dist.evaluate.predictor import Predictor, Task
 from ausl_dist.evaluate.probe import ProbeSettings, fit_constant, fit_linear
 from ausl_dist.evaluate.scores import mean_over_units, occurrence
@@ -19,7 +20,7 @@ from ausl_dist.evaluate.scoring import MAIN_SCORE, Predictions, Score, differenc
 from ausl_dist.evaluate.sealed import hold_out, share_of_subjects
 from ausl_dist.evaluate.splits import Fold
 
-CONSTANT = "constant"
+CONSTANT, GUESS = "constant", "guess"
 Fit = Callable[[FeatureTable, Task], Predictor]
 
 
@@ -72,7 +73,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rows, in the order given, the constant last; `gains` is the first row's main score minus each other's, pooled."""
+    """The rows, in the order given, the constant and the guess last; `gains` is the first row's main score minus each other's, pooled."""
 
     task: Task
     rows: tuple[Row, ...]
@@ -90,23 +91,23 @@ def compare(
     settings: CompareSettings | None = None,
     *,
     folds: Sequence[Fold] | None = None,
-    fit: Fit | None = None,
+    fit: Fit | Mapping[str, Fit] | None = None,
 ) -> Comparison:
-    """Fit a predictor on every table in every fold, on the same subjects, and add the constant.
+    """Fit a predictor on every table in every fold, on the same subjects, and add the constant and the guess.
 
     `tables` maps names to features of the same frames by different backbones. `folds` are names and test subjects, by default one fold by
-    the hash of the identities; `fit` is the linear probe by default. Raises LeakError when the split shares images.
+    the hash of the identities; `fit` is the linear probe by default, or one for each name. Raises LeakError when the split shares images.
     """
     settings = settings or CompareSettings()
-    fit = fit or (lambda table, task: fit_linear(table, task, settings.probe))
-    prepared = {name: _labelled_for(table, settings) for name, table in tables.items()}
+    fits = fit if isinstance(fit, Mapping) else dict.fromkeys(tables, fit or (lambda table, task: fit_linear(table, task, settings.probe)))
+    prepared = {name: labelled_for(table, settings, settings.action_units) for name, table in tables.items()}
     first = next(iter(prepared.values()))
     if any(not _same_frames(first, table) for table in prepared.values()):
         raise ValueError("the tables hold different frames: extract all of them from the same corpus with the same stride")
     subjects = first.present_subjects()
     folds = folds or [("held out", share_of_subjects(subjects, settings.test_share, settings.seed))]
-    rows = [_row(name, table, folds, settings, fit) for name, table in prepared.items()]
-    rows.append(_row(CONSTANT, first, folds, settings, fit_constant))
+    rows = [_row(name, table, folds, settings, fits[name]) for name, table in prepared.items()]
+    rows += [_row(name, first, folds, settings, baseline) for name, baseline in ((CONSTANT, fit_constant), (GUESS, fit_guess))]
     best, *others = rows
     resampling = {"resamples": settings.resamples, "seed": settings.seed}
     gains = {row.name: difference(best.predictions, row.predictions, **resampling) for row in others}
@@ -124,13 +125,12 @@ def _row(name: str, table: FeatureTable, folds: Sequence[Fold], settings: Compar
     return Row(name, tuple(results), joined, score(joined, resamples=settings.resamples, seed=settings.seed))
 
 
-def _labelled_for(table: FeatureTable, settings: CompareSettings) -> FeatureTable:
-    """Labels as the task needs them, of the units asked for; a score of a unit that no frame shows says nothing."""
+def labelled_for(table: FeatureTable, settings: CompareSettings, action_units: Sequence[int]) -> FeatureTable:
+    """Labels as the task needs them, of these units, or of all that some frame shows: a score of any other says nothing."""
     if settings.task == "occurrence":
         table = replace(table, labels=occurrence(table.labels, settings.positive_from))
-    if settings.action_units:
-        return table.only_units(settings.action_units)
-    return table.only_units([unit for column, unit in enumerate(table.action_units) if (table.labels[:, column] > 0).any()])
+    shown = [unit for column, unit in enumerate(table.action_units) if (table.labels[:, column] > 0).any()]
+    return table.only_units(action_units or shown)
 
 
 def _same_frames(a: FeatureTable, b: FeatureTable) -> bool:

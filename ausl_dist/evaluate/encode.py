@@ -15,29 +15,36 @@ from torch import Tensor, nn
 PASS_FRAMES = 16
 
 
+@torch.inference_mode()
 def encode_frames(backbone: nn.Module, frames: Tensor) -> Tensor:
     """Pooled features [T, D] float32, on the CPU, of normalised frames [T, C, H, W]; the backbone must be in eval mode."""
-    return torch.cat(list(encode_stream(backbone, frames)), dim=0)
+    device = _device_of(backbone)
+    return torch.cat([_one_pass(backbone, part, device) for part in frames.split(PASS_FRAMES)])
 
 
 @torch.inference_mode()
 def encode_stream(backbone: nn.Module, frames: Iterable[Tensor]) -> Iterator[Tensor]:
     """Features [n, D] for each pass over a stream of normalised frames [C, H, W]: bounded memory for any length."""
-    if backbone.training:
-        raise ValueError("features are taken in eval mode: call backbone.eval() first, or batch statistics leak between clips")
-    device = next(backbone.parameters()).device
+    device = _device_of(backbone)
     waiting: list[Tensor] = []
     for frame in frames:
         waiting.append(frame)
         if len(waiting) == PASS_FRAMES:
-            yield _one_pass(backbone, waiting, device)
+            yield _one_pass(backbone, torch.stack(waiting), device)
             waiting = []
     if waiting:
-        yield _one_pass(backbone, waiting, device)
+        yield _one_pass(backbone, torch.stack(waiting), device)
 
 
-def _one_pass(backbone: nn.Module, frames: list[Tensor], device: torch.device) -> Tensor:
-    filled = torch.stack(frames + frames[-1:] * (PASS_FRAMES - len(frames)))
+def _device_of(backbone: nn.Module) -> torch.device:
+    if backbone.training:
+        raise ValueError("features are taken in eval mode: call backbone.eval() first, or batch statistics leak between clips")
+    return next(backbone.parameters()).device
+
+
+def _one_pass(backbone: nn.Module, frames: Tensor, device: torch.device) -> Tensor:
+    missing = PASS_FRAMES - len(frames)
+    filled = torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)]) if missing else frames
     pooled, _ = backbone(filled.to(device, torch.float32))
     features: Tensor = pooled[: len(frames)].float().cpu()
     return features

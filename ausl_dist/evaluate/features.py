@@ -86,7 +86,7 @@ def extract(
             labels = np.full((len(clip.numbers), 0), -1, np.int8)
         chosen = np.arange(len(labels)) if keep_unlabelled else np.flatnonzero((labels >= 0).any(1))
         if len(chosen):
-            frames = clip.frames[torch.from_numpy(chosen)]
+            frames = clip.frames if len(chosen) == len(clip.frames) else clip.frames[torch.from_numpy(chosen)]
             features = {name: encode_frames(backbone, frames).numpy() for name, backbone in backbones.items()}
             if true_landmarks:
                 features[TRUE_LANDMARKS] = _landmark_features(clip)[chosen]
@@ -126,7 +126,7 @@ class _Rows:
             self.features[name].append(values)
         self.labels.append((clip.meta.action_units if labels.shape[1] else (), labels))
         self.frames.append(numbers.astype(np.int32))
-        self.fingerprints.append([xxhash.xxh3_64_intdigest(frame.contiguous().numpy().tobytes()) for frame in frames])
+        self.fingerprints.append([xxhash.xxh3_64_intdigest(frame.contiguous().numpy().data) for frame in frames])
         self.clip_subjects.append(self.subjects.setdefault(clip.meta.identity, len(self.subjects)))
         self.clips.append(clip.key)
 

@@ -7,13 +7,15 @@ On a rendered corpus the true landmarks are a third row: a linear map from them 
 
 import dataclasses
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
-from ausl_dist.backbones import Backbone, BackboneSettings, build_backbone
+from ausl_dist.backbones import BackboneSettings, build_backbone
 from ausl_dist.evaluate.compare import CompareSettings, Comparison, compare
+from ausl_dist.evaluate.entrant import Entrant, fastest_device
 from ausl_dist.evaluate.features import FeatureTable, extract
 from ausl_dist.evaluate.progress import shown
 from ausl_dist.files import sha256_of
@@ -56,32 +58,52 @@ def compare_bundle(
     Returns the comparison and what it was made of, for the report. Raises ValueError for a corpus whose faces were cropped otherwise.
     """
     settings = settings or CompareSettings()
-    released = load_backbone(bundle)
+    entrant = open_bundle(bundle)
     corpus = open_corpus(url)
-    backbones = {PRETRAINED: released.backbone, RANDOM: random_double(released, settings.seed)}
-    comparison = compare(extract_corpus(released, backbones, corpus, stride=stride), settings)
+    backbones = {PRETRAINED: entrant.backbone, RANDOM: entrant.random_double(settings.seed)}
+    truth = corpus.statement.get("detector") == RENDERED
+    tables = extract_corpus(aligned_clips(entrant, corpus, stride=stride), backbones, true_landmarks=truth)
     context = {
         "kind": "compare",
-        "backbone": describe_backbone(released, Path(bundle)),
+        "backbone": entrant.description,
         "corpus": {"url": url, "digest": corpus.digest, "name": corpus.statement.get("name")},
         "settings": {"stride": stride, **dataclasses.asdict(settings)},
     }
-    return comparison, context
+    return compare(tables, settings), context
+
+
+def open_bundle(bundle: Path | str) -> Entrant:
+    """A released backbone, checked, with its own crop and a double of random weights."""
+    released = load_backbone(bundle)
+    preprocessing = released.info.preprocessing
+    settings = BackboneSettings(released.info.architecture, preprocessing.image_size)
+    return Entrant(
+        backbone=released.backbone,
+        fresh=lambda: build_backbone(settings),
+        image_size=preprocessing.image_size,
+        view=preprocessing.as_view(),
+        alignment=preprocessing.alignment,
+        description=_describe(released, Path(bundle)),
+    )
+
+
+def aligned_clips(entrant: Entrant, corpus: LabelledCorpus, *, stride: int = 1) -> Iterator[ScannedClip]:
+    """The clips of a corpus in the entrant's view; ValueError at one that was aligned otherwise than the entrant was trained on."""
+    clips = scan(corpus.url, image_size=entrant.image_size, view=entrant.view, stride=stride)
+    return (_checked(clip, entrant.alignment) for clip in shown(clips, "features, clips", corpus.clips))
 
 
 def extract_corpus(
-    released: ReleasedBackbone, backbones: dict[str, Backbone], corpus: LabelledCorpus, *, stride: int = 1, keep_unlabelled: bool = False
+    clips: Iterable[ScannedClip], backbones: dict[str, nn.Module], *, true_landmarks: bool = False, keep_unlabelled: bool = False
 ) -> dict[str, FeatureTable]:
-    """Features of a corpus by several backbones, with the bundle's own view of the crop."""
-    preprocessing = released.info.preprocessing
-    clips = scan(corpus.url, image_size=preprocessing.image_size, view=preprocessing.as_view(), stride=stride)
-    aligned = (_checked(clip, preprocessing.alignment) for clip in shown(clips, "features, clips", corpus.clips))
-    truth = corpus.statement.get("detector") == RENDERED
-    return extract(backbones, aligned, true_landmarks=truth, keep_unlabelled=keep_unlabelled)
+    """Features of clips by several backbones, on the fastest device."""
+    device = fastest_device()
+    placed = {name: backbone.to(device) for name, backbone in backbones.items()}
+    return extract(placed, clips, true_landmarks=true_landmarks, keep_unlabelled=keep_unlabelled)
 
 
-def _checked(clip: ScannedClip, alignment: str) -> ScannedClip:
-    if clip.meta.alignment != alignment:
+def _checked(clip: ScannedClip, alignment: str | None) -> ScannedClip:
+    if alignment is not None and clip.meta.alignment != alignment:
         raise ValueError(
             f"clip {clip.key} was aligned with {clip.meta.alignment}, the backbone was trained on {alignment}: scores would measure the "
             "difference of the crops; build the corpus again with this version"
@@ -89,15 +111,7 @@ def _checked(clip: ScannedClip, alignment: str) -> ScannedClip:
     return clip
 
 
-def random_double(released: ReleasedBackbone, seed: int) -> Backbone:
-    """The same network with random weights of a fixed seed."""
-    settings = BackboneSettings(released.info.architecture, released.info.preprocessing.image_size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_backbone(settings).eval()
-
-
-def describe_backbone(released: ReleasedBackbone, bundle: Path) -> dict[str, Any]:
+def _describe(released: ReleasedBackbone, bundle: Path) -> dict[str, Any]:
     """What identifies the evaluated weights; a release puts a report into a bundle only when these are its own."""
     return {
         "name": released.info.name,

@@ -1,9 +1,9 @@
-"""A comparison as people and programs read it: a plain-text or Markdown table, and report.json.
+"""A comparison as people and programs read it: a plain-text or Markdown table, report.json, and a page with plots (page.py).
 
 Scores that live between 0 and 1 are printed as they are; no score is printed without the row of the constant beside it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from ausl_dist.evaluate.compare import Comparison, Row
+from ausl_dist.evaluate.page import to_html
 from ausl_dist.evaluate.probe import Probe
 from ausl_dist.evaluate.scoring import Score, per_subject
 from ausl_dist.files import write_atomically, write_json
@@ -32,6 +33,7 @@ def to_json(comparison: Comparison, **context: Any) -> dict[str, Any]:
         "folds": {name: list(subjects) for name, subjects in comparison.folds},
         "rows": [_row_json(row) for row in comparison.rows],
         "gains": {name: gain.to_json() for name, gain in comparison.gains.items()},
+        "notes": [*_notes(comparison), *_context_notes(context)],
     }
 
 
@@ -51,11 +53,11 @@ def _row_json(row: Row) -> dict[str, Any]:
     }
 
 
-def to_markdown(comparison: Comparison) -> str:
-    """The main score per action unit as a Markdown table, its mean with interval, and the sentence that says what was held out."""
+def to_markdown(comparison: Comparison, **context: Any) -> str:
+    """The main score per action unit as a Markdown table, its mean with interval, and sentences that say what was held out and left out."""
     header, body = _cells(comparison)
     lines = [_markdown_row(header), _markdown_row(["---"] * len(header)), *(_markdown_row(row) for row in body)]
-    return "\n".join([*lines, "", *_notes(comparison)]) + "\n"
+    return "\n".join([*lines, "", *_notes(comparison), *_context_notes(context)]) + "\n"
 
 
 def to_text(comparison: Comparison) -> str:
@@ -68,9 +70,11 @@ def to_text(comparison: Comparison) -> str:
 
 
 def write_report(comparison: Comparison, folder: Path, **context: Any) -> None:
-    """report.json, report.md, predictions-NAME.csv of each row, and the linear probes of the first row for a release to take over."""
-    write_json(folder / "report.json", to_json(comparison, **context))
-    write_atomically(folder / "report.md", to_markdown(comparison))
+    """report.json, .md and .html, predictions-NAME.csv of each row, and the linear probes of the first row for a release to take over."""
+    report = to_json(comparison, **context)
+    write_json(folder / "report.json", report)
+    write_atomically(folder / "report.md", to_markdown(comparison, **context))
+    write_atomically(folder / "report.html", to_html(report))
     for row in comparison.rows:
         row.predictions.save(folder / f"predictions-{row.name.replace(' ', '-')}.csv")
     probes = [result.predictor for result in comparison.rows[0].folds if isinstance(result.predictor, Probe)]
@@ -107,6 +111,20 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     for name, gain in comparison.gains.items():
         interval = f", 95 % {_interval(gain)}" if gain.interval else ""
         yield f"{comparison.rows[0].name} - {name}: {gain.mean:+.3f}{interval}"
+
+
+def _context_notes(context: Mapping[str, Any]) -> Iterator[str]:
+    left_out = context.get("frames_left_out")
+    if left_out:
+        yield (
+            f"{left_out['labelled'] + left_out['without_picture']} labelled frames: {left_out['without_picture']} have no picture, in "
+            f"{left_out['without_face']} no face was found; these are in no score."
+        )
+    if "note" in context.get("backbone", {}):
+        yield f"Backbone: {context['backbone']['note']}."
+    for name, leak in context.get("identity_leak", {}).items():
+        if isinstance(leak, Mapping):
+            yield f"Identity in the features, {name}: {leak['accuracy']:.3f} of frames named, chance {leak['chance']:.3f}."
 
 
 def _interval(score: Score) -> str:

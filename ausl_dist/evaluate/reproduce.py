@@ -50,14 +50,15 @@ def reproduce(bundle: Path, *, data: dict[str, str] | None = None) -> Iterator[C
         report, name = read_json(path), path.parent.name
         again = to_json(_run_again(bundle, report, (data or {}).get(name)))
         score = report["main_score"]
-        for old, new in zip(report["rows"], again["rows"], strict=True):
-            yield Check(name, old["name"], score, float(old["pooled"][score]["mean"]), float(new["pooled"][score]["mean"]))
+        found = {row["name"]: row["pooled"][score]["mean"] for row in again["rows"]}  # may hold rows that are younger than the report
+        for row in report["rows"]:
+            yield Check(name, row["name"], score, float(row["pooled"][score]["mean"]), float(found[row["name"]]))
 
 
 def _run_again(bundle: Path, report: dict[str, Any], place: str | None) -> Comparison:
     settings = dict(report["settings"])
     if report["kind"] == "protocol":
-        moved = {"bundle": str(bundle), **({"root": place} if place else {})}
+        moved = {"bundle": str(bundle), "label_rates": [], "alignment_meter": False, **({"root": place} if place else {})}
         comparison, context = run_protocol(from_mapping(ProtocolSettings, settings | moved))
         _check_digest(report, context["corpus"]["digest"])
         return comparison

@@ -5,7 +5,7 @@
                                                           ▼
                                               ICC MAE MSE PCC / F1 accuracy …   one value per action unit
 
-A sum object is one float64 array `values` [fields, ..., K]: two of them add with `+`, ranks add theirs with one all-reduce, and a
+A sum object is one float64 array `values` [fields, ..., K]: two of them add with `+`, ranks add theirs with `over_ranks()`, and a
 bootstrap over subjects is a weighted sum of the per-subject slices. Only AUC and average precision need all predictions: they rank them.
 
 Conventions, all stated because the field does not agree on them: F1 with nothing to find and nothing found is 0 (scikit-learn); ICC and
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
+import torch.distributed
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -48,6 +50,13 @@ class Sums:
     def total(self) -> Self:
         """Over all groups: [fields, K]."""
         return type(self)(self.values.reshape(len(self.values), -1, self.values.shape[-1]).sum(1))
+
+    def over_ranks(self) -> Self:
+        """The sum over all ranks of the process group, on each of them: a few kilobytes travel, whatever the number of frames."""
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        total = torch.from_numpy(self.values.copy()).to(device)
+        torch.distributed.all_reduce(total)
+        return type(self)(total.cpu().numpy())
 
     def weighted(self, weights: NDArray[np.floating]) -> Self:
         """Sums over groups with weights [R, G]: [fields, R, K]. With counts of a resample as weights this is one bootstrap."""

@@ -49,24 +49,28 @@ TRANSLATION: dict[str, dict[str, str]] = {
     "AUNets": {"1": "P1", "2": "P2", "3": "P3"},
 }
 
-_PUBLISHED: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {  # data set -> name of its subjects, folds
-    "bp4d": ("bp4d", BP4D),
-    "bp4d_plus": ("bp4d_plus", BP4D_PLUS),
-    "disfa": ("disfa", DISFA),
-    "bp4d_intensity": ("bp4d", {"FERA15": BP4D_INTENSITY_TEST}),
+_PUBLISHED: dict[str, tuple[str, dict[str, dict[str, tuple[str, ...]]]]] = {  # data set -> name of its subjects, splits; the first is usual
+    "bp4d": ("bp4d", {"3-fold": BP4D}),
+    "bp4d_plus": ("bp4d_plus", {"4-fold": BP4D_PLUS}),
+    "disfa": ("disfa", {"3-fold": DISFA, "ARL": {"ARL": DISFA_INTENSITY_TEST}}),
+    "bp4d_intensity": ("bp4d", {"FERA15": {"FERA15": BP4D_INTENSITY_TEST}}),
 }
 
 
-def folds(data_set: str, subjects: Iterable[str], *, count: int = 3, seed: int = 0) -> list[Fold]:
-    """The folds of a data set as test subjects among those present, by the published split where there is one.
+def folds(data_set: str, subjects: Iterable[str], *, split: str = "usual", count: int = 3, seed: int = 0) -> list[Fold]:
+    """The folds of a data set as test subjects among those present, by a published split where there is one.
 
-    ValueError when a subject present is in no published fold, or a fold has nobody.
+    `split` names one of several published ones, as ARL's for the intensities of DISFA: 9 test subjects, the other 18 train. ValueError when
+    it is not known, when a subject present is in no fold of several, or when a fold has nobody.
     """
     present = sorted(subjects)
-    if data_set not in _PUBLISHED:
+    prefix, splits = _PUBLISHED.get(data_set, (data_set, {}))
+    if split not in ("usual", *splits):
+        raise ValueError(f"split={split!r} of {data_set} is not known; known: {', '.join(('usual', *splits))}")
+    if not splits:
         dealt = deal_subjects(present, count, seed)
         return [(f"H{number + 1}", tuple(name for name in present if dealt[name] == number)) for number in range(max(dealt.values()) + 1)]
-    prefix, table = _PUBLISHED[data_set]
+    table = next(iter(splits.values())) if split == "usual" else splits[split]
     result = [(fold, tuple(name for name in present if name.removeprefix(f"{prefix}:") in members)) for fold, members in table.items()]
     if len(table) > 1:
         strangers = set(present) - {name for _, members in result for name in members}

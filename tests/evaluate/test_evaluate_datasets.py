@@ -7,7 +7,9 @@ import cv2
 import numpy as np
 import pytest
 from drawn_faces import drawn_faces
+from evaluation_tables import make_table
 
+from ausl_dist.evaluate.compare import CompareSettings, labelled_for
 from ausl_dist.evaluate.datasets import DATA_SETS, find_data_set
 from ausl_dist.evaluate.datasets.base import Recording, au_columns, clean, images_by_number, to_int
 from ausl_dist.evaluate.datasets.examples import LabelledFaces, write_tree
@@ -68,7 +70,22 @@ def test_bp4d_nine_is_unknown_and_not_positive(tmp_path: Path) -> None:
 def test_bp4d_only_the_coded_segment_is_used(tmp_path: Path) -> None:
     write_tree("bp4d", tmp_path, drawn_faces(["F001"], frames=12))
     recording = DATA_SETS["bp4d"].read(tmp_path)[0]
-    assert [int(path.stem) for path in recording.images] == list(range(2, 12))
+    assert [int(path.stem) for path in recording.images] == [2, *range(4, 12)]  # 3 is occluded
+
+
+def test_bp4d_occluded_frames_are_left_out_though_their_labels_look_like_any(tmp_path: Path) -> None:
+    write_tree("bp4d", tmp_path, drawn_faces(["F001"]))
+    path = tmp_path / "AUCoding" / "AU_OCC" / "F001_T1.csv"
+    before = DATA_SETS["bp4d"].read(tmp_path)[0]
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    lines[4][-1] = "1"  # frame 5
+    path.write_text("\n".join(",".join(line) for line in lines))
+    after = DATA_SETS["bp4d"].read(tmp_path)[0]
+    assert {p.name for p in before.images} - {p.name for p in after.images} == {"0005.jpg"}
+    lines[4] = lines[4][:50]
+    path.write_text("\n".join(",".join(line) for line in lines))
+    with pytest.raises(ValueError, match="line 5: fewer columns"):
+        DATA_SETS["bp4d"].read(tmp_path)
 
 
 def test_bp4d_pictures_are_found_whatever_their_padding(tmp_path: Path) -> None:
@@ -125,6 +142,12 @@ def test_disfa_frames_start_at_one_and_renumbered_labels_are_refused(tmp_path: P
         path.write_text("".join(f"{int(frame) - 1},{value}\n" for frame, value in cells))
     with pytest.raises(ValueError, match="frames start at 0, in DISFA at 1"):
         DATA_SETS["disfa"].read(tmp_path)
+
+
+def test_occurrence_in_disfa_begins_at_intensity_two() -> None:
+    table = make_table()
+    settings = CompareSettings(task="occurrence", positive_from=DATA_SETS["disfa"].positive_from)
+    np.testing.assert_array_equal(labelled_for(table, settings, ()).labels, table.labels >= 2)
 
 
 def test_disfa_left_and_right_camera_are_not_mixed_up(tmp_path: Path) -> None:

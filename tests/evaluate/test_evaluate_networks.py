@@ -8,8 +8,9 @@ import torch
 from evaluation_tables import make_table
 
 from ausl_dist.evaluate.compare import compare
-from ausl_dist.evaluate.networks import NetworkSettings, fit_network, keep_labels, windows_of
+from ausl_dist.evaluate.networks import NetworkSettings, fit_network, keep_labels
 from ausl_dist.evaluate.scores import RegressionSums, mean_over_units, occurrence
+from ausl_dist.evaluate.training import windows_of
 
 FAST = NetworkSettings(hidden=32, max_epochs=12, batch_frames=128, learning_rate=5e-3, window=16)
 
@@ -72,7 +73,7 @@ def test_the_model_over_time_uses_unlabelled_frames_around_labelled_ones() -> No
 
 def test_windows_never_join_two_clips() -> None:
     table = make_table(subjects=3, frames=40)
-    windows = windows_of(table, FAST)
+    windows = windows_of(table, np.arange(len(table)), 16)
     assert sorted(np.concatenate(windows).tolist()) == list(range(120))
     for rows in windows:
         assert len(set(table.clip[rows])) == 1

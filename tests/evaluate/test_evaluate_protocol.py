@@ -6,11 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
+from safetensors.torch import save_file
 
+from ausl_dist.backbones import BackboneSettings, build_backbone
+from ausl_dist.evaluate import alignment
+from ausl_dist.evaluate.adapters import ForeignSettings
 from ausl_dist.evaluate.datasets import DATA_SETS
 from ausl_dist.evaluate.datasets.cache import cached_corpus
 from ausl_dist.evaluate.datasets.examples import rendered_faces, write_tree
+from ausl_dist.evaluate.finetune import FinetuneSettings
+from ausl_dist.evaluate.protocol import ProtocolSettings, run_protocol
+from ausl_dist.evaluate.report import write_report
 from ausl_dist.release.bundle import write_bundle
+from ausl_dist.settings import from_mapping
 from ausl_dist.stream.scan import scan
 from tools import evaluate
 
@@ -63,6 +72,52 @@ def test_the_command_runs_the_published_folds(
     assert set(report["folds"]) == {"P1", "P2", "P3"}
     assert report["folds"]["P1"] == ["disfa:SN001", "disfa:SN002"]
     assert report["action_units"] == ([1, 2, 4, 6, 9, 12, 25, 26] if extra else [1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26])
+    assert report["frames_left_out"] == {"labelled": 96, "kept": 96, "without_face": 0, "without_picture": 0}
+    assert "CLP, TIP 2023" in (tmp_path / "out" / "report.html").read_text() if extra else True
+
+
+def test_label_rates_alignment_and_the_intensity_split_in_one_run(
+    tree: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alignment, "DISTURBANCES", alignment.DISTURBANCES[::8])
+    run = make_run(tmp_path)
+    write_bundle(run, tmp_path / "bundle", checkpoint=checkpoint_of(run))
+    settings = ProtocolSettings(
+        bundle=str(tmp_path / "bundle"), data="disfa", root=str(tree), cache=str(cache), split="ARL", label_rates=(0.5, 1.0),
+        alignment_meter=True, resamples=20, seed=3,
+    )  # fmt: skip
+    comparison, context = run_protocol(settings)
+    assert dict(comparison.folds) == {"ARL": ("disfa:SN002", "disfa:SN003", "disfa:SN004", "disfa:SN006")}
+    few, all_ = context["label_rates"]
+    assert (few["share"], few["seed"]) == (0.5, 3)
+    assert all_["rows"]["pretrained"]["pooled"] == pytest.approx(comparison.rows[0].scores["icc"].mean, abs=1e-6)
+    assert few["rows"]["pretrained"] != all_["rows"]["pretrained"]
+    assert [line["kind"] for line in context["alignment"]] == ["none", "shift right", "scale"]
+    assert context["alignment"][1]["score"] != context["alignment"][0]["score"]
+
+
+def test_a_foreign_checkpoint_goes_the_same_way_and_is_fine_tuned(tree: Path, cache: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_file(build_backbone(BackboneSettings("resnet10t", 32)).net.state_dict(), tmp_path / "w.safetensors")
+    foreign = ForeignSettings("timm", name="resnet10t", weights=str(tmp_path / "w.safetensors"), image_size=32)
+    settings = ProtocolSettings(
+        foreign=foreign, data="disfa", root=str(tree), cache=str(cache), protocol="finetune", stride=2, resamples=20,
+        finetune=FinetuneSettings(max_epochs=1, batch_frames=16),
+    )  # fmt: skip
+    comparison, context = run_protocol(settings)
+    assert [row.name for row in comparison.rows] == ["pretrained", "random weights", "constant", "guess"]
+    assert comparison.rows[0].folds[0].predictor.decided.decisions["kind"] == "finetune"
+    write_report(comparison, tmp_path / "out", **context)
+    assert "crops are this project's" in (tmp_path / "out" / "report.md").read_text()
+    assert not list(cache.glob("pictures-*"))  # gigabytes on a real data set
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs" / "eval").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_is_understood(path: Path) -> None:
+    values = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(values, dict)
+    backbone = {"foreign": {**values["foreign"], "weights": "file"}} if "foreign" in values else {"bundle": "folder"}
+    from_mapping(ProtocolSettings, {**values, **backbone, "data": "disfa", "root": "folder"})
 
 
 @pytest.mark.parametrize(
@@ -72,6 +127,9 @@ def test_the_command_runs_the_published_folds(
         (["bundle=x", "daat=disfa", "root=y"], "did you mean data"),
         (["bundle=x", "data", "root=y"], "key=value"),
         (["bundle=x", "data=bp4d", "root=y", "task=intensity"], "task=occurrence"),
+        (["data=bp4d", "root=y"], "bundle=DIR"),
+        (["foreign.kind=mae", "foreign.weights=z", "bundle=x", "data=bp4d", "root=y"], "give one backbone"),
+        (["bundle=x", "data=disfa", "root=y", "protocol=finetune", "alignment_meter=true"], "frozen features"),
     ],
 )
 def test_a_slip_of_the_pen_is_answered_with_what_to_type(words: list[str], answer: str, monkeypatch: pytest.MonkeyPatch) -> None:

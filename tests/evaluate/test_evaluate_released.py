@@ -52,6 +52,7 @@ def test_the_report_of_the_command_is_taken_into_the_release(evaluated: Path) ->
     report = json.loads((evaluated / "evaluation" / "world" / "report.json").read_text())
     assert report["backbone"]["weights_sha256"] == sha256_of(evaluated / "model.safetensors")
     assert "| random weights |" in (evaluated / "README.md").read_text()
+    assert "<svg" in (evaluated / "evaluation" / "world" / "report.html").read_text()
 
 
 def test_recorded_scores_are_reproduced_and_false_ones_are_noticed(evaluated: Path, tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_recorded_scores_are_reproduced_and_false_ones_are_noticed(evaluated: Pa
     report["rows"][0]["pooled"]["icc"]["mean"] += 0.05
     (copy / "evaluation" / "world" / "report.json").write_text(json.dumps(report))
     write_sums(copy)
-    assert [check.holds for check in reproduce(copy)] == [False, True, True]
+    assert [check.holds for check in reproduce(copy)] == [False, True, True, True]
 
 
 def test_another_corpus_is_not_taken_for_the_recorded_one(evaluated: Path, tmp_path: Path) -> None:

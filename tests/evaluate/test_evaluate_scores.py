@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import torch
+from ranks import run_ranks
 from sklearn import metrics
 
 from ausl_dist.evaluate.scores import (
@@ -84,6 +86,22 @@ def test_sums_of_parts_and_of_ranks_equal_the_sum_of_the_whole(sample: tuple[np.
     grouped = RegressionSums.of(probability, labels, group, 7)
     np.testing.assert_allclose(grouped.total().values, whole.values)
     np.testing.assert_allclose(grouped.weighted(np.ones((2, 7))).icc()[1], whole.icc())
+
+
+def distance_to_the_whole() -> list[float]:
+    """On each rank: half of the frames go in, the sums of all come out."""
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    random = np.random.default_rng(7)
+    prediction, labels = random.random((90, 2)), random.integers(-1, 2, (90, 2))
+    own = slice(45 * rank, 45 * (rank + 1))
+    parts = RegressionSums.of(prediction[own], labels[own]), DetectionCounts.of(prediction[own] >= 0.5, labels[own])
+    wanted = RegressionSums.of(prediction, labels), DetectionCounts.of(prediction >= 0.5, labels)
+    return [float(np.abs(part.over_ranks().values - whole.values).max()) for part, whole in zip(parts, wanted, strict=True)]
+
+
+def test_ranks_add_up_to_the_whole_without_gathering_predictions() -> None:
+    assert np.max(run_ranks(distance_to_the_whole, 2)) < 1e-9
 
 
 def test_always_on_scores_what_the_public_label_lists_give() -> None:

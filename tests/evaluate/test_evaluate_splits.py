@@ -45,3 +45,19 @@ def test_sets_without_a_published_split_are_dealt_by_name() -> None:
     result = splits.folds("gft", names, count=3)
     assert sorted(name for _, members in result for name in members) == names
     assert result == splits.folds("gft", names[::-1], count=3)
+
+
+def test_the_intensity_split_of_disfa_tests_its_nine_subjects_and_trains_on_the_others() -> None:
+    present = [f"disfa:{name}" for name in disfa.SUBJECTS]
+    ((name, members),) = splits.folds("disfa", present, split="ARL")
+    assert name == "ARL"
+    assert [member.removeprefix("disfa:SN0") for member in members] == ["02", "03", "04", "06", "07", "12", "13", "16", "23"]
+    assert len(set(present) - set(members)) == 18
+    with pytest.raises(ValueError, match="usual, 3-fold, ARL"):
+        splits.folds("disfa", present, split="arl")
+
+
+def test_intensities_of_bp4d_are_tested_on_the_even_numbers() -> None:
+    ((_, members),) = splits.folds("bp4d_intensity", [f"bp4d:{name}" for name in bp4d.SUBJECTS])
+    assert all(int(member[-3:]) % 2 == 0 for member in members)
+    assert len(members) == 20

@@ -1,6 +1,7 @@
 """BP4D: 41 subjects, 8 tasks, occurrence of 12 AUs, and the FERA 2015 intensities of 5.
 
-    AUCoding/AU_OCC/F001_T1.csv                header 0,1,2,…: column k is AU k; 9 unknown; only the coded 20 s are listed
+    AUCoding/AU_OCC/F001_T1.csv                header 0,1,2,…,99: column k is AU k; 9 unknown; only the coded 20 s are listed;
+                                               the last of the 100 columns is 1 where the face is occluded: such frames are left out
     AU Intensity Codes3.0/AU06/F001_T1_AU06.csv    frame,intensity without a header; 9 unknown
     F001/T1/0001.jpg, F001/T1/001.jpg          pictures by number, padded in several ways
     F001_T1.mp4, 2F01_T1.avi, 2F01_01.avi      or videos, whose first frame is frame 1; old releases number the tasks otherwise
@@ -31,6 +32,7 @@ OLD_TASKS = {"01": "T1", "03": "T2", "07": "T3", "08": "T4", "09": "T5", "10": "
 VIDEO_NAME = re.compile(r"2?([FM])(\d{2,3})_(T\d+|\d{2})")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv")
 FIRST_VIDEO_FRAME = 1
+OCCLUDED_COLUMN = "99"  # no AU has this number
 
 
 def read_occurrence(root: Path) -> list[Recording]:
@@ -64,13 +66,18 @@ def read_intensity(root: Path) -> list[Recording]:
 
 
 def read_coded_csv(path: Path, units: tuple[int, ...]) -> tuple[list[int], NDArray[np.int8]]:
-    """Frame numbers and occurrence labels [N, K] of one coded file, its columns taken by the names in its header."""
+    """Frame numbers and occurrence labels [N, K] of one coded file: columns by the names in its header, occluded frames left out."""
     lines = [line.split(",") for line in read_text(path).splitlines() if line.strip()]
     columns = au_columns(lines[0], str(path)) if lines else {}
     missing = [unit for unit in units if unit not in columns]
     if missing:
         raise ValueError(f"{path}: its header has no column for AU {missing}; the first line must name the columns")
     rows = [(number, line) for number, line in enumerate(lines[1:], 2) if len(line) > 1]
+    short = [number for number, line in rows if len(line) < len(lines[0])]
+    if short:
+        raise ValueError(f"{path}, line {short[0]}: fewer columns than its header names: the file is cut")
+    if lines[0][-1].strip() == OCCLUDED_COLUMN:
+        rows = [(number, line) for number, line in rows if to_int(line[len(lines[0]) - 1], f"{path}, line {number}") != 1]
     frames = [to_int(line[0], f"{path}, line {number}") for number, line in rows]
     values = ([to_int(line[columns[unit]], f"{path}, line {number}") for unit in units] for number, line in rows)
     return frames, clean(values, "occurrence", str(path))

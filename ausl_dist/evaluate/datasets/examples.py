@@ -70,7 +70,7 @@ def write_tree(data_set: str, folder: Path, faces: Faces) -> None:
 
 
 def _bp4d(folder: Path, subject: str, face: LabelledFaces) -> None:
-    # Only a coded segment is listed, the last coded frame is unknown for AU 1, and tasks differ in the padding of their pictures.
+    # Only a coded segment is listed, its second frame is occluded, its last unknown for AU 1; tasks differ in the padding of pictures.
     for task, padding in (("T1", 4), ("T2", 3)):
         for number, frame in enumerate(face.frames, 1):
             _write_image(folder / subject / task / f"{number:0{padding}d}.jpg", frame)
@@ -82,6 +82,7 @@ def _bp4d(folder: Path, subject: str, face: LabelledFaces) -> None:
             for unit, value in zip(bp4d.UNITS, labels[number - 1], strict=True):
                 row[unit] = int(value)
             row[1] = 9 if number == len(labels) - 1 else row[1]
+            row[-1] = int(number == 3)
             lines.append(",".join(map(str, row)))
         _write_lines(folder / "AUCoding" / "AU_OCC" / f"{subject}_{task}.csv", lines)
 

@@ -10,15 +10,15 @@ FMAE's lists cannot tell absent from unknown: what was 9 in BP4D is absent there
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ausl_dist.evaluate.datasets import bp4d, disfa
-from ausl_dist.evaluate.datasets.base import Kind, Recording, au_columns, clean, read_text, to_int
+from ausl_dist.evaluate.datasets.base import DataSet, Kind, Recording, au_columns, clean, read_text, to_int
 
 SUBJECT_PATTERNS = {
     "bp4d": re.compile(r"(?<![A-Za-z0-9])2?([FM])(\d{2,3})(?=[/_\\])"),
@@ -37,7 +37,7 @@ class Listed:
 
 
 def read_list(list_file: Path, data_set: str, images: Path) -> list[Recording]:
-    """Recordings by subject of a list of `data_set` (bp4d, bp4d_plus or disfa), its paths under the folder `images`.
+    """Recordings by subject of a list of `data_set` (bp4d, bp4d_plus or disfa), its paths under the folder `images`, named after the list.
 
     The format is told from the file's name. Pictures that do not exist are counted in `missing`. ValueError for a list of no known format.
     """
@@ -59,7 +59,20 @@ def read_list(list_file: Path, data_set: str, images: Path) -> list[Recording]:
             f"{list_file}: no list format has this name; known: *_img_path_fold1.txt (ME-GraphAU), *_path.txt (JAA-Net), *.csv (FG-Net, "
             "LibreFace), *.json (FMAE)"
         )
-    return _by_subject(lines, data_set, units, kind, images, str(list_file))
+    return _by_subject(lines, data_set, units, kind, images, list_file)
+
+
+def as_listed(data_set: DataSet, recordings: Sequence[Recording]) -> DataSet:
+    """The data set with the action units and the kind of labels of its lists: occurrence unless some label is an intensity.
+
+    Raises ValueError for lists of different action units.
+    """
+    units = {recording.action_units for recording in recordings}
+    if len(units) != 1:
+        raise ValueError(f"the lists hold labels of different action units: {' and '.join(map(str, sorted(units))) or 'none'}")
+    if any((recording.labels > 1).any() for recording in recordings):
+        return replace(data_set, kind="intensity", action_units=units.pop(), occurrence_units=())
+    return replace(data_set, kind="occurrence", action_units=units.pop(), occurrence_units=(), positive_from=1)
 
 
 def _paired(paths_file: Path, labels_file: Path) -> list[Listed]:
@@ -100,8 +113,10 @@ def _fmae(path: Path, units: tuple[int, ...]) -> list[Listed]:
 
 
 def _by_subject(
-    lines: Iterable[Listed], data_set: str, units: tuple[int, ...], kind: Kind, images: Path, where: str
+    lines: Iterable[Listed], data_set: str, units: tuple[int, ...], kind: Kind, images: Path, list_file: Path
 ) -> list[Recording]:
+    where = str(list_file)
+    prefix = re.sub(r"[^A-Za-z0-9_-]", "-", list_file.stem)  # the lists of several folds hold the same subjects
     found: dict[str, list[tuple[Path, list[int]]]] = {}
     missing: dict[str, int] = {}
     for line in lines:
@@ -118,7 +133,8 @@ def _by_subject(
     for subject, rows in found.items():
         labels: NDArray[np.int8] = clean((row for _, row in rows), kind, where) if rows else np.zeros((0, len(units)), np.int8)
         pictures = tuple(path for path, _ in rows)
-        recordings.append(Recording(f"{data_set}:{subject}", subject, units, labels, images=pictures, missing=missing.get(subject, 0)))
+        name = f"{prefix}-{subject}"
+        recordings.append(Recording(f"{data_set}:{subject}", name, units, labels, images=pictures, missing=missing.get(subject, 0)))
     return recordings
 
 
