@@ -2,10 +2,11 @@
 
 A shard is a plain WebDataset tar. One clip is a run of adjacent members with one key::
 
-    KEY.mp4             the aligned face, constant frame rate, yuv420p, keyframe at least every 16 frames, VP9 or H.264
+    KEY.mp4             the aligned face, constant frame rate, yuv420p, keyframe at least every 16 frames, VP9 or H.264 (or Motion JPEG)
     KEY.json            ClipMeta
     KEY.landmarks.npy   float16 [T, 68, 2], iBUG order, crop pixels
     KEY.au.npy          optional, int8 [T, K]: intensity 0-5 of each action unit named in the metadata, -1 unknown
+    KEY.flow.npy        optional, int8 [T - gap, 2, cells, cells]: (x, y) motion from frame t to frame t + gap, in quarters of a crop pixel
 
 No pickles are ever decoded. The same record is written by `corpus`, read by `stream` and `evaluate`.
 """
@@ -27,6 +28,7 @@ VIDEO_SUFFIX = "mp4"
 META_SUFFIX = "json"
 LANDMARKS_SUFFIX = "landmarks.npy"
 ACTION_UNITS_SUFFIX = "au.npy"
+FLOW_SUFFIX = "flow.npy"  # for tools that read shards; training passes over it, as over any member it does not know
 SUFFIXES = (VIDEO_SUFFIX, META_SUFFIX, LANDMARKS_SUFFIX, ACTION_UNITS_SUFFIX)
 REQUIRED_SUFFIXES = (VIDEO_SUFFIX, META_SUFFIX)
 
@@ -34,6 +36,10 @@ MAX_KEYFRAME_DISTANCE = 16
 MAX_MEMBER_BYTES = 64 << 20
 MAX_CLIP_FRAMES = 4096
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_\-]{1,128}")  # no dot: the first dot of a member's name ends the key
+
+# The header of an .npy file as NumPy writes it: type, order, shape.
+NPY_HEADER = re.compile(rb"\{'descr': (.{2,4096}), 'fortran_order': (True|False), 'shape': \(((?:[0-9]{1,18}, ?)*[0-9]{0,18})\), \} *\n")
+MAX_NPY_HEADER_BYTES = 1 << 16
 
 # What NumPy raises for a malformed .npy header: it is parsed as Python, and by a tokenizer for old files where that fails.
 NPY_HEADER_ERRORS = (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError)
@@ -109,19 +115,20 @@ def array_to_bytes(array: NDArray[Any]) -> bytes:
 
 def array_from_bytes(data: bytes, dtype: type[np.generic], shape: tuple[int | None, ...]) -> NDArray[Any]:
     """Read .npy bytes that must have this dtype and shape (None: any length); ValueError otherwise. Never unpickles."""
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version](stream)
-    except NPY_HEADER_ERRORS as error:
-        raise ValueError(f"not a readable .npy array ({error})") from error
-    found_shape, fortran, found_dtype = header
+    # Not by NumPy: it parses the header as Python, which in CPython 3.11 fails now and then when several threads do it (gh-106905).
+    start = {b"\x01\x00": 10, b"\x02\x00": 12}.get(data[6:8], 0)
+    end = start + int.from_bytes(data[8:start], "little")
+    header = NPY_HEADER.fullmatch(data[start:end]) if start and data[:6] == b"\x93NUMPY" and end - start <= MAX_NPY_HEADER_BYTES else None
+    if header is None:
+        raise ValueError("not a readable .npy array")
     wanted = np.dtype(dtype)
+    kind, fortran = header[1].decode("latin1"), header[2] == b"True"
+    found_shape = tuple(int(length) for length in header[3].split(b",") if length.strip())
     matches = len(found_shape) == len(shape) and all(w is None or w == f for w, f in zip(shape, found_shape, strict=True))
-    if found_dtype != wanted or not matches or fortran:
-        raise ValueError(f"array is {found_dtype} {found_shape}, expected {wanted} {shape} in C order")
+    if kind != repr(np.lib.format.dtype_to_descr(wanted)) or not matches or fortran:
+        raise ValueError(f"array is {kind} {found_shape}{' in Fortran order' * fortran}, expected {wanted} {shape} in C order")
     count = math.prod(found_shape)
-    body = stream.read()
+    body = data[end:]
     if len(body) != count * wanted.itemsize:  # checked before allocating: a header may promise terabytes
         raise ValueError(f"array body has {len(body)} bytes, its header promises {count * wanted.itemsize}")
     return np.frombuffer(body, wanted).reshape(found_shape)

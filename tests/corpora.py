@@ -7,14 +7,13 @@ is a whole corpus: shards, index, statement, ledger. Every clip differs from eve
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ausl_dist.clip import ClipMeta
-from ausl_dist.corpus.encode import encode_video
+from ausl_dist.corpus.encode import Codec, encode_video
 from ausl_dist.corpus.shards import ShardWriter
 from ausl_dist.files import write_json
 from ausl_dist.landmarks import CROP_SIZE, NUM_LANDMARKS, template_id
@@ -71,7 +70,7 @@ def make_corpus(
     clips: int = 12,
     frames: int = 20,
     size: int = 64,
-    codec: Literal["vp9", "h264"] = "vp9",
+    codec: Codec = "vp9",
     seed: int = 0,
     action_units: bool = False,
     shard_bytes: int = 256 << 10,

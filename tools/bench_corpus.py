@@ -1,16 +1,20 @@
-"""How fast each stage of corpus building is on this machine, in frames for each second of one core.
+"""How fast each stage of corpus building is on this machine, what a worker needs, and how steady crops are.
 
 python tools/bench_corpus.py VIDEO ... [--workers 2]
 
-Stages are measured one by one over the frames of the videos (640 x 480 is the usual yardstick), in processor time, so that other work on
-the machine disturbs little; the whole is measured in processor time and, with workers, by the clock.
+Stages are measured one by one over the first frames of each video (640 x 480 is the usual yardstick); the whole is measured in worker
+processes, from the first frame they report. Everything is in frames for each second of processor time, so that other work on the
+machine disturbs little; workers are compared by the clock as well, which means something on an idle machine alone.
 """
 
 import argparse
-import resource
+import itertools
+import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +23,30 @@ import numpy as np
 from ausl_dist import command
 from ausl_dist.corpus.align import AlignedFace, align_tracks, warp
 from ausl_dist.corpus.encode import encode_video, verify_video
-from ausl_dist.corpus.extract import Extractor
 from ausl_dist.corpus.faces import Detector, Landmarker
 from ausl_dist.corpus.layouts import layout
+from ausl_dist.corpus.pack import ResultStore
 from ausl_dist.corpus.quality import measure, signature
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import Source, collect
+from ausl_dist.corpus.steadiness import tremble
 from ausl_dist.corpus.track import FaceTracker
 from ausl_dist.corpus.video import Frame, FrameReader
 from ausl_dist.corpus.workers import Crew, Task
 from ausl_dist.landmarks import alignment_to_template
 
 STAGE_FRAMES = 150
+STILL_FRAMES, CAMERA_NOISE = 60, 4.0  # levels
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All stages together, in worker processes."""
+
+    frames: int  # of the sources
+    per_cpu_second: float
+    per_second: float
+    mebibytes: float  # of the largest worker at its largest
 
 
 def main() -> int:
@@ -40,26 +56,33 @@ def main() -> int:
     parser.add_argument("--models", type=Path, metavar="DIR")
     arguments = parser.parse_args()
     sources, settings = collect(arguments.videos, layout("plain")).sources, CorpusSettings()
-    print("stage        frames/s per core     frames")
-    for stage, frames, seconds in _stages(sources, settings, arguments.models):
+    detector, landmarker = Detector(arguments.models, side=settings.faces.detect_side), Landmarker(arguments.models)
+    print(f"{'stage':<12} {'frames/s per core':>17} {'frames':>10}")
+    for stage, frames, seconds in _stages(sources, settings, detector, landmarker):
         print(f"{stage:<12} {frames / max(seconds, 1e-9):>17.0f} {frames:>10}")
-    frames, seconds, megabytes = _whole(sources, settings, arguments.models)
-    print(f"{'whole':<12} {frames / seconds:>17.0f} {frames:>10}   source frames; {megabytes:.0f} MiB of memory at most")
-    one, many = (_workers(sources, settings, arguments.models, count) for count in (1, arguments.workers))
-    print(f"1 worker {one:.0f} frames/s by the clock, {arguments.workers} workers {many:.0f}: {many / one:.2f} times")
+    runs = {count: _whole(sources, settings, arguments.models, count) for count in sorted({1, arguments.workers})}
+    for count, run in runs.items():
+        print(
+            f"whole, {count:<5} {run.per_cpu_second:>17.0f} {run.frames:>10}   "
+            f"{run.per_second:.0f} frames/s by the clock, {run.per_second / runs[1].per_second:.2f} x one; "
+            f"{run.mebibytes:.0f} MiB a worker at most"
+        )
+    crops, single = _still_head(sources[0], settings, detector, landmarker)
+    print(f"still head   {crops:.3f} crop pixels/frame^2 of acceleration, {single:.3f} were each frame aligned by itself")
     return 0
 
 
-def _stages(sources: Sequence[Source], settings: CorpusSettings, models: Path | None) -> list[tuple[str, int, float]]:
+def _stages(
+    sources: Sequence[Source], settings: CorpusSettings, detector: Detector, landmarker: Landmarker
+) -> list[tuple[str, int, float]]:
     rows = []
     frames, seconds, count = list[Frame](), 0.0, 0
     for source in sources:
         reader = FrameReader(Path(source.location), settings.read)
-        taken, spent = _timed(lambda reader=reader: list(reader))  # type: ignore[misc]
+        taken, spent = _timed(lambda reader=reader: list(itertools.islice(reader, STAGE_FRAMES)))  # type: ignore[misc]
         seconds, count = seconds + spent, count + reader.source_frames
-        frames = frames or taken[:STAGE_FRAMES]
-    rows.append(("read", count, seconds))
-    detector, landmarker = Detector(models, side=settings.faces.detect_side), Landmarker(models)
+        frames = frames or taken
+    rows.append(("decode", count, seconds))
     boxes, seconds = _timed(lambda: [detector(frame.pixels) for frame in frames[::10]])
     rows.append(("detect", len(boxes), seconds))
     face = landmarker.from_detection(frames[0].pixels, boxes[0][0])
@@ -79,21 +102,47 @@ def _stages(sources: Sequence[Source], settings: CorpusSettings, models: Path | 
     return rows
 
 
-def _whole(sources: Sequence[Source], settings: CorpusSettings, models: Path | None) -> tuple[int, float, float]:
-    extractor = Extractor(settings, models)
-    results, seconds = _timed(lambda: [extractor.extract(source, Path(source.location), lambda clip: None) for source in sources])
-    return sum(result.source_frames for result in results), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _workers(sources: Sequence[Source], settings: CorpusSettings, models: Path | None, count: int) -> float:
-    """Source frames per second by the clock, from the first result on, so that starting the processes does not count."""
+def _whole(sources: Sequence[Source], settings: CorpusSettings, models: Path | None, count: int) -> Whole:
+    """`count` workers over all sources; starting the processes does not count."""
     with tempfile.TemporaryDirectory(prefix="ausl-bench-") as folder:
         crew = Crew(Task(settings, Path(folder), models, None, 0), sources, count)
-        first = frames_before = 0.0
-        for finished in crew.run(range(len(sources))):
-            if finished is not None and not first:
-                first, frames_before = time.monotonic(), crew.frames
-        return (crew.frames - frames_before) / max(time.monotonic() - first, 1e-9)
+        started: tuple[float, float, int] | None = None
+        largest = 0.0
+        for _ in crew.run(range(len(sources))):
+            now = (_cpu_seconds_of_workers(), time.monotonic(), crew.frames)
+            largest = max(largest, _mebibytes_of_largest_worker())
+            if started is None and crew.frames:
+                started = now
+        assert started is not None, "not one frame was read"
+        results = [ResultStore(Path(folder)).read(index) for index in range(len(sources))]
+    cpu_seconds, seconds, frames = (end - start for end, start in zip(now, started, strict=True))
+    source_frames = sum(result.source_frames for result in results)
+    frames *= source_frames / max(1, crew.frames)  # of the sources, where those are not of 25 frames/s
+    return Whole(source_frames, frames / cpu_seconds, frames / seconds, largest)
+
+
+def _cpu_seconds_of_workers() -> float:
+    ticks = 0
+    for process in multiprocessing.active_children():
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])  # user and system time
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _mebibytes_of_largest_worker() -> float:
+    # Not by getrusage: what it says of a child starts with the memory of this process.
+    texts = [Path(f"/proc/{process.pid}/status").read_text() for process in multiprocessing.active_children()]
+    return max(int(text.split("VmHWM:")[1].split()[0]) for text in texts) / 1024
+
+
+def _still_head(source: Source, settings: CorpusSettings, detector: Detector, landmarker: Landmarker) -> tuple[float, float]:
+    """The first picture again and again, each time with other camera noise."""
+    picture = next(iter(FrameReader(Path(source.location), settings.read))).pixels
+    random = np.random.default_rng(0)
+    noisy = (np.clip(picture + random.normal(0, CAMERA_NOISE, picture.shape), 0, 255).astype(np.uint8) for _ in range(STILL_FRAMES))
+    tracker = FaceTracker(detector, landmarker, settings.faces, settings.read.fps)
+    frames = (Frame(number, number, pixels, False) for number, pixels in enumerate(noisy))
+    return tremble([item for item in align_tracks(frames, tracker) if isinstance(item, AlignedFace)])
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

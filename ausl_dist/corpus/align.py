@@ -4,10 +4,12 @@
 
 Landmarks tremble by about a pixel, and a crop made from each frame alone would tremble with them: motion that is not there. Each of
 the four numbers of the transform is therefore replaced by the value of a parabola fitted to its neighbourhood (Gaussian weights), which
-follows a turning head without lag and has a fifth of the acceleration noise. Frames wait until the eight after them are known.
+follows a turning head without lag and takes most of the tremble away (steadiness.py measures it). Frames wait until the eight after them
+are known.
 """
 
 import functools
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +25,6 @@ from ausl_dist.landmarks import ANCHORS, CROP_SIZE, TEMPLATE, alignment_to_templ
 
 SMOOTHING_RADIUS = 8  # frames on each side; at the ends of a track what there is
 SMOOTHING_SIGMA = 3.0  # frames
-MAX_SUPERSAMPLING = 4
 
 
 @dataclass(frozen=True)
@@ -91,19 +92,44 @@ def align_tracks(frames: Iterator[Frame], tracker: FaceTracker) -> Iterator[Alig
 
 
 def warp(picture: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """The 256 x 256 crop that `matrix` [2, 3] (picture to crop pixels) cuts out of a picture [H, W, 3]."""
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    times = min(MAX_SUPERSAMPLING, max(1, int(np.ceil(1 / max(scale, 1e-6) - 0.1))))
-    if times == 1:
-        crop = cv2.warpAffine(picture, matrix, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
-    else:
-        # A large face loses pixels: it is sampled more finely first, then averaged, or fine texture would flicker.
-        finer = matrix * times
-        finer[:, 2] += (times - 1) / 2  # pixel centres lie at integers
-        side = CROP_SIZE * times
-        large = cv2.warpAffine(picture, finer, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        crop = cv2.resize(large, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA)
+    """The 256 x 256 crop that `matrix` [2, 3] (picture to crop pixels) cuts out of a picture [H, W, 3].
+
+    A large face loses pixels: they are averaged, not dropped, or fine texture would flicker.
+    """
+    picture, matrix = _shrunk(picture, matrix)
+    if not picture.size:
+        return np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8)
+    times = min(3, math.ceil(1 / max(_scale(matrix), 1e-3) - 0.1))  # samples for each pixel of the crop, along each side
+    finer = matrix * times
+    finer[:, 2] += (times - 1) / 2  # pixel centres lie at integers
+    kind = cv2.INTER_CUBIC if times == 1 else cv2.INTER_LINEAR
+    crop = cv2.warpAffine(picture, finer, (CROP_SIZE * times, CROP_SIZE * times), flags=kind, borderMode=cv2.BORDER_CONSTANT)
+    if times > 1:
+        crop = cv2.resize(crop, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA)
     return np.asarray(crop, np.uint8)
+
+
+def _shrunk(picture: NDArray[np.uint8], matrix: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The part of the picture that the crop shows, at about twice the fineness of the crop where it was finer; and its matrix."""
+    times = round(0.5 / max(_scale(matrix), 1e-3))
+    if times < 2:
+        return picture, matrix
+    corners = np.array([[0, 0], [CROP_SIZE, 0], [0, CROP_SIZE], [CROP_SIZE, CROP_SIZE]], np.float64)
+    reach = apply_affine(np.asarray(cv2.invertAffineTransform(matrix), np.float64), corners)
+    height, width = picture.shape[:2]
+    x0, y0 = (int(value) for value in np.clip(reach.min(0) - 2 * times, 0, [width, height]))
+    x1, y1 = (int(value) for value in np.clip(reach.max(0) + 2 * times, 0, [width, height]))
+    columns, rows = (x1 - x0) // times, (y1 - y0) // times
+    if not (columns and rows):
+        return picture[:0, :0], matrix
+    part = picture[y0 : y0 + rows * times, x0 : x0 + columns * times]
+    small = np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+    back = np.array([[times, 0, x0 + (times - 1) / 2], [0, times, y0 + (times - 1) / 2], [0, 0, 1]])
+    return small, matrix @ back
+
+
+def _scale(matrix: NDArray[np.float64]) -> float:
+    return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
 def _aligned(frame: Frame, sighting: Sighting, matrix: NDArray[np.float64]) -> AlignedFace:

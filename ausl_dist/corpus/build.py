@@ -30,7 +30,7 @@ from ausl_dist.files import read_json, sha256_of, write_json
 from ausl_dist.stream import storage
 from ausl_dist.stream.index import INDEX_NAME
 
-BUILDER_VERSION = 1  # part of a build's digest: raise it when the same input gives other bytes
+BUILDER_VERSION = 2  # part of a build's digest: raise it when the same input gives other bytes
 WORK_FOLDER = ".build"
 DONE_NAME = "done.json"
 MAX_PICTURES = 24  # of rejected pieces in the ledger, for each reason
@@ -74,7 +74,7 @@ class Job:
         """Changes with anything that changes the corpus; the same for all parts."""
         labels = _digest_of_labels(self.labels) if self.labels else ""
         what = [BUILDER_VERSION, self.name, self.settings.digest, [model.sha256 for model in MODELS], labels, self.first_frame, self.parts]
-        text = json.dumps([what, [astuple(source) for source in self.sources]], ensure_ascii=False)
+        text = json.dumps([what, [astuple(source) for source in self.sources]])  # as ASCII: a location may be no UTF-8
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

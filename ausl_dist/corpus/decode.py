@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import av
@@ -180,10 +180,17 @@ def numbered_images(folder: Path) -> list[tuple[int, Path]]:
     """(number, file) of the images in a folder, by number; of two files with one number the first by name counts."""
     found: dict[int, Path] = {}
     for file in sorted(folder.iterdir(), reverse=True):
-        match = _LAST_NUMBER.search(file.stem)
-        if file.suffix.lower() in IMAGE_SUFFIXES and match and len(match[1]) < 10:
-            found[int(match[1])] = file
+        number = frame_number(file.name)
+        if number is not None:
+            found[number] = file
     return sorted(found.items())
+
+
+def frame_number(file: str) -> int | None:
+    """The number at the end of an image file's name; None for other files."""
+    path = PurePosixPath(file)
+    match = _LAST_NUMBER.search(path.stem)
+    return int(match[1]) if path.suffix.lower() in IMAGE_SUFFIXES and match and len(match[1]) < 10 else None
 
 
 class _Clock:
@@ -224,9 +231,7 @@ def _check_size(width: int, height: int, max_side: int, seconds: float = 0.0) ->
         raise Unreadable("too_large", f"pictures of {width} x {height} pixels, more than max_side = {max_side}", seconds)
 
 
-def _converter(
-    frame: av.VideoFrame, reformatter: VideoReformatter, pixel_shape: float, work_side: int
-) -> Callable[[], NDArray[np.uint8]]:
+def _converter(frame: av.VideoFrame, reformatter: VideoReformatter, pixel_shape: float, work_side: int) -> Callable[[], NDArray[np.uint8]]:
     def pixels() -> NDArray[np.uint8]:
         stretch = pixel_shape if 0.4 < pixel_shape < 2.5 else 1.0  # beyond, the number is nonsense
         width, height = frame.width * stretch, float(frame.height)

@@ -23,6 +23,7 @@ from ausl_dist.corpus.cut import Candidate, TrackCutter
 from ausl_dist.corpus.decode import Unreadable
 from ausl_dist.corpus.encode import VideoMismatch, encode_video, verify_video
 from ausl_dist.corpus.faces import Detector, Landmarker
+from ausl_dist.corpus.flow import motion
 from ausl_dist.corpus.labels import Labels
 from ausl_dist.corpus.models import models_id
 from ausl_dist.corpus.quality import first_problem, measure, signature
@@ -166,7 +167,9 @@ class Extractor:
             quality=values,
             action_units=labels.units if labels else (),
         )
-        blocks = clip_blocks(key, meta, video, np.stack([face.landmarks for face in candidate.faces]).astype(np.float16), units)
+        landmarks = np.stack([face.landmarks for face in candidate.faces]).astype(np.float16)
+        flow = motion(frames, self.settings.flow) if self.settings.flow.gap_frames else None
+        blocks = clip_blocks(key, meta, video, landmarks, units, flow)
         sink(blocks)
         footage = signature(candidate.faces).hex()
         return Piece(candidate.first, candidate.end, KEPT, track, key=key, clip_bytes=len(blocks), signature=footage)

@@ -88,7 +88,7 @@ class Detector:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) if scale < 1 else picture
         self._net.setInputSize(size)
-        _, rows = self._net.detect(np.ascontiguousarray(small[:, :, ::-1]))
+        _, rows = self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         found = [self._detection(np.asarray(row, np.float64), scale) for row in (() if rows is None else rows)]
         return sorted(found, key=lambda detection: -detection.width * detection.height)
 

@@ -6,10 +6,11 @@
 
 Frames are numbered from 0 in the source's own frame rate; `first_frame` says what the first one is called (DISFA counts from 1).
 Values are intensities 0 to 5 or occurrences 0 and 1; an empty field, -1, 9 (BP4D) or 999 (EmotioNet) is unknown, as is every frame
-without a row.
+without a row. `thinned` makes a random share of the labelled frames all there is.
 """
 
 import csv
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ausl_dist.corpus.settings import LabelSettings
 
 UNKNOWN = -1
 _UNKNOWN_TEXTS = frozenset({"", "-1", "9", "999"})
@@ -46,6 +49,15 @@ class Labels:
             found = self.frames[at] == wanted
             result[found] = self.values[at[found]]
         return result
+
+
+def thinned(labels: Labels, source: str, settings: LabelSettings) -> Labels:
+    """`settings.share` of a source's labelled frames: which ones follows from seed and source name alone."""
+    if settings.share == 1:
+        return labels
+    seed = hashlib.sha256(f"{settings.seed}\n{source}".encode()).digest()
+    kept = np.random.default_rng(np.frombuffer(seed, np.uint32)).random(len(labels.frames)) < settings.share
+    return Labels(labels.units, labels.frames[kept], labels.values[kept])
 
 
 class LabelTables:

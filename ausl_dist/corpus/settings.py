@@ -11,11 +11,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ausl_dist.clip import MAX_CLIP_FRAMES
 from ausl_dist.corpus.encode import Codec
+from ausl_dist.landmarks import CROP_SIZE
 from ausl_dist.settings import from_mapping
+
+FlowEstimator = Literal["dis_ultrafast", "dis_fast", "dis_medium"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,31 @@ class QualitySettings:
 
 
 @dataclass(frozen=True)
+class LabelSettings:
+    """Which of the action-unit labels travel into clips: for studies of how few are enough."""
+
+    share: float = 1.0  # of the labelled frames of each source, drawn at random; the others become unknown
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require("labels", 0 < self.share <= 1, f"share must lie in (0, 1], not {self.share}")
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """Motion that is stored beside each clip (KEY.flow.npy); see flow.py."""
+
+    gap_frames: int = 0  # from the first frame of a pair to the second; 0 stores no motion
+    estimator: FlowEstimator = "dis_medium"
+    cells: int = 32  # side of the grid; a cell holds the mean of 8 x 8 crop pixels
+
+    def __post_init__(self) -> None:
+        _require("flow", self.gap_frames >= 0, f"gap_frames must be >= 0, not {self.gap_frames}")
+        _require("flow", self.estimator in get_args(FlowEstimator), f"estimator must be one of {', '.join(get_args(FlowEstimator))}")
+        _require("flow", self.cells > 0 and CROP_SIZE % self.cells == 0, f"cells must divide {CROP_SIZE}")
+
+
+@dataclass(frozen=True)
 class CorpusSettings:
     """The whole of it."""
 
@@ -95,12 +123,15 @@ class CorpusSettings:
     faces: FaceSettings = field(default_factory=FaceSettings)
     clips: ClipSettings = field(default_factory=ClipSettings)
     quality: QualitySettings = field(default_factory=QualitySettings)
+    labels: LabelSettings = field(default_factory=LabelSettings)
+    flow: FlowSettings = field(default_factory=FlowSettings)
     max_shard_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
         longest = (self.clips.seconds + self.clips.min_seconds) * self.read.fps
         _require("clips", longest < MAX_CLIP_FRAMES, f"seconds x fps must stay below {MAX_CLIP_FRAMES} frames")
         _require("clips", self.min_frames >= 2, "min_seconds must be at least two frames")
+        _require("flow", self.flow.gap_frames < self.min_frames, f"gap_frames must be below clips.min_seconds ({self.min_frames} frames)")
         _require("corpus", self.max_shard_bytes >= 1 << 20, "max_shard_bytes must be at least 1 MiB")
 
     @property

@@ -35,11 +35,17 @@ def shard_name(number: int, prefix: str = "shard") -> str:
 
 
 def clip_blocks(
-    key: str, meta: ClipMeta, video: bytes, landmarks: NDArray[np.float16], action_units: NDArray[np.int8] | None = None
+    key: str,
+    meta: ClipMeta,
+    video: bytes,
+    landmarks: NDArray[np.float16],
+    action_units: NDArray[np.int8] | None = None,
+    flow: NDArray[np.int8] | None = None,
 ) -> bytes:
     """The adjacent tar members of one clip as bytes, headers and padding included; concatenations of these are tars but for their end.
 
-    `landmarks` is float16 [T, 68, 2], `action_units` int8 [T, K] or None. Raises ValueError where they do not fit the metadata.
+    `landmarks` is float16 [T, 68, 2], `action_units` int8 [T, K] or None, `flow` int8 [T - gap, 2, cells, cells] or None. Raises
+    ValueError where they do not fit the metadata.
     """
     if not clip.KEY_PATTERN.fullmatch(key) or len(key) > MAX_KEY:
         raise ValueError(f"clip key {key!r}: 1 to {MAX_KEY} letters, digits, '-' and '_' are allowed")
@@ -56,6 +62,10 @@ def clip_blocks(
                 f"not {action_units.dtype} {action_units.shape}"
             )
         members.append((clip.ACTION_UNITS_SUFFIX, clip.array_to_bytes(np.ascontiguousarray(action_units))))
+    if flow is not None:
+        if flow.dtype != np.int8 or flow.ndim != 4 or flow.shape[1] != 2 or not 0 < len(flow) < meta.frames:
+            raise ValueError(f"clip {key}: flow must be int8 [T - gap, 2, cells, cells], T = {meta.frames}, not {flow.dtype} {flow.shape}")
+        members.append((clip.FLOW_SUFFIX, clip.array_to_bytes(np.ascontiguousarray(flow))))
     return b"".join(_member(f"{key}.{suffix}", data) for suffix, data in members)
 
 
@@ -129,7 +139,6 @@ class StoredClip:
             return ClipMeta.from_bytes(self.members[clip.META_SUFFIX])
         except ValueError as error:
             raise ValueError(f"clip {self.key}: {error}") from error
-
 
     @property
     def blocks(self) -> bytes:

@@ -11,12 +11,12 @@ import glob
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from ausl_dist.corpus.decode import IMAGE_SUFFIXES, numbered_images
+from ausl_dist.corpus.decode import frame_number
 from ausl_dist.corpus.layouts import Layout
 from ausl_dist.stream import storage
 from ausl_dist.stream.retry import Retry
@@ -26,6 +26,7 @@ VIDEO_SUFFIXES = frozenset(
     | {".3gp", ".3g2", ".ogv", ".vob", ".mxf", ".divx", ".dv"}
 )
 FETCH_BYTES = 8 << 20
+MAX_TEXT = 1024  # characters of a name, an identity, a licence: what the clip record holds
 LIST_SUFFIXES = frozenset({".txt", ".lst"})
 
 
@@ -34,7 +35,7 @@ class Source:
     """One video, or one folder of numbered images."""
 
     name: str  # in the corpus: the path below the input, or what the layout makes of it
-    location: str  # path or URL
+    location: str  # path or URL; that of a folder in an object store ends in a slash
     identity: str | None = None  # who is seen, where that is known
     licence: str = "unknown"
 
@@ -59,7 +60,8 @@ def collect(inputs: Sequence[str], layout: Layout, *, licence: str | None = None
     for text in inputs:
         for relative, location in _expand(text, passed_over):
             try:
-                identity, name = layout.read(relative)
+                # A name that is not UTF-8 is written with escapes, as \xe9: the corpus is UTF-8.
+                identity, name = layout.read(os.fsencode(relative).decode("utf-8", "backslashreplace"))
             except ValueError as error:
                 misfits.append(str(error))
                 continue
@@ -72,7 +74,7 @@ def collect(inputs: Sequence[str], layout: Layout, *, licence: str | None = None
         others = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in passed_over.most_common(5))
         raise ValueError(f"no video in {', '.join(inputs)}" + (f" (other files: {others})" if others else ""))
     known = _read_table(table) if table else {}
-    return Collection(sorted(_with_table(source, known) for source in found.values()), passed_over)
+    return Collection(sorted(_checked(_with_table(source, known)) for source in found.values()), passed_over)
 
 
 def _expand(text: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
@@ -104,8 +106,7 @@ def _expand_folder(folder: Path, passed_over: Counter[str]) -> Iterator[tuple[st
     for place, folders, files in os.walk(folder, followlinks=False):
         folders.sort()
         here = Path(place)
-        suffixes = Counter(PurePosixPath(file).suffix.lower() for file in files)
-        if not VIDEO_SUFFIXES & suffixes.keys() and sum(suffixes[suffix] for suffix in IMAGE_SUFFIXES) > 1 and numbered_images(here):
+        if _is_frame_folder(files):
             yield (here.relative_to(folder).as_posix() if here != folder else here.resolve().name), str(here)
             continue
         for file in sorted(files):
@@ -129,14 +130,29 @@ def _expand_list(path: Path, passed_over: Counter[str]) -> Iterator[tuple[str, s
 
 
 def _expand_url(url: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
-    for name in list_files(url):
-        suffix = PurePosixPath(name or url).suffix.lower()
-        if not name:
-            yield PurePosixPath(url).name, url
-        elif suffix in VIDEO_SUFFIXES:
-            yield name, storage.join(url, name)
-        else:
-            passed_over[suffix] += 1
+    names = list_files(url)
+    if names == [""]:  # the URL of a file
+        yield PurePosixPath(url).name, url
+        return
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folders.setdefault(name.rpartition("/")[0], []).append(name)
+    for folder, files in folders.items():
+        if _is_frame_folder(files):
+            yield folder or PurePosixPath(url).name, f"{storage.join(url, folder) if folder else url.rstrip('/')}/"
+            continue
+        for name in files:
+            if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES:
+                yield name, storage.join(url, name)
+            else:
+                passed_over[PurePosixPath(name).suffix.lower()] += 1
+
+
+def _is_frame_folder(files: Sequence[str]) -> bool:
+    """Whether the files of one folder are the frames of a video."""
+    return sum(frame_number(file) is not None for file in files) > 1 and not any(
+        PurePosixPath(file).suffix.lower() in VIDEO_SUFFIXES for file in files
+    )
 
 
 def list_files(url: str) -> list[str]:
@@ -163,6 +179,24 @@ def fetch(url: str) -> Iterator[bytes]:
         yield Retry().call(lambda seconds, start=start, end=end: storage.read_range(filesystem, path, start, end, seconds))  # type: ignore[misc]
 
 
+def bring(location: str, folder: Path, on_bytes: Callable[[int], object]) -> Path:
+    """A local path of a source: its own, or that of a copy in `folder` of what lies in an object store. `on_bytes` hears of each piece."""
+    if "://" not in location:
+        return Path(location)
+    copy = folder / ("frames" if location.endswith("/") else "source" + PurePosixPath(location).suffix)
+    copies = {location: copy}
+    if location.endswith("/"):
+        copy.mkdir()
+        images = [name for name in list_files(location) if "/" not in name and frame_number(name) is not None]
+        copies = {storage.join(location, name): copy / name for name in images}
+    for url, path in copies.items():
+        with open(path, "wb") as file:
+            for piece in fetch(url):
+                file.write(piece)
+                on_bytes(len(piece))
+    return copy
+
+
 @contextmanager
 def local_copy(url: str, name: str) -> Iterator[Path]:
     """A path on this machine of the file `name` at `url`: the file itself, or a copy that goes again."""
@@ -180,11 +214,15 @@ def local_copy(url: str, name: str) -> Iterator[Path]:
 
 
 def _read_table(path: Path) -> dict[str, dict[str, str]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
         reader = csv.DictReader(file)
-        if "file" not in (reader.fieldnames or ()) or not {"identity", "licence"} & set(reader.fieldnames or ()):
-            raise ValueError(f"{path}: the first line must name the columns file, identity, licence; it is {reader.fieldnames}")
-        return {row["file"]: row for row in reader}
+        try:
+            columns = list(reader.fieldnames or ())
+            if "file" not in columns or not {"identity", "licence"} & set(columns):
+                raise ValueError(f"{path}: the first line must name the columns file, identity, licence; it is {str(columns)[:200]}")
+            return {row["file"]: row for row in reader}
+        except csv.Error as error:
+            raise ValueError(f"{path} is no table of identities and licences ({error})") from error
 
 
 def _with_table(source: Source, known: dict[str, dict[str, str]]) -> Source:
@@ -192,3 +230,10 @@ def _with_table(source: Source, known: dict[str, dict[str, str]]) -> Source:
     if row is None:
         return source
     return replace(source, identity=row.get("identity") or source.identity, licence=row.get("licence") or source.licence)
+
+
+def _checked(source: Source) -> Source:
+    for what in ("name", "identity", "licence"):
+        if len(getattr(source, what) or "") > MAX_TEXT:
+            raise ValueError(f"{source.location}: its {what} has more than {MAX_TEXT} characters")
+    return source

@@ -94,7 +94,9 @@ class FaceTracker:
         return [Sighting(track.number, frame.index, track.face, track.score, rank) for rank, track in enumerate(by_size)]
 
     def _is_cut(self, frame: Frame) -> bool:
-        small = cv2.resize(frame.pixels, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+        # Of a large picture some pixels will do: averaging all of a 1080p frame would take longer than decoding it.
+        sampled = cv2.resize(frame.pixels, (4 * THUMBNAIL, 4 * THUMBNAIL), interpolation=cv2.INTER_NEAREST)
+        small = cv2.resize(sampled, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
         thumbnail: NDArray[np.float32] = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(255)
         before, self._thumbnail = self._thumbnail, thumbnail
         return frame.splice or (before is not None and picture_change(before, thumbnail) > self._settings.cut)
@@ -167,5 +169,3 @@ def _overlap(a: Box, b: Box) -> float:
         return 0.0
     shared = width * height
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
-
-

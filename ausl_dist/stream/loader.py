@@ -108,9 +108,14 @@ class Loader:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Since the start of this loader: clips, frames, bytes, chunks, retries, cache_hits, missing_REASON."""
+        """Since the start of this loader: clips, frames, bytes, chunks, retries, retries_REASON, cache_hits, missing_REASON."""
         missing = {f"missing_{reason}": number for reason, number in self._ledger.missing.items()}
         return {**self._counts, **self._fetcher.counts, **missing}
+
+    @property
+    def queues(self) -> dict[str, int]:
+        """Steps that are planned, being decoded, and ready, at this moment."""
+        return {"planned": self._planned.qsize(), "decoding": self._decoding.qsize(), "ready": self._batches.qsize()}
 
     def _plan_ahead(self) -> None:
         for step in itertools.count(self._next_step):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ausl_dist.clip import MAX_CLIP_FRAMES
 
-CODECS = {b"vp09": "vp9", b"avc1": "h264"}  # sample entries of the codecs a clip may have
+CODECS = {b"vp09": "vp9", b"avc1": "h264", b"mp4v": "mjpeg"}  # sample entries of the codecs a clip may have
+MOTION_JPEG = 0x6C  # what an mp4v entry says of its frames (registration authority of ISO/IEC 14496-1)
 MAX_SIDE = 4096
 MAX_BOXES = 1000
 
@@ -60,7 +61,7 @@ class Video:
 
 
 def parse(data: bytes) -> Video:
-    """Read the sample table of the first VP9 or H.264 track; VideoError for anything malformed, fragmented or out of bounds."""
+    """Read the sample table of the first VP9, H.264 or MJPEG track; VideoError for anything malformed, fragmented or out of bounds."""
     try:
         movie = dict(_children(memoryview(data)))
         if b"moof" in movie:
@@ -73,7 +74,7 @@ def parse(data: bytes) -> Video:
                 return _video(data, table)
     except (struct.error, IndexError, KeyError) as error:
         raise VideoError(f"not a readable mp4 ({error!r})") from error
-    raise VideoError(f"no track in VP9 (vp09) or H.264 (avc1), found {[name.decode('latin1') for name in names]}")
+    raise VideoError(f"no track in VP9 (vp09), H.264 (avc1) or Motion JPEG (mp4v), found {[name.decode('latin1') for name in names]}")
 
 
 def _children(box: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -119,16 +120,30 @@ def _sample_entry(stsd: memoryview) -> tuple[str, bytes, int, int]:
     width, height = struct.unpack_from(">HH", stsd, 8 + 32)
     if not (16 <= height <= MAX_SIDE and 16 <= width <= MAX_SIDE):
         raise VideoError(f"clip has frames of {width} x {height}, 16 to {MAX_SIDE} pixels a side are read")
-    if kind != b"avc1":
-        return CODECS[kind], b"", height, width
-    entry = bytes(stsd[8 : 8 + length])
-    position = 86  # the fixed part of a visual sample entry
-    while position + 8 <= len(entry):
-        inner, name = struct.unpack_from(">I4s", entry, position)
-        if name == b"avcC":
-            return CODECS[kind], entry[position + 8 : position + inner], height, width
-        position += max(inner, 8)
-    raise VideoError("H.264 clip has no decoder configuration (avcC)")
+    inner = dict(_children(stsd[8 + 86 : 8 + length]))  # 86 bytes: the fixed part of a visual sample entry
+    if kind == b"avc1":
+        if b"avcC" not in inner:
+            raise VideoError("H.264 clip has no decoder configuration (avcC)")
+        return CODECS[kind], bytes(inner[b"avcC"]), height, width
+    if kind == b"mp4v" and _object_type(bytes(inner[b"esds"])) != MOTION_JPEG:
+        raise VideoError("an mp4v track must be Motion JPEG; MPEG-4 video is not read")
+    return CODECS[kind], b"", height, width
+
+
+def _object_type(esds: bytes) -> int:
+    """The kind of stream that an elementary stream descriptor (ISO/IEC 14496-1) names."""
+    position = _descriptor(esds, 4, tag=3) + 3  # behind the version; a stream's number and flags, which FFmpeg leaves at 0
+    return esds[_descriptor(esds, position, tag=4)]
+
+
+def _descriptor(data: bytes, position: int, tag: int) -> int:
+    """Where the content of the descriptor at `position` begins: behind its tag and a length of one to four bytes."""
+    if data[position] != tag:
+        raise VideoError("mp4v track has a malformed descriptor (esds)")
+    for end in range(position + 1, position + 5):
+        if data[end] < 0x80:
+            return end + 1
+    raise VideoError("mp4v track has a malformed descriptor (esds)")
 
 
 def _offsets(boxes: dict[bytes, memoryview], size: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -78,10 +78,24 @@ def test_the_warp_puts_points_where_the_matrix_says_at_every_scale(scale: float)
     np.testing.assert_allclose([columns.mean(), rows.mean()], [128, 128 + scale * 20], atol=0.3)
 
 
-def test_fine_texture_of_a_large_face_does_not_alias() -> None:
+@pytest.mark.parametrize("scale", [0.16, 0.24, 0.26, 0.49, 0.51, 0.89, 0.91])
+def test_the_ways_to_shrink_agree_where_they_meet(scale: float) -> None:
+    coarse = np.random.default_rng(0).integers(0, 255, (12, 12, 3), np.uint8)
+    picture = np.asarray(cv2.resize(coarse, (2400, 2400), interpolation=cv2.INTER_CUBIC), np.uint8)
+    turn = np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    near, far = (np.column_stack([s * turn, [128, 128] - s * turn @ [1200, 1150]]) for s in (scale, scale * 1.001))
+    assert np.abs(warp(picture, near).astype(int) - warp(picture, far))[8:-8, 8:-8].max() <= 3
+
+
+def test_a_crop_of_nothing_is_black() -> None:
+    assert warp(np.full((300, 300, 3), 255, np.uint8), np.array([[0.1, 0, -5000], [0, 0.1, 0]])).max() == 0
+
+
+@pytest.mark.parametrize("scale", [0.22, 0.26, 0.4, 0.45])
+def test_fine_texture_of_a_large_face_does_not_alias(scale: float) -> None:
     picture = np.zeros((1200, 1200, 3), np.uint8)
     picture[:, ::2] = 255  # stripes far finer than a crop pixel
-    matrix = np.array([[0.22, 0, 0], [0, 0.22, 0]])
+    matrix = np.array([[scale, 0, 0], [0, scale, 0]])
     naive = cv2.warpAffine(picture, matrix, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR)
     assert warp(picture, matrix)[20:-20, 20:-20].std() < naive[20:-20, 20:-20].std() / 4
 

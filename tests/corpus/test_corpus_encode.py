@@ -39,12 +39,13 @@ def test_pure_noise_and_a_single_black_frame_pass() -> None:
         verify_video(encode_video(hard, 25), hard)
 
 
-def test_dali_sees_the_colours_that_went_in() -> None:
+@pytest.mark.parametrize("codec", ["vp9", "mjpeg"])
+def test_dali_sees_the_colours_that_went_in(codec: Codec) -> None:
     import nvidia.dali.experimental.dynamic as ndd
 
     colours = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [128, 128, 128]], np.uint8)
     frames = np.repeat(colours, 3, 0)[:, None, None, :].repeat(64, 1).repeat(64, 2)
-    decoded = np.asarray(ndd.decoders.video(np.frombuffer(encode_video(frames, 25), np.uint8), device="cpu").evaluate())
+    decoded = np.asarray(ndd.decoders.video(np.frombuffer(encode_video(frames, 25, codec), np.uint8), device="cpu").evaluate())
     assert np.abs(decoded.astype(int) - frames).max() <= 6
 
 

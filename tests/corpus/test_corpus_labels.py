@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ausl_dist.corpus.labels import LabelError, LabelTables
+from ausl_dist.corpus.labels import LabelError, LabelTables, thinned
+from ausl_dist.corpus.settings import LabelSettings
 
 
 def write(path: Path, text: str) -> Path:
@@ -75,6 +76,23 @@ def test_any_text_is_read_or_refused(text: str, tmp_path_factory: pytest.TempPat
     except LabelError:
         return
     assert tables.of("").rows([0]).dtype == np.int8
+
+
+def test_a_share_of_the_labelled_frames_is_drawn_by_seed_and_source(tmp_path: Path) -> None:
+    rows = "".join(f"{source},{frame},{frame % 6}\n" for source in ("a", "b") for frame in range(10_000))
+    tables = LabelTables(write(tmp_path / "s.csv", "source,frame,AU1\n" + rows))
+    few = {
+        (source, seed): thinned(tables.of(source), source, LabelSettings(share=0.02, seed=seed)) for source in ("a", "b") for seed in (0, 1)
+    }
+    again = thinned(tables.of("a"), "a", LabelSettings(share=0.02))
+    assert again.frames.tolist() == few["a", 0].frames.tolist()
+    assert len({tuple(labels.frames) for labels in few.values()}) == 4
+    for labels in few.values():
+        assert 150 < len(labels.frames) < 250
+        assert (labels.values[:, 0] == labels.frames % 6).all()
+    unlabelled = sorted(set(range(10_000)) - set(again.frames.tolist()))
+    assert (again.rows(unlabelled) == -1).all()
+    assert thinned(tables.of("a"), "a", LabelSettings()) is tables.of("a")
 
 
 def test_a_source_with_other_units_is_refused(tmp_path: Path) -> None:

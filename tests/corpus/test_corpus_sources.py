@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ausl_dist.corpus.layouts import LAYOUTS, layout
-from ausl_dist.corpus.sources import collect, fetch
+from ausl_dist.corpus.sources import bring, collect, fetch
 
 PLAIN = layout("plain")
 
@@ -120,15 +120,20 @@ def test_videos_in_an_object_store_are_found_and_fetched(object_store, tmp_path:
 
     object_store.make_bucket("raw-video")
     content = bytes(range(256)) * 40_000
-    for name in ("set/a.mp4", "set/deep/b.mkv", "set/notes.txt"):
+    for name in ("set/a.mp4", "set/deep/b.mkv", "set/notes.txt", "set/x/f_1.jpg", "set/x/f_2.jpg"):
         storage.write_bytes(f"s3://raw-video/{name}", content)
     found = collect(["s3://raw-video/set"], PLAIN)
     assert [(source.name, source.location) for source in found.sources] == [
         ("a.mp4", "s3://raw-video/set/a.mp4"),
         ("deep/b.mkv", "s3://raw-video/set/deep/b.mkv"),
+        ("x", "s3://raw-video/set/x/"),
     ]
+    assert names("s3://raw-video/set/x") == ["x"]
     assert found.passed_over == {".txt": 1}
-    assert b"".join(fetch("s3://raw-video/set/a.mp4")) == content
+    sizes = list[int]()
+    assert bring("s3://raw-video/set/a.mp4", tmp_path, sizes.append).read_bytes() == content
+    assert sorted(file.name for file in bring("s3://raw-video/set/x/", tmp_path, sizes.append).iterdir()) == ["f_1.jpg", "f_2.jpg"]
+    assert sum(sizes) == 3 * len(content)
     assert names("s3://raw-video/set/a.mp4") == ["a.mp4"]
     with pytest.raises(FileNotFoundError, match="holds nothing"):
         names("s3://raw-video/other")

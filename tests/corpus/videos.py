@@ -65,6 +65,25 @@ def write_video(
     return path
 
 
+def write_no_frames(path: Path) -> Path:
+    """An mp4 file that promises 12 frames, with zeros where their data should be."""
+    data = bytearray(write_video(path, moving_frames(12)).read_bytes())
+    first, end = data.find(b"mdat") + 4, data.find(b"moov") - 4
+    data[first:end] = bytes(end - first)
+    path.write_bytes(data)
+    return path
+
+
+def write_wide(path: Path) -> Path:
+    """Pictures 20,000 pixels wide; .avi."""
+    return write_video(path, moving_frames(2, width=20000, height=64), codec="mjpeg", pixel_format="yuvj420p")
+
+
+def write_six_hours(path: Path) -> Path:
+    """Four frames, two hours apart."""
+    return write_video(path, moving_frames(4), seconds=[0.0, 7200.0, 14400.0, 21600.0])
+
+
 def write_sound(path: Path) -> Path:
     """A file with sound and no picture."""
     with av.open(str(path), "w") as output:

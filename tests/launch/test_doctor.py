@@ -66,7 +66,9 @@ def test_a_corpus_is_shared_out_over_an_array() -> None:
     commands = part_commands(["/videos", "--out", "s3://b/faces"], 3, 8)
     assert [command[-1] for command in commands] == ["0/3", "1/3", "2/3"]
     assert all("--workers 8" in " ".join(command) for command in commands)
-    with pytest.raises(ValueError, match="--out"):
-        part_commands(["/videos"], 3, 8)
+    for words in (["/videos"], ["/videos", "--out"]):
+        with pytest.raises(ValueError, match="--out"):
+            part_commands(words, 3, 8)
+    assert str(Path("new").resolve()) in part_commands(["/videos", "--out", "new"], 3, 8)[0], "jobs run in another folder"
     with pytest.raises(ValueError, match="--part is set"):
         part_commands(["/videos", "--out", "x", "--part", "0/2"], 3, 8)

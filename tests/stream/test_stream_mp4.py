@@ -14,7 +14,7 @@ from ausl_dist.corpus.encode import encode_video
 from ausl_dist.stream.frames import FrameDecoder
 from ausl_dist.stream.mp4 import VideoError, parse
 
-MUTANTS = int(os.environ.get("AUSL_FUZZ", 1000))  # the long run: AUSL_FUZZ=50000
+MUTANTS = int(os.environ.get("AUSL_FUZZ", 1000))  # the long run: AUSL_FUZZ=20000
 
 
 def encode_with_b_frames(frames: np.ndarray, **options: str) -> bytes:
@@ -40,10 +40,11 @@ def videos() -> dict[str, bytes]:
         "vp9": encode_video(frames, 25.0, "vp9"),
         "h264": encode_video(frames, 25.0, "h264"),
         "h264 with B-frames": encode_with_b_frames(frames),
+        "mjpeg": encode_video(frames, 25.0, "mjpeg"),
     }
 
 
-@pytest.mark.parametrize("name", ["vp9", "h264", "h264 with B-frames"])
+@pytest.mark.parametrize("name", ["vp9", "h264", "h264 with B-frames", "mjpeg"])
 def test_any_frame_decodes_as_in_a_full_decode(videos: dict[str, bytes], name: str) -> None:
     expected = ffmpeg_luma(videos[name])
     video = parse(videos[name])
@@ -54,6 +55,13 @@ def test_any_frame_decodes_as_in_a_full_decode(videos: dict[str, bytes], name: s
         assert [number for number, _ in got] == wanted
         for number, frame in got:
             assert np.array_equal(frame.to_ndarray(format="gray"), expected[number]), f"frame {number} of {wanted}"
+
+
+def test_mpeg4_video_is_not_taken_for_motion_jpeg(videos: dict[str, bytes]) -> None:
+    entry = videos["mjpeg"].index(b"esds")
+    kind = videos["mjpeg"].index(b"\x6c", entry)
+    with pytest.raises(VideoError, match="Motion JPEG"):
+        parse(videos["mjpeg"][:kind] + b"\x20" + videos["mjpeg"][kind + 1 :])
 
 
 def test_packets_start_at_the_keyframe_before_and_end_with_the_last_wanted_frame(videos: dict[str, bytes]) -> None:
@@ -114,7 +122,7 @@ def test_a_fragmented_file_is_refused_with_its_cure(videos: dict[str, bytes]) ->
         parse(target.getvalue())
 
 
-@pytest.mark.parametrize("name", ["vp9", "h264 with B-frames"])
+@pytest.mark.parametrize("name", ["vp9", "h264 with B-frames", "mjpeg"])
 def test_mutated_clips_decode_or_are_refused(videos: dict[str, bytes], name: str) -> None:
     """Damage is put where it hurts: half of it in the tables, half in the compressed frames."""
     original = videos[name]
