@@ -1,10 +1,11 @@
-"""Measure the data plane beside the loaders people use today, and the limits of what a loader can do.
+"""Measure the data plane beside the loaders people use today, and beside the limits of what a loader can do.
 
-python tools/bench_stream.py [--out table.md]
+python tools/bench_stream.py --peers [--out table.md]
 
 Same clips, same output (all 32 frames decoded, a random crop resized to 112 pixels, normalised float32 batches of eight clips), from local
 disk and from an S3 server on loopback. Contenders run in turn, round after round, each time in a process of its own; the table has
-medians. The peers get an environment of their own (--peers makes it; torchcodec needs FFmpeg's libraries: apt-get install ffmpeg).
+medians. What counts is processor time, of the whole tree of processes: on a busy machine the clock says little.
+The peers get an environment of their own (--peers makes it; torchcodec needs FFmpeg's libraries: apt-get install ffmpeg).
 """
 
 import argparse
@@ -13,9 +14,10 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from ausl_dist.files import write_atomically, write_json
 from ausl_dist.stream import storage
 from ausl_dist.stream.index import Index
 from launch.object_store import ObjectStore
+from tools.stream_bench import scale
 from tools.stream_bench.measure import Job, Result
 from tools.stream_bench.prepare import render, repeat, upload
 
@@ -33,10 +36,14 @@ PEERS = (
     *("torch==2.13.0", "torchvision==0.28.0", "torchcodec==0.13.0", "av==18.1.0", "webdataset==1.0.2"),
     *("megatron-energon==7.4.1", "mosaicml-streaming==0.13.0", "litdata==0.2.76", "s3fs>=2026.1"),
 )
-PEER_FOLDERS = {"webdataset": "corpus", "energon": "corpus", "streaming": "mds", "litdata": "litdata", "bare torchcodec": "corpus"}
+OURS, BARE = ("ours", "ours, DALI decodes"), ("bare packets", "bare PyAV")
+BARE_PEER = "bare torchcodec"
+LOADERS = ("webdataset + PyAV", "webdataset + torchcodec", "energon + torchcodec", "streaming + torchcodec", "litdata + torchcodec")
+PEER_FOLDERS = {"streaming": "mds", "litdata": "litdata"}  # the others read our shards
+# At which late step a loader is resumed: energon's state has to be reached, so it is an early one, and webdataset has no resume.
+RESUMES = {"ours": 1_000_000, "streaming + torchcodec": 1_000_000, "litdata + torchcodec": 1_000_000, "energon + torchcodec": 8}
 CONTENDER_SECONDS = 900
-LIMIT_ROUNDS = 5
-CURL_REPEATS = 4
+CURL_REPEATS, READERS = 2, 8
 MIB = 1 << 20
 
 
@@ -44,8 +51,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "bench-stream", help="where clips and environment are kept")
     parser.add_argument("--corpus", type=Path, metavar="DIR", help="a corpus of clips of 32 frames at 256 pixels instead of rendered ones")
-    parser.add_argument("--copies", type=int, default=32, help="of every clip, so that the corpus is larger than any cache")
-    parser.add_argument("--clips", type=int, default=512, help="clips measured in each run")
+    parser.add_argument("--copies", type=int, default=64, help="of every clip, so that the corpus is larger than what a loader holds")
+    parser.add_argument("--clips", type=int, default=256, help="clips measured in each run")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="contenders whose names begin so")
     parser.add_argument("--peers", action="store_true", help="make the peers' environment if need be, and measure them too")
@@ -61,11 +68,10 @@ def main() -> int:
         bench.publish(corpus)
         names = [name for name in bench.contenders() if not arguments.only or name.startswith(tuple(arguments.only))]
         for number in range(arguments.rounds):
-            for name in names:
-                for place in ("disk", "S3"):
-                    bench.run(name, place)
-            print(f"round {number + 1} of {arguments.rounds} done", file=sys.stderr, flush=True)
-        table = bench.table() + bench.limits()
+            bench.round(names)
+            table = bench.table() + bench.limits()
+            print(f"round {number + 1} of {arguments.rounds}\n\n{table}", file=sys.stderr, flush=True)
+    table += f"* {scale.measure(work / 'billion')}.\n"
     print(table)
     if arguments.out:
         write_atomically(arguments.out, table)
@@ -78,90 +84,94 @@ class Bench:
     def __init__(self, work: Path, peer_python: Path | None, clips: int) -> None:
         self.work, self.peer_python, self.clips = work, peer_python, clips
         self.results: dict[tuple[str, str], list[Result]] = defaultdict(list)
-        self.signed: list[str] = []
+        self.resumed: dict[str, list[Result]] = defaultdict(list)
+        self.waited: list[Result] = []
+        self.read_rates: list[tuple[float, float]] = []  # ours and curl's, MiB/s
+        self.signed: list[str] = []  # addresses of the shards that curl can read
+        self.chunks = 0
 
-    def contenders(self) -> Iterator[str]:
-        yield from ("ours", "ours, DALI decodes", "bare packets", "bare PyAV")
-        if self.peer_python:
-            yield "bare torchcodec"
-            for loader in ("webdataset", "energon", "streaming", "litdata"):
-                yield from (f"{loader} + torchcodec", f"{loader} + PyAV")
+    def contenders(self) -> tuple[str, ...]:
+        return (*OURS, *BARE, BARE_PEER, *LOADERS) if self.peer_python else (*OURS, *BARE)
 
     def publish(self, corpus: Path) -> None:
         """Make the peers' formats, and put everything on the object store."""
-        if self.peer_python and not (self.work / "litdata" / "index.json").exists():
+        write_json(self.work / "msc.json", _storage_of_energon())
+        if self.peer_python:
             self._process("convert", str(corpus))
-            _prepare_energon(self.peer_python, corpus)
+            if not (corpus / ".nv-meta").exists():
+                _prepare_energon(self.peer_python, corpus)
         for name in ("corpus", "mds", "litdata"):
-            if (self.work / name).is_dir():
+            if (self.work / name).is_dir() and not storage.exists(f"s3://{BUCKET}/{name}/index.json"):
                 upload(self.work / name, f"s3://{BUCKET}/{name}")
-        self.signed = _signed_urls(corpus)
+        self.signed, self.chunks = _signed_urls(corpus), len(Index.load(str(corpus)).chunks)
 
-    def run(self, name: str, place: str, **changes: object) -> Result | None:
-        """Measure a contender once; None where it cannot read from that place."""
-        if name.startswith("bare") and place == "S3":
-            return None
-        if name.startswith("energon") and place == "S3":
-            return None  # its dataset preparation reads local files; see tools/README.md
-        folder = next((folder for prefix, folder in PEER_FOLDERS.items() if name.startswith(prefix)), "corpus")
-        data = str(self.work / folder) if place == "disk" else f"s3://{BUCKET}/{folder}"
-        result = self._process(name, data, **changes)
-        if not changes:
-            self.results[name, place].append(result)
-        return result
+    def round(self, names: Sequence[str]) -> None:
+        """Measure everything once, in turn."""
+        for name in names:
+            for place in ("disk", "S3") if name == "ours" or name in LOADERS else ("disk",):
+                self.results[name, place].append(self._process(name, self._data(name, place), clips=self.clips))
+        for name, late in RESUMES.items():
+            if name in names:
+                state = {"start_step": late, "state": str(self.work / "energon-state.pt")}
+                if name.startswith("energon") and not Path(str(state["state"])).exists():
+                    self._process("save energon state", self._data(name, "S3"), **state)
+                self.resumed[name].append(self._process(name, self._data(name, "S3"), clips=8, warm_up=0, **state))
+        self.waited.append(self._process("ours", self._data("ours", "S3"), batch=1, frames=16, clips=100, warm_up=16, wait_ms=50.0))
+        reading = self._process("reading", self._data("ours", "S3"), clips=self.chunks * CURL_REPEATS, workers=READERS)
+        self.read_rates.append((reading.clips / reading.wall_seconds / MIB, _curl_rate(self.work / "corpus", self.signed)))
+
+    def _data(self, name: str, place: str) -> str:
+        folder = PEER_FOLDERS.get(name.split()[0], "corpus")
+        return str(self.work / folder) if place == "disk" else f"s3://{BUCKET}/{folder}"
 
     def _process(self, name: str, data: str, **changes: object) -> Result:
-        job = Job(contender=name, data=data, clips=self.clips, **changes)  # type: ignore[arg-type]
+        job = Job(contender=name, data=data, **changes)  # type: ignore[arg-type]
         path = self.work / "job.json"
         write_json(path, asdict(job))
-        ours = name.startswith(("ours", "reading", "bare P", "bare p"))
+        ours = name in (*OURS, *BARE, "reading")
         program = [sys.executable, "-m", "tools.stream_bench.ours"] if ours else [str(self.peer_python), "tools/stream_bench/peers.py"]
         environment = {**os.environ, "BENCH_SIGNED_URLS": json.dumps(self.signed), "OMP_NUM_THREADS": "1"}
         environment["S3_ENDPOINT_URL"] = os.environ["AWS_ENDPOINT_URL"]  # what mosaicml-streaming calls it
-        done = subprocess.run(
-            [*program, str(path)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=CONTENDER_SECONDS, check=False
-        )
+        environment["MSC_CONFIG"] = str(self.work / "msc.json")  # where energon looks for it
+        with tempfile.TemporaryDirectory(dir=self.work) as scratch:  # where they keep what they fetched: nothing is there at the next start
+            environment["TMPDIR"] = scratch
+            done = subprocess.run(
+                [*program, str(path)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=CONTENDER_SECONDS, check=False
+            )
         if done.returncode:
             raise ValueError(f"contender {name!r} failed on {data}:\n{done.stderr[-3000:]}")
-        return Result(**json.loads(done.stdout.splitlines()[-1]))
+        return Result(**json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{"))))
 
     def table(self) -> str:
         """A Markdown table of medians, the cheapest contender first."""
-        lines = ["| contender | from | CPU ms a clip | clips/s | first batch, s |", "|---|---|---|---|---|"]
-        rows = sorted(self.results.items(), key=lambda item: _median([_cpu_ms(result) for result in item[1]]))
+        lines = ["| contender | from | CPU ms a clip | clips/s | first batch, CPU s |", "|---|---|---|---|---|"]
+        rows = sorted(self.results.items(), key=lambda item: _median(map(_cpu_ms, item[1])))
         for (name, place), results in rows:
-            cpu = _median([_cpu_ms(result) for result in results])
-            rate = _median([result.clips / result.wall_seconds for result in results])
-            first = _median([result.first_batch_seconds for result in results])
-            lines.append(f"| {name} | {place} | {cpu:.1f} | {rate:.0f} | {first:.2f} |")
+            rate = _median(result.clips / result.wall_seconds for result in results)
+            first = _median(result.first_batch_cpu_seconds for result in results)
+            lines.append(f"| {name} | {place} | {_median(map(_cpu_ms, results)):.1f} | {rate:.0f} | {first:.2f} |")
         return "\n".join(lines) + "\n"
 
     def limits(self) -> str:
-        """Reading alone beside curl, the resume, and the stall of a consumer that waits."""
-        corpus = f"s3://{BUCKET}/corpus"
-        ours, theirs = [], []
-        for _ in range(LIMIT_ROUNDS):
-            result = self._process("reading", corpus, clips=64)
-            ours.append(result.clips / result.wall_seconds / MIB)
-            theirs.append(_curl_rate(self.signed))
-        first = {}
-        for step in (0, 1_000_000):
-            results = [self._process("ours", corpus, clips=8, warm_up=0, start_step=step) for _ in range(LIMIT_ROUNDS)]
-            first[step] = _median([result.first_batch_seconds for result in results])
-        waiting = self._process("ours", corpus, batch=2, clips=400, wait_ms=50.0)
-        stall = 100 * waiting.stalled_seconds / waiting.wall_seconds
-        return (
-            f"\n* Reading alone, eight at a time: {_median(ours):.0f} MiB/s, checksums included; curl: {_median(theirs):.0f} MiB/s.\n"
-            f"* First batch after a start at step 0: {first[0]:.2f} s; at step 1,000,000: {first[1_000_000]:.2f} s.\n"
-            f"* A consumer that waits 50 ms for each batch of two clips is stalled {stall:.2f} % of the time.\n"
-        )
+        """Reading alone beside curl, resumes, and the stall of a consumer that waits."""
+        ours, curl = (_median(rates) for rates in zip(*self.read_rates, strict=True))
+        share = _median(ours / curl for ours, curl in self.read_rates)
+        speeds = f"{ours:.0f} MiB/s, checksums included; curl: {curl:.0f} MiB/s; ratio {share:.2f}"
+        lines = [f"* Reading alone, {READERS} chunks at a time: {speeds}."]
+        for name, resumed in self.resumed.items():
+            fresh = _median(result.first_batch_cpu_seconds for result in self.results[name, "S3"])
+            late = _median(result.first_batch_cpu_seconds for result in resumed)
+            lines.append(f"* First batch of {name} from S3: {fresh:.2f} CPU-seconds at step 0, {late:.2f} at step {RESUMES[name]:,}.")
+        stall = _median(100 * result.stalled_seconds / result.wall_seconds for result in self.waited)
+        lines.append(f"* A consumer that waits 50 ms for each batch of a clip of 16 frames is stalled {stall:.2f} % of the time.")
+        return "\n" + "\n".join(lines) + "\n"
 
 
 def _cpu_ms(result: Result) -> float:
     return 1000 * result.cpu_seconds / result.clips
 
 
-def _median(values: Sequence[float]) -> float:
+def _median(values: Iterable[float]) -> float:
     return statistics.median(values)
 
 
@@ -179,25 +189,34 @@ def _peer_environment(work: Path) -> Path:
 
 
 def _prepare_energon(python: Path, corpus: Path) -> None:
-    """Energon wants its own index beside the shards; its command answers no questions when given all of this."""
-    program = [str(python.parent / "energon")]
+    """Energon wants its own index beside the shards; its command asks nothing when given all of this."""
     options = ["--non-interactive", "--sample-type", "CrudeWebdataset", "--split-parts", "train:.*", "--num-workers", "1"]
-    subprocess.run([*program, "prepare", *options, str(corpus)], check=True)
-    subprocess.run([*program, "lint", str(corpus)], check=True)
+    subprocess.run([str(python.parent / "energon"), "prepare", *options, str(corpus)], check=True, stdout=subprocess.DEVNULL)
+
+
+def _storage_of_energon() -> dict[str, object]:
+    """What the multi-storage client wants to know of our object store; msc://bench/... is then s3://bench/..."""
+    options = {"base_path": BUCKET, "endpoint_url": os.environ["AWS_ENDPOINT_URL"], "region_name": os.environ["AWS_DEFAULT_REGION"]}
+    return {"profiles": {BUCKET: {"storage_provider": {"type": "s3", "options": options}}}}
 
 
 def _signed_urls(corpus: Path) -> list[str]:
-    """Addresses of the shards that curl can read without knowing of S3."""
+    """Addresses of the shards, in the order of the index, that curl can read without knowing of S3."""
     filesystem, root = storage.connect(f"s3://{BUCKET}/corpus")
     return [filesystem.sign(f"{root}/{shard.name}", expiration=86400) for shard in Index.load(str(corpus)).shards]
 
 
-def _curl_rate(urls: Sequence[str]) -> float:
-    """MiB/s of curl reading the shards over and over, eight at a time."""
-    arguments = [argument for url in list(urls) * CURL_REPEATS for argument in (url, "-o", "/dev/null")]
+def _curl_rate(corpus: Path, urls: Sequence[str]) -> float:
+    """MiB/s of curl reading the ranges that the loader reads, eight at a time, over connections that it opens itself."""
+    index = Index.load(str(corpus))
+    address = {shard.name: url for shard, url in zip(index.shards, urls, strict=True)}
+    arguments: list[str] = []
+    for chunk in [index.chunk(number) for number in range(len(index.chunks))] * CURL_REPEATS:
+        span = f"{chunk.offset}-{chunk.offset + chunk.bytes - 1}"
+        arguments += ["--next", "-sf", "-r", span, "-o", "/dev/null", "-w", "%{size_download}\\n", address[chunk.shard]]
     start = time.monotonic()
-    program = ["curl", "-sf", "--parallel", "--parallel-max", "8", "-w", "%{size_download}\\n"]
-    done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=True)
+    program = ["curl", "--parallel", "--parallel-max", str(READERS), *arguments[1:]]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
     return sum(map(int, done.stdout.split())) / MIB / (time.monotonic() - start)
 
 

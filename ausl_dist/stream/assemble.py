@@ -38,7 +38,18 @@ def assemble(
         if plan.action_units:
             unknown = np.full((len(offsets), num_action_units), UNKNOWN, np.int8)
             batch.action_units[view] = _stack([unknown if clip is None else clip.action_units[view] for clip in clips])
+        if plan.flow_gap:
+            batch.flow[view] = _flow([None if clip is None else clip.flow[view] for clip in clips], len(offsets))
     return batch
+
+
+def _flow(clips: Sequence[np.ndarray | None], count: int) -> Tensor:
+    """Motion of `count` frames of all slots; unknown where the clip is missing."""
+    there = [clip for clip in clips if clip is not None]
+    if len({clip.shape for clip in there}) > 1:
+        raise ValueError(f"corpora of one run store motion on grids of {sorted({2 * clip.shape[-1] for clip in there})} cells: use one")
+    unknown = np.full(there[0].shape if there else (count, 2, 1, 1), np.nan, np.float32)
+    return _stack([unknown if clip is None else clip for clip in clips])
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> Tensor:

@@ -12,6 +12,7 @@ false coarse ones. A crop is rounded to whole pixels of the halved frame, so tha
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +22,7 @@ from ausl_dist.randomness import random_stream
 
 MAX_BLUR_SIGMA = 2.0
 MIN_BLUR_SIGMA = 0.1
+NO_COLOUR_CHANGE = np.array([1.0, 1.0, 1.0, 0.0], np.float32)  # brightness, contrast, saturation, hue
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,27 @@ class Draw:
         return (moved[:, MIRROR] if self.mirror else moved).astype(np.float32)
 
 
+    def flow_to_view(self, flow: NDArray[np.floating], frame_size: tuple[int, int]) -> NDArray[np.float32]:
+        """Motion T 2 c c as shares of the sides of frames of `frame_size` (height, width) to T 2 g g in pixels of the view, g = c / 2.
+
+        A view shows a part of the frame, so it gets a coarser grid. Where mirrored, u changes its sign with the picture.
+        """
+        cells, sides = flow.shape[-1], np.array(frame_size[::-1])
+        side = max(1, cells // 2)
+        matrices, factor = self.matrices(), 2**self.level
+        middles = (np.arange(side) + 0.5) * self.image_size / side - 0.5  # of the view's cells, in its pixels
+        points = np.stack(np.meshgrid(middles, middles), -1).reshape(1, -1, 2)
+        places = (apply_affine(matrices, points) + 0.5) * factor * cells / sides - 0.5  # T gg 2, in cells
+        inverse = np.linalg.inv(matrices[..., :2] * factor) * sides  # shares of the sides to pixels of the view
+        moved = []
+        for motion, place, turn in zip(flow, places.astype(np.float32), inverse, strict=True):
+            picture = np.ascontiguousarray(motion.transpose(1, 2, 0), np.float32)
+            at = place.reshape(side, side, 2)
+            sampled = cv2.remap(picture, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            moved.append((sampled @ turn.T).transpose(2, 0, 1))
+        return np.stack(moved).astype(np.float32)
+
+
 def draw_window_start(frames: int, window: int, *, seed: int, epoch: int, key: str) -> int:
     """The first frame of the window of a clip; ValueError when the clip is shorter than the window."""
     if frames < window:
@@ -72,29 +95,25 @@ def draw(view: View, count: int, frame_size: tuple[int, int], image_size: int, *
     """Draw the augmentation of `count` frames of one clip; `frame_size` is (height, width) of the clip's frames in pixels."""
     random = random_stream(seed, "augment", epoch, key, repr(view))
     mirror = bool(random.random() < view.flip)
-    draws = count if view.per_frame else 1
-
-    def repeated(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.broadcast_to(values, (count, *values.shape[1:]))
-
-    share = random.uniform(*view.crop, draws)
-    place = random.random((draws, 2))
-    angle = random.uniform(-view.rotation, view.rotation, draws)
-    factors = [random.uniform(1 - spread, 1 + spread, draws) for spread in (view.brightness, view.contrast, view.saturation)]
-    hue = random.uniform(-view.hue, view.hue, draws)
-    factors[2] = np.where(random.random(draws) < view.grey, 0.0, factors[2])
-    blurred = random.random(draws) < view.blur
-    sigma = np.where(blurred, random.uniform(MIN_BLUR_SIGMA, MAX_BLUR_SIGMA, draws), 0.0)
-
+    # One call for all numbers: a generator's call costs as much as what is done with them. D is T, or 1 where one draw serves the clip.
+    uniform = random.random((count if view.per_frame else 1, 11))
+    share = view.crop[0] + (view.crop[1] - view.crop[0]) * uniform[:, 0]
+    spread = np.array([view.rotation, view.brightness, view.contrast, view.saturation, view.hue])
+    angle, *factors, hue = (spread * (2 * uniform[:, 3:8] - 1)).T
+    colour = np.stack([*factors, hue], -1) + NO_COLOUR_CHANGE
+    colour[uniform[:, 8] < view.grey, 2] = 0.0
+    sigma = np.where(uniform[:, 9] < view.blur, MIN_BLUR_SIGMA + (MAX_BLUR_SIGMA - MIN_BLUR_SIGMA) * uniform[:, 10], 0.0)
     level = reduction_level(float(share.max()) * min(frame_size), image_size)
+    crop = _place_crops(share, uniform[:, 1:3], view.centre, frame_size, level)
+    times = count // len(uniform)
     return Draw(
         level=level,
-        crop=repeated(_place_crops(share, place, view.centre, frame_size, level)).astype(np.int32),
-        angle=repeated(angle),
+        crop=crop.repeat(times, 0),
+        angle=angle.repeat(times),
         mirror=mirror,
         image_size=image_size,
-        colour=repeated(np.stack([*factors, hue], -1)).astype(np.float32),
-        blur_sigma=repeated(sigma).astype(np.float32),
+        colour=colour.astype(np.float32).repeat(times, 0),
+        blur_sigma=sigma.astype(np.float32).repeat(times),
     )
 
 
@@ -102,15 +121,14 @@ def centred(view: View, count: int, frame_size: tuple[int, int], image_size: int
     """No augmentation: the crop of the view's middle size in the middle of the frame, for evaluation."""
     share = np.full(1, sum(view.crop) / 2)
     level = reduction_level(float(share[0]) * min(frame_size), image_size)
-    crop = _place_crops(share, np.full((1, 2), 0.5), view.centre, frame_size, level).astype(np.int32)
-    colour = np.array([1.0, 1.0, 1.0, 0.0], np.float32)
+    crop = _place_crops(share, np.full((1, 2), 0.5), view.centre, frame_size, level)
     return Draw(
         level=level,
         crop=np.repeat(crop, count, 0),
         angle=np.zeros(count),
         mirror=False,
         image_size=image_size,
-        colour=np.repeat(colour[None], count, 0),
+        colour=NO_COLOUR_CHANGE[None].repeat(count, 0),
         blur_sigma=np.zeros(count, np.float32),
     )
 
@@ -122,12 +140,12 @@ def reduction_level(crop_side: float, image_size: int) -> int:
 
 def _place_crops(
     share: NDArray[np.float64], place: NDArray[np.float64], centre: float, frame_size: tuple[int, int], level: int
-) -> NDArray[np.float64]:
+) -> NDArray[np.int32]:
     """D 3 (left, top, side) in whole pixels of the halved frame; `place` D 2 in 0-1 says where in the central square."""
     height, width = (size >> level for size in frame_size)
     whole = min(height, width)
-    side = np.maximum(np.round(share * whole), 1)
+    side = np.maximum(np.rint(share * whole), 1.0)[:, None]
     room = np.maximum(centre * whole - side, 0)
-    corner = np.stack([(width - centre * whole) / 2 + place[:, 0] * room, (height - centre * whole) / 2 + place[:, 1] * room], -1)
-    limit = np.stack([width - side, height - side], -1)
-    return np.concatenate([np.clip(np.round(corner), 0, limit), side[:, None]], -1)
+    size = np.array([width, height])
+    corner = np.rint((size - centre * whole) / 2 + place * room)
+    return np.concatenate([np.minimum(np.maximum(corner, 0), size - side), side], -1).astype(np.int32)

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from ausl_dist.stream.permutation import Permutation
 
-ORDER_VERSION = 1  # of everything in this file and in permutation.py: a checkpoint of another version is refused
+# Of all that is drawn here, in permutation.py and in augment.py: a checkpoint of another version is refused.
+ORDER_VERSION = 1
 
 MAX_TABLE_BYTES = 64 << 20  # of running sums kept; the two newest are kept whatever their size
 _CHUNKS_AT_ONCE = 1 << 18

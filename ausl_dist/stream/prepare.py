@@ -9,8 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ausl_dist.batch import Plan, View
-from ausl_dist.clip import ACTION_UNITS_SUFFIX, LANDMARKS_SUFFIX, META_SUFFIX, VIDEO_SUFFIX, ClipMeta, array_from_bytes
-from ausl_dist.landmarks import NUM_LANDMARKS
+from ausl_dist.clip import (
+    ACTION_UNITS_SUFFIX,
+    FLOW_STEPS_PER_PIXEL,
+    FLOW_SUFFIX,
+    LANDMARKS_SUFFIX,
+    META_SUFFIX,
+    VIDEO_SUFFIX,
+    ClipMeta,
+    array_from_bytes,
+)
+from ausl_dist.landmarks import CROP_SIZE, NUM_LANDMARKS
 from ausl_dist.stream.augment import draw, draw_window_start
 from ausl_dist.stream.decode import ClipPixels
 from ausl_dist.stream.frames import FrameDecoder, view_frames
@@ -31,6 +40,7 @@ class Prepared:
     pixels: ClipPixels
     landmarks: dict[View, NDArray[np.float32]]  # T 68 2, view pixels
     action_units: dict[View, NDArray[np.int8]]  # T K
+    flow: dict[View, NDArray[np.float32]]  # T 2 g g, view pixels, NaN where unknown
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class Preparation:
             meta = ClipMeta.from_bytes(raw.members[META_SUFFIX])
             landmarks = read_landmarks(raw, meta) if self.plan.landmarks else None
             labels = read_action_units(raw, meta, self.action_units) if self.plan.action_units else None
+            flow = read_flow(raw, meta, self.plan.flow_gap) if self.plan.flow_gap else None
         except ValueError as error:
             raise MissingClip("unpack", f"clip {raw.key}: {error}") from error
         try:
@@ -57,13 +68,15 @@ class Preparation:
             pixels = self._pixels(raw.key, video, epoch, decoder)
         except ValueError as error:
             raise MissingClip("decode", f"clip {raw.key}: {error}") from error
-        prepared = Prepared(raw.key, corpus, meta, pixels, {}, {})
+        prepared = Prepared(raw.key, corpus, meta, pixels, {}, {}, {})
         for view, offsets in self.plan.views.items():
             numbers = pixels.start + np.array(offsets)
             if landmarks is not None:
                 prepared.landmarks[view] = pixels.draws[view].landmarks_to_view(landmarks[numbers])
             if labels is not None:
                 prepared.action_units[view] = labels[numbers]
+            if flow is not None:
+                prepared.flow[view] = pixels.draws[view].flow_to_view(flow[numbers], (video.height, video.width))
         return prepared
 
     def _pixels(self, key: str, video: Video, epoch: int, decoder: FrameDecoder) -> ClipPixels:
@@ -112,3 +125,15 @@ def read_action_units(raw: RawClip, meta: ClipMeta, columns: tuple[int, ...]) ->
             if unit in columns:
                 labels[:, columns.index(unit)] = found[:, column]
     return labels
+
+
+def read_flow(raw: RawClip, meta: ClipMeta, gap: int) -> NDArray[np.float32]:
+    """T 2 c c motion to the frame `gap` later, as shares of a frame's side, NaN for the last `gap`; ValueError where there is none."""
+    if FLOW_SUFFIX not in raw.members:
+        raise ValueError(f"has no {raw.key}.{FLOW_SUFFIX}, which an objective needs: build the corpus with --set flow.gap_frames={gap}")
+    steps = array_from_bytes(raw.members[FLOW_SUFFIX], np.int8, (None, 2, None, None))
+    if len(steps) != meta.frames - gap or steps.shape[2] != steps.shape[3] or not 1 <= steps.shape[2] <= CROP_SIZE:
+        raise ValueError(f"motion is {steps.shape}, {meta.frames} frames and a gap of {gap} need {(meta.frames - gap, 2)} and a square")
+    flow = np.full((meta.frames, *steps.shape[1:]), np.nan, np.float32)
+    flow[: len(steps)] = steps / np.float32(FLOW_STEPS_PER_PIXEL * CROP_SIZE)
+    return flow

@@ -132,6 +132,28 @@ def upload(local_path: Path | str, url: str) -> None:
     Retry().call(put)
 
 
+def size_of(url: str) -> int:
+    """Bytes of the file at `url`."""
+    filesystem, path = connect(url)
+
+    def look(seconds_left: float) -> int:
+        with _errors(url):
+            return int(filesystem.info(path)["size"])
+
+    return Retry().call(look)
+
+
+def remove_folder(url: str) -> None:
+    """Remove everything under `url`."""
+    filesystem, path = connect(url)
+
+    def remove(seconds_left: float) -> None:
+        with _errors(url):
+            filesystem.rm(path, recursive=True)
+
+    Retry().call(remove)
+
+
 def local_path(url: str) -> Path | None:
     """The path of `url` where it lies on this machine's own filesystem, else None."""
     filesystem, path = connect(url)

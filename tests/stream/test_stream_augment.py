@@ -122,3 +122,33 @@ def test_a_centred_view_is_the_middle_of_the_frame() -> None:
     assert drawn.level == 0
     points = np.full((2, NUM_LANDMARKS, 2), 127.5, np.float32)
     assert np.allclose(drawn.landmarks_to_view(points), 63.5)
+
+
+@given(view=VIEWS, size=st.integers(64, 300), epoch=st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_motion_goes_to_the_view_as_the_points_that_move(view: View, size: int, epoch: int) -> None:
+    drawn = draw(view, 1, (size, size), 64, seed=3, epoch=epoch, key="clip")
+    cells = 32
+    places = (np.arange(cells) + 0.5) / cells  # of the cells, as shares of the side
+    x, y = np.meshgrid(places, places)
+    flow = np.stack([0.02 + 0.05 * x - 0.03 * y, -0.01 + 0.04 * y])  # any field that is linear in place
+    in_view = drawn.flow_to_view(flow[None], (size, size))[0]
+    assert in_view.shape == (2, 16, 16)
+
+    middle = np.array([[8, 8], [5, 9]])  # cells of the view, x and y
+    at_view = (middle + 0.5) * 64 / 16 - 0.5
+    matrix = drawn.matrices()[0]
+    at_frame = ((at_view @ matrix[:, :2].T + matrix[:, 2]) + 0.5) * 2**drawn.level
+    share = at_frame / size
+    end = at_frame + size * np.stack([0.02 + 0.05 * share[:, 0] - 0.03 * share[:, 1], -0.01 + 0.04 * share[:, 1]], -1)
+    points = np.zeros((1, NUM_LANDMARKS, 2))
+    start_end = [drawn.landmarks_to_view(_with(points, where - 0.5))[0] for where in (at_frame, end)]
+    where = [int(np.flatnonzero(np.equal(MIRROR, number))[0]) if drawn.mirror else number for number in (0, 1)]
+    moved = (start_end[1] - start_end[0])[where]
+    np.testing.assert_allclose(in_view[:, middle[:, 1], middle[:, 0]].T, moved, atol=0.05)
+
+
+def _with(points: np.ndarray, two: np.ndarray) -> np.ndarray:
+    filled = points.copy()
+    filled[0, :2] = two
+    return filled

@@ -18,7 +18,7 @@ from ausl_dist.stream.prepare import Preparation
 from ausl_dist.stream.settings import Budgets
 from ausl_dist.stream.unpack import RawClip, unpack
 
-MUTANTS = int(os.environ.get("AUSL_FUZZ", 1000))  # the long run: AUSL_FUZZ=50000
+MUTANTS = int(os.environ.get("AUSL_FUZZ", 1000))  # the long run: AUSL_FUZZ=20000
 VIEW = View(rotation=5.0)
 PLAN = Plan.union([Needs({VIEW: (0, 2)}, landmarks=True, identity=True, action_units=True)])
 PREPARE = Preparation(PLAN, image_size=32, seed=0, window_start=None, action_units=ACTION_UNITS, decode_here=True)

@@ -15,7 +15,7 @@ from ausl_dist.stream.index import Index
 from ausl_dist.stream.ledger import MissingClip
 from ausl_dist.stream.unpack import RawClip, unpack
 
-MUTANTS = int(os.environ.get("AUSL_FUZZ", 1000))  # the long run: AUSL_FUZZ=50000
+MUTANTS = int(os.environ.get("AUSL_FUZZ", 1000))  # the long run: AUSL_FUZZ=20000
 
 
 @pytest.fixture(scope="module")

@@ -23,13 +23,14 @@ class Job:
 
     contender: str
     data: str  # where the contender's data are: a folder, or an s3:// address
-    clips: int = 512  # measured, after `warm_up` clips
-    warm_up: int = 128
+    clips: int = 256  # measured, after `warm_up` clips
+    warm_up: int = 64
     batch: int = 8
     frames: int = 32
     image_size: int = 112
     workers: int = 2  # worker processes, or decoding threads
     start_step: int = 0
+    state: str = ""  # file with the loader's state at `start_step`, for those that cannot do without
     wait_ms: float = 0.0  # that the consumer sleeps for each batch
 
     @classmethod
@@ -40,19 +41,19 @@ class Job:
 @dataclass(frozen=True)
 class Result:
     first_batch_seconds: float  # from before the loader is made, without imports
+    first_batch_cpu_seconds: float = 0.0
     clips: int = 0
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     stalled_seconds: float = 0.0  # that the consumer waited for batches
-    note: str = ""
 
 
 def measure(job: Job, make: Callable[[Job], Iterator[Any]]) -> Result:
     """Make the loader and measure its batches; every batch has `job.batch` clips."""
-    start = time.monotonic()
+    start, start_cpu = time.monotonic(), tree_cpu_seconds()
     batches = make(job)
     next(batches)
-    first = time.monotonic() - start
+    first = (time.monotonic() - start, tree_cpu_seconds() - start_cpu)
     for _ in range(job.warm_up // job.batch):
         next(batches)
     steps = job.clips // job.batch
@@ -62,7 +63,7 @@ def measure(job: Job, make: Callable[[Job], Iterator[Any]]) -> Result:
         next(batches)
         stalled += time.monotonic() - asked
         time.sleep(job.wait_ms / 1000)
-    return Result(first, steps * job.batch, time.monotonic() - wall, tree_cpu_seconds() - cpu, stalled)
+    return Result(*first, steps * job.batch, time.monotonic() - wall, tree_cpu_seconds() - cpu, stalled)
 
 
 def tree_cpu_seconds() -> float:

@@ -9,7 +9,8 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,21 @@ from torch.nn.functional import interpolate  # noqa: E402
 from tools.stream_bench.measure import Job, Result, measure, run  # noqa: E402
 
 CROP = 213
-MEAN = 255 * torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-STD = 255 * torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+MEAN = 255 * torch.tensor([0.485, 0.456, 0.406]).view(1, 1, 3, 1, 1)
+SCALE = 1 / (255 * torch.tensor([0.229, 0.224, 0.225]).view(1, 1, 3, 1, 1))
 
 
-def finish(frames: Tensor, size: int) -> Tensor:
-    """Crop, resize and normalise uint8 frames T C H W."""
-    top, left = (random.randrange(side - CROP + 1) for side in frames.shape[2:])
-    small = interpolate(frames[..., top : top + CROP, left : left + CROP], size=(size, size), mode="bilinear", antialias=True)
-    return small.float().sub_(MEAN).div_(STD)
+def sample(frames: Tensor, size: int) -> Tensor:
+    """Crop and resize uint8 frames T H W C to T C S S: in bytes and with channels last, which torch has its fast resize for."""
+    top, left = (random.randrange(side - CROP + 1) for side in frames.shape[1:3])
+    crop = frames[:, top : top + CROP, left : left + CROP].permute(0, 3, 1, 2)
+    return interpolate(crop, size=(size, size), mode="bilinear", antialias=True).contiguous()
+
+
+def normalised(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Float32 batches of what the workers send: bytes, because floats would cost four times as much on the way."""
+    for batch in batches:
+        yield batch.float().sub_(MEAN).mul_(SCALE)
 
 
 def with_pyav(video: bytes, job: Job) -> Tensor:
@@ -49,7 +56,7 @@ def with_pyav(video: bytes, job: Job) -> Tensor:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         frames = [reformatter.reformat(frame, format="rgb24").to_ndarray() for frame in container.decode(stream)]
-    return finish(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2), job.image_size)
+    return sample(torch.from_numpy(np.stack(frames)), job.image_size)
 
 
 def with_torchcodec(video: bytes, job: Job) -> Tensor:
@@ -57,7 +64,7 @@ def with_torchcodec(video: bytes, job: Job) -> Tensor:
 
     # Fast settings of its documentation: approximate seeking, one FFmpeg thread where the workers are the parallelism.
     decoder = VideoDecoder(video, seek_mode="approximate", num_ffmpeg_threads=1, dimension_order="NHWC")
-    return finish(decoder.get_frames_in_range(0, job.frames).data.permute(0, 3, 1, 2), job.image_size)
+    return sample(decoder.get_frames_in_range(0, job.frames).data, job.image_size)
 
 
 DECODERS: dict[str, Callable[[bytes, Job], Tensor]] = {"PyAV": with_pyav, "torchcodec": with_torchcodec}
@@ -78,42 +85,63 @@ def webdataset(job: Job, decode: str) -> Iterator[Any]:
     import webdataset as wds
 
     dataset = wds.WebDataset(shards(job), shardshuffle=100, nodesplitter=wds.split_by_node, workersplitter=wds.split_by_worker)
-    dataset = dataset.repeat().shuffle(64).map(lambda sample: DECODERS[decode](sample["mp4"], job))
+    dataset = dataset.repeat().shuffle(64).map(lambda clip: DECODERS[decode](clip["mp4"], job))
     dataset = dataset.batched(job.batch, collation_fn=torch.stack)
     return iter(wds.WebLoader(dataset, batch_size=None, num_workers=job.workers, worker_init_fn=one_thread, prefetch_factor=2))
 
 
 def energon(job: Job, decode: str) -> Iterator[Any]:
-    from megatron.energon import DefaultTaskEncoder, WorkerConfig, get_loader, get_train_dataset
+    from megatron.energon import Cooker, Sample, WorkerConfig, basic_sample_keys, get_savable_loader, get_train_dataset, stateless
+    from megatron.energon import DefaultTaskEncoder as TaskEncoder
+    from megatron.energon import edataclass as dataclass_of_energon
 
-    class Encoder(DefaultTaskEncoder):
-        def cook_crude_sample(self, sample: Any, *_: Any) -> Any:
-            return sample
+    @dataclass_of_energon
+    class Clip(Sample):
+        video: bytes
 
-        def encode_sample(self, sample: Any) -> Tensor:
+    @stateless
+    def cook(clip: dict[str, Any]) -> Clip:
+        return Clip(**basic_sample_keys(clip), video=clip["mp4"])
+
+    class Encoder(TaskEncoder):
+        cookers = (Cooker(cook),)
+        decoder = None  # members as bytes
+
+        @stateless
+        def encode_sample(self, clip: Clip) -> Tensor:
             one_thread()
-            return DECODERS[decode](sample["mp4"], job)
+            return DECODERS[decode](clip.video, job)
 
-        def batch(self, samples: list[Tensor]) -> Tensor:
-            return torch.stack(samples)
+        def batch(self, clips: list[Tensor]) -> Tensor:
+            return torch.stack(clips)
 
         def encode_batch(self, batch: Tensor) -> Tensor:
             return batch
 
     dataset = get_train_dataset(
-        job.data,
+        job.data.replace("s3://", "msc://"),
         worker_config=WorkerConfig(rank=0, world_size=1, num_workers=job.workers),
         batch_size=job.batch,
         shuffle_buffer_size=64,
         max_samples_per_sequence=64,
         task_encoder=Encoder(),
     )
-    return iter(get_loader(dataset))
+    loader = get_savable_loader(dataset)
+    if job.start_step:
+        loader.restore_state_rank(torch.load(job.state, weights_only=False))
+    return loader
+
+
+def save_energon_state(job: Job) -> Result:
+    """A run of `start_step` batches, whose state goes to the file `state`: it holds buffers, so it cannot be made up."""
+    loader: Any = energon(Job(**{**vars(job), "start_step": 0}), "torchcodec")
+    for _ in zip(range(job.start_step), loader, strict=False):
+        pass
+    torch.save(loader.save_state_rank(), job.state)
+    return Result(0.0)
 
 
 def mosaic(job: Job, decode: str) -> Iterator[Any]:
-    import tempfile
-
     from streaming import StreamingDataset
     from torch.utils.data import DataLoader
 
@@ -138,14 +166,25 @@ def _mosaic_state(dataset: Any, job: Job) -> dict[str, Any]:
 
 def litdata(job: Job, decode: str) -> Iterator[Any]:
     from litdata import StreamingDataLoader, StreamingDataset
+    from litdata.streaming import downloader
 
     class Clips(StreamingDataset):
         def __getitem__(self, number: Any) -> Tensor:
-            return DECODERS[decode](super().__getitem__(number), job)
+            return DECODERS[decode](bytes(super().__getitem__(number)), job)
 
+    # Its fast client takes https alone and has no option for that; the server on loopback speaks http.
+    downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True
     options = {"storage_options": {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]}} if "://" in job.data else {}
-    dataset = Clips(job.data, shuffle=True, **options)
-    return _for_ever(StreamingDataLoader(dataset, batch_size=job.batch, num_workers=job.workers, worker_init_fn=one_thread))
+    dataset = Clips(job.data, shuffle=True, cache_dir=tempfile.mkdtemp(), **options)
+    loader = StreamingDataLoader(dataset, batch_size=job.batch, num_workers=job.workers, worker_init_fn=one_thread)
+    if job.start_step:
+        state = loader.state_dict()
+        epoch, sample = divmod(job.start_step * job.batch, len(dataset) // job.batch * job.batch)
+        for part in (state, state["dataset"]):
+            part.update(current_epoch=epoch + 1, num_samples_yielded=sample)
+        state["dataset"]["sample_in_epoch"] = sample
+        loader.load_state_dict(state)
+    return _for_ever(loader)
 
 
 def _for_ever(loader: Any) -> Iterator[Any]:
@@ -176,13 +215,14 @@ def convert(job: Job) -> Result:
     from litdata import optimize
     from streaming import MDSWriter
 
-    one_thread()
     videos = _all_videos(job)
     target = Path(job.data).parent
-    with MDSWriter(out=str(target / "mds"), columns={"video": "bytes"}, size_limit=16 << 20) as writer:
-        for video in videos:
-            writer.write({"video": video})
-    optimize(fn=_identity, inputs=videos, output_dir=str(target / "litdata"), chunk_bytes="16MB", num_workers=1)
+    if not (target / "mds" / "index.json").exists():
+        with MDSWriter(out=str(target / "mds"), columns={"video": "bytes"}, size_limit=16 << 20) as writer:
+            for video in videos:
+                writer.write({"video": video})
+    if not (target / "litdata" / "index.json").exists():
+        optimize(fn=_identity, inputs=videos, output_dir=str(target / "litdata"), chunk_bytes="16MB", num_workers=1, mode="overwrite")
     return Result(0.0)
 
 
@@ -194,14 +234,22 @@ def _all_videos(job: Job) -> list[bytes]:
     return [video for path in shards(job) for video in _videos(Job(**{**vars(job), "data": str(Path(path).parent)}))]
 
 
-LOADERS = {"webdataset": webdataset, "energon": energon, "streaming": mosaic, "litdata": litdata}
+LOADERS: dict[str, Callable[[Job, str], Iterator[Any]]] = {
+    "webdataset": webdataset,
+    "energon": energon,
+    "streaming": mosaic,
+    "litdata": litdata,
+}
+
+
+PREPARATIONS = {"convert": convert, "save energon state": save_energon_state}
 
 
 def _contender(loader: Callable[[Job, str], Iterator[Any]], decode: str) -> Callable[[Job], Result]:
-    return lambda job: measure(job, lambda job: loader(job, decode))
+    return lambda job: measure(job, lambda job: normalised(loader(job, decode)))
 
 
 if __name__ == "__main__":
     one_thread()
     contenders = {f"{name} + {decode}": _contender(loader, decode) for name, loader in LOADERS.items() for decode in DECODERS}
-    run({**contenders, "bare torchcodec": lambda job: measure(job, bare_torchcodec), "convert": convert})
+    run({**contenders, "bare torchcodec": lambda job: measure(job, bare_torchcodec), **PREPARATIONS})
