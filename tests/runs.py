@@ -43,7 +43,7 @@ def run_config(folder: Path, corpus: Path, **changes: Any) -> dict[str, Any]:
         "watch": {"step_timeout_seconds": 100.0, "startup_timeout_seconds": 400.0},
     }
     for group, values in changes.items():
-        config[group] = {**config[group], **values} if isinstance(values, dict) and group != "objectives" else values
+        config[group] = {**config.get(group, {}), **values} if isinstance(values, dict) and group != "objectives" else values
     return config
 
 

@@ -21,13 +21,14 @@ def main() -> int:
     run_folder: Path = parser.parse_args().run_folder
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s rank {os.environ.get('RANK', '?')} %(levelname)s %(message)s")
 
-    from ausl_dist.settings import SettingsError
     logging.getLogger("botocore").setLevel(logging.WARNING)  # says at every start where credentials were found
 
+    from ausl_dist.settings import SettingsError
     from ausl_dist.train.fence import FencedError
-    from ausl_dist.train.loop import DivergedError, train
+    from ausl_dist.train.loop import train
     from ausl_dist.train.run import open_run
     from ausl_dist.train.settings import load_settings
+    from ausl_dist.train.stability import DivergedError
 
     try:
         settings = load_settings(run_folder)

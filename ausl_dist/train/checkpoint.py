@@ -23,7 +23,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ from torch import Tensor
 from ausl_dist.files import read_json, sha256_of, write_atomically, write_json
 from ausl_dist.train import fence
 from ausl_dist.train.engine import Engine
+from ausl_dist.train.online import best_steps
 from ausl_dist.train.pieces import StoredPieces, piece_key
+from ausl_dist.train.remote import upload_checkpoint
 from ausl_dist.train.settings import CONFIG_FILE, CheckpointSettings
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -112,6 +114,7 @@ class Saved:
     step: int
     seconds: float  # from the copy to the rename
     bytes: int
+    upload_problem: str | None  # why it could not be copied to object storage
 
 
 class Saver:
@@ -174,8 +177,9 @@ class Saver:
             files |= self._write_common(staging, snapshot)
             write_atomically(staging / MANIFEST_FILE, _manifest_text(snapshot.step, files))
             self._publish(staging, snapshot.step)
+            seconds = time.monotonic() - started
             total = sum(entry["bytes"] for entry in files.values())
-            self._saved.append(Saved(self._folder(snapshot.step), snapshot.step, time.monotonic() - started, total))
+            self._saved.append(Saved(self._folder(snapshot.step), snapshot.step, seconds, total, self._upload(snapshot.step)))
 
     def _gather_notes(self, staging: Path) -> dict[str, Any]:
         deadline = time.monotonic() + self._timeout_seconds
@@ -215,17 +219,42 @@ class Saver:
         _flush_folder(staging)
         target = self._folder(step)
         if target.exists():  # a damaged one that the resume passed over
-            _remove(target)
+            remove(target)
         os.rename(staging, target)
         _flush_folder(target.parent)
-        folders = completed(self._run_folder)
-        for folder in folders[: -self._settings.keep_last]:
-            forever = self._settings.keep_every_steps
-            if forever is None or int(folder.name.removeprefix("step-")) % forever:
-                _remove(folder)
+        folders = {step_of(folder): folder for folder in completed(self._run_folder)}
+        kept = self._keep(set(folders))
+        for step_there, folder in folders.items():
+            if step_there not in kept:
+                remove(folder)
+
+    def _upload(self, step: int) -> str | None:
+        """Copy the checkpoint to object storage, where settings say so; returns what went wrong: the one on disk is good without it."""
+        if self._settings.upload is None:
+            return None
+        try:
+            upload_checkpoint(self._folder(step), self._settings.upload, self._keep)
+        except OSError as error:
+            return str(error)
+        return None
+
+    def _keep(self, steps: set[int]) -> set[int]:
+        return steps_to_keep(steps, self._settings, best_steps(self._run_folder, self._settings.keep_best))
 
     def _folder(self, step: int) -> Path:
         return self._run_folder / CHECKPOINTS_FOLDER / _name(step)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Steps done at a checkpoint, by its name."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def steps_to_keep(steps: Iterable[int], settings: CheckpointSettings, best: Collection[int]) -> set[int]:
+    """Of the steps that there are checkpoints of, those to keep: the last ones, the n-th ones, and the `best`."""
+    ordered = sorted(steps)
+    forever = settings.keep_every_steps
+    return {*ordered[-settings.keep_last :], *(step for step in ordered if step in best or (forever and step % forever == 0))}
 
 
 def sweep(run_folder: Path) -> None:
@@ -278,8 +307,8 @@ def _note(rank: int) -> str:
     return f"rank-{rank:05d}.json"
 
 
-def _remove(folder: Path) -> None:
-    # Renamed first: half removed it must not look like a checkpoint.
+def remove(folder: Path) -> None:
+    """Remove a checkpoint; killed half-way, what is left does not look like one."""
     trash = folder.with_name(f".removed-{folder.name}-{os.getpid()}")
     os.rename(folder, trash)
     shutil.rmtree(trash)

@@ -25,6 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ausl_dist.batch import Batch
 from ausl_dist.model import JointModel, stored_buffers
 from ausl_dist.train.agreement import Report, agree, judge, mean_of
+from ausl_dist.train.optimizer import make_optimizer, set_values
 from ausl_dist.train.settings import EngineSettings, OptimizerSettings
 from ausl_dist.train.teacher import Teacher
 
@@ -40,7 +41,7 @@ class Outcome:
     gradient_norm: float  # before clipping; NaN where no backward was run
     bad: str | None  # why the step was left out: "loss", "gradient", "no clips"; None for a good step
     stop: bool  # some rank has been asked to stop
-    seconds: dict[str, float]  # forward, backward, optimizer
+    seconds: dict[str, float]  # forward, backward, optimizer, teacher
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -116,18 +117,29 @@ class Engine:
         self._parameters = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         self._shapes = {name: list(parameter.shape) for name, parameter in self._parameters}  # ZeRO 3 empties the parameters themselves
         self._state_keys = ("exp_avg", "exp_avg_sq") if optimizer.kind == "adamw" else ("momentum_buffer",)
-        self.optimizer = _make_optimizer(model, optimizer, device, settings)
+        self._weight_decay = optimizer.weight_decay
+        self.optimizer = make_optimizer(model, optimizer)
         config = _deepspeed_config(settings, optimizer, sum(parameter.numel() for _, parameter in self._parameters), device)
         self._deepspeed = deepspeed.initialize(model=model, optimizer=self.optimizer, config=config)[0]
         if settings.compile:
             self._deepspeed.compile()
         self._make_states()
 
-    def train_step(self, batch: Batch, learning_rate: float, *, stop: bool = False) -> Outcome:
-        """Train on this rank's part of a global batch; `stop` is passed on to all ranks. All ranks must call it together."""
+    def train_step(
+        self,
+        batch: Batch,
+        learning_rate: float,
+        *,
+        weight_decay: float | None = None,
+        teacher_momentum: float | None = None,
+        stop: bool = False,
+    ) -> Outcome:
+        """Train on this rank's part of a global batch; `stop` is passed on to all ranks. All ranks must call it together.
+
+        Decay and the teacher's momentum are those of the settings and the objectives where none is given.
+        """
         clock = _Clock()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_values(self.optimizer, learning_rate, self._weight_decay if weight_decay is None else weight_decay)
         statistics = self.model.batch_norm_statistics()
         before = [statistic.clone() for statistic in statistics]
         reports, bad, embeddings = self._gradients(batch, stop, clock)
@@ -137,7 +149,9 @@ class Engine:
             bad = bad or (None if taken else "gradient")
         if bad is None:
             _average_over_ranks(statistics)
-            self._teach()
+            clock.lap("optimizer")
+            self._teach(teacher_momentum)
+            clock.lap("teacher")
         else:
             for statistic, value in zip(statistics, before, strict=True):
                 statistic.copy_(value)
@@ -202,9 +216,13 @@ class Engine:
                 number = values[name]
                 setattr(self._deepspeed.optimizer.loss_scaler, name, number if name == "cur_scale" else int(number))
 
+    def release(self) -> None:
+        """Take DeepSpeed's hands off the model, so that another engine can be made in this process."""
+        self._deepspeed.destroy()
+
     def close(self) -> None:
         """Leave the process group."""
-        self._deepspeed.destroy()
+        self.release()
         if dist.is_initialized():
             dist.destroy_process_group()
 
@@ -213,10 +231,11 @@ class Engine:
         """The slow copy of the student, where some objective needs one."""
         return self._teacher
 
-    def _teach(self) -> None:
+    def _teach(self, momentum: float | None) -> None:
         if self._teacher is not None:
-            weights = dict(self._parameters)
-            self._teacher.update([self._whole(weights[name]) for name in self._teacher.parameter_names], dict(self.model.named_buffers()))
+            parameters = dict(self._parameters)
+            weights = [self._whole(parameters[name]) for name in self._teacher.parameter_names]
+            self._teacher.update(weights, dict(self.model.named_buffers()), momentum)
 
     def _whole(self, parameter: Tensor) -> Tensor:
         """The exact value of a parameter, on every rank."""
@@ -305,6 +324,7 @@ def _cut(batch: Batch, part: slice) -> Batch:
         identity=None if batch.identity is None else batch.identity[part],
         video=None if batch.video is None else batch.video[part],
         action_units={view: units[part] for view, units in batch.action_units.items()},
+        flow={view: motion[part] for view, motion in batch.flow.items()},
     )
 
 
@@ -338,20 +358,6 @@ def _refuse(model: JointModel, settings: EngineSettings) -> None:
             f"engine.precision={settings.precision} would keep batch norm's statistics in 16 bits, where they stop moving: "
             "type engine.precision=bf16_autocast, or choose a backbone with layer norm"
         )
-
-
-def _make_optimizer(
-    model: JointModel, settings: OptimizerSettings, device: torch.device, engine: EngineSettings
-) -> torch.optim.Optimizer:
-    undecayed = {f"backbone.net.{name}" for name in getattr(model.backbone.net, "no_weight_decay", set)()}
-    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    vectors = [parameter for name, parameter in trainable if parameter.ndim < 2 or name in undecayed]
-    matrices = [parameter for name, parameter in trainable if not (parameter.ndim < 2 or name in undecayed)]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    if settings.kind == "sgd":
-        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
-    fused = device.type == "cuda" and not engine.offload_optimizer
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=fused or None)
 
 
 def _deepspeed_config(settings: EngineSettings, optimizer: OptimizerSettings, num_weights: int, device: torch.device) -> dict[str, Any]:

@@ -16,46 +16,68 @@ from ausl_dist.randomness import stable_hash
 from ausl_dist.train.engine import Outcome
 from ausl_dist.train.exits import Exit
 from ausl_dist.train.health import feature_health
-from ausl_dist.train.run import Run
-from ausl_dist.train.schedule import learning_rate
-
-BAD_BATCHES_FILE = "bad_batches.jsonl"
-
-
-class DivergedError(RuntimeError):
-    """Too many steps in a row had to be left out."""
+from ausl_dist.train.run import BAD_BATCHES_FILE, Run
+from ausl_dist.train.schedule import values_at
+from ausl_dist.train.stability import Trouble, is_left_out
 
 
 def train(run: Run) -> Exit:
     """Train from the run's next step to its last, or until some rank is asked to stop; then everything is saved."""
+    while True:
+        ended = _train_until_trouble(run)
+        if isinstance(ended, Exit):
+            return ended
+        run.rewind(ended)
+
+
+def _train_until_trouble(run: Run) -> Exit | Trouble:
     settings = run.settings
-    for step in range(run.start_step, settings.steps):
+    for step in range(run.course.start_step, settings.steps):
         started = time.perf_counter()
         torch.manual_seed(stable_hash(settings.seed, "step", step, run.rank))
 
         run.enter("data")
         batch = next(run.loader)
         data_seconds = time.perf_counter() - started
+        if is_left_out(step, run.rewinds):
+            run.step_done()
+            continue
 
         run.enter("step")
-        rate = learning_rate(step, settings.steps, settings.optimizer)
-        outcome = run.engine.train_step(batch, rate, stop=run.stop.asked)
-        _count_bad_step(run, batch, outcome)
-        logs = outcome.logs | _health(run, step, outcome)
+        teacher = run.engine.teacher
+        values = values_at(step, settings, None if teacher is None else teacher.momentum)
+        run.engine.model.weights.update(values.weights)
+        outcome = run.engine.train_step(
+            batch,
+            values.learning_rate,
+            weight_decay=values.weight_decay,
+            teacher_momentum=values.teacher_momentum,
+            stop=run.stop.asked,
+        )
+        trouble = _judge(run, batch, outcome)
+        logs = outcome.logs | _health(run, step, outcome) | run.online_scores()
+        if settings.mixture_final:
+            logs |= {f"{name}/weight": weight for name, weight in values.weights.items()}
         if settings.health.gradients_every_steps is not None and step % settings.health.gradients_every_steps == 0:
             logs |= run.engine.model.gradient_report(batch.to(run.engine.device))
 
         run.enter("save")
         saving = time.perf_counter()
-        last = outcome.stop or step + 1 == settings.steps
-        if last or (step + 1) % settings.checkpoint.every_steps == 0:
+        stop = outcome.stop and trouble is None  # a rank that was asked to stop still is when the steps have been done again
+        due = (step + 1) % settings.checkpoint.every_steps == 0 and not run.course.stability.suspicious
+        if stop or due:
             run.save(step + 1)
         ended = time.perf_counter()
         seconds = {"data": data_seconds, **outcome.seconds, "save": ended - saving, "total": ended - started}
-        run.observer.step(_record(run, batch, outcome, logs, rate, seconds))
+        logs |= run.mfu(len(batch), seconds["total"])
+        run.observer.step(_record(run, batch, outcome, logs, values.learning_rate, seconds))
         run.step_done()
-        if outcome.stop:
+        if trouble is not None:
+            return trouble
+        if stop:
             return _stopped(run, step + 1)
+    if run.course.start_step < settings.steps and run.saver.saved_step != settings.steps:
+        run.save(settings.steps)
     run.finish_saving()
     return Exit.DONE
 
@@ -79,23 +101,18 @@ def _record(run: Run, batch: Batch, outcome: Outcome, logs: dict[str, float], ra
         skipped=outcome.bad is not None,
         loader_blocked=run.loader.blocked_seconds,
         loader_counts=run.loader.counts,
+        loader_queues=run.loader.queues,
     )
 
 
-def _count_bad_step(run: Run, batch: Batch, outcome: Outcome) -> None:
-    """Keep the clips of a step that was left out; give up when there is one after the other."""
-    if outcome.bad is None:
-        run.bad_steps_in_a_row = 0
-        return
-    run.bad_steps_in_a_row += 1
-    append_json_line(
-        run.folder / BAD_BATCHES_FILE, {"step": batch.step, "rank": run.rank, "bad": outcome.bad, "keys": list(batch.keys)}
-    )
-    if run.bad_steps_in_a_row >= run.settings.watch.max_bad_steps:
-        raise DivergedError(
-            f"{run.bad_steps_in_a_row} steps in a row up to step {batch.step} were left out ({outcome.bad}); their clips are in "
-            f"{run.folder / BAD_BATCHES_FILE}. A lower optimizer.learning_rate or engine.precision=fp32 may help"
-        )
+def _judge(run: Run, batch: Batch, outcome: Outcome) -> Trouble | None:
+    """Whether training has gone wrong with this step; the clips of a step that looks like it are kept."""
+    stability = run.course.stability
+    trouble = stability.judge(batch.step, outcome.loss, outcome.bad, spikes_count=run.may_rewind)
+    if stability.suspicious:
+        line = {"step": batch.step, "rank": run.rank, "bad": outcome.bad or "spike", "keys": list(batch.keys)}
+        append_json_line(run.folder / BAD_BATCHES_FILE, line)
+    return trouble
 
 
 def _health(run: Run, step: int, outcome: Outcome) -> dict[str, float]:

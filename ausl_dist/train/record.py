@@ -1,5 +1,6 @@
-"""RUN_FOLDER/record.json: by what code, packages and machines a run was made, and every time it was started."""
+"""RUN_FOLDER/record.json: by what code, packages and machines a run was made, every time it was started or went back."""
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import platform
@@ -10,6 +11,7 @@ from typing import Any
 
 import ausl_dist
 from ausl_dist.files import read_json, write_json
+from ausl_dist.train.stability import Rewind
 
 RECORD_FILE = "record.json"
 PACKAGES = ("torch", "timm", "deepspeed", "nvidia-dali-cuda130", "webdataset", "s3fs", "hydra-core", "safetensors", "numpy", "av")
@@ -29,8 +31,7 @@ def note_start(
     run_folder: Path, *, attempt: int, start_step: int, resumed_from: Path | None, hosts: list[str], corpora: Mapping[str, Any]
 ) -> None:
     """Add a start of the run to its record; for rank 0, once an attempt."""
-    path = run_folder / RECORD_FILE
-    record: dict[str, Any] = read_json(path) if path.exists() else {"starts": []}
+    record = _read(run_folder)
     record["starts"].append(
         {
             "attempt": attempt,
@@ -45,4 +46,26 @@ def note_start(
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         }
     )
-    write_json(path, record)
+    write_json(run_folder / RECORD_FILE, record)
+
+
+def note_rewind(run_folder: Path, rewind: Rewind) -> None:
+    """Add a return to an older checkpoint; for rank 0, before anything is done about it."""
+    record = _read(run_folder)
+    record["rewinds"] = [*record.get("rewinds", []), {"time": time.time(), **dataclasses.asdict(rewind)}]
+    write_json(run_folder / RECORD_FILE, record)
+
+
+def read_rewinds(run_folder: Path) -> list[Rewind]:
+    """Every return to an older checkpoint, oldest first."""
+    return [parse_rewind(entry) for entry in _read(run_folder).get("rewinds", [])]
+
+
+def parse_rewind(entry: Mapping[str, Any]) -> Rewind:
+    return Rewind(**{field.name: entry[field.name] for field in dataclasses.fields(Rewind)})
+
+
+def _read(run_folder: Path) -> dict[str, Any]:
+    path = run_folder / RECORD_FILE
+    record: dict[str, Any] = read_json(path) if path.exists() else {"starts": []}
+    return record

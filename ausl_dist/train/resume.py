@@ -17,6 +17,8 @@ from ausl_dist.model import JointModel, stored_buffers
 from ausl_dist.train.checkpoint import BACKBONE_FILE, BUFFERS_FILE, FORMAT, STATE_FILE, TEACHER_FILE
 from ausl_dist.train.engine import Engine
 from ausl_dist.train.pieces import StoredPieces
+from ausl_dist.train.record import parse_rewind
+from ausl_dist.train.stability import Rewind
 
 
 class Resume:
@@ -33,6 +35,11 @@ class Resume:
     def step(self) -> int:
         """Steps that were done: the next one to do."""
         return int(self.state["step"])
+
+    @property
+    def rewinds(self) -> list[Rewind]:
+        """What the run had given up when this was saved."""
+        return [parse_rewind(entry) for entry in self.state.get("rewinds", [])]
 
     def check(self, expected: Mapping[str, Any]) -> None:
         """Refuse to go on with another order of data or optimizer. `expected` is this run's part of the state."""

@@ -1,31 +1,54 @@
 """A run on one rank, put together: everything the loop talks to.
 
     config.yaml ──▶ ranks joined ──▶ attempt claimed ──▶ model ──▶ newest whole checkpoint ──▶ engine ──▶ loader, observer ──▶ Run
+                                                          └─────────────────── rewind ◀── trouble ──────────────────────────────┘
 """
 
 import contextlib
+import dataclasses
+import gc
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from ausl_dist.files import read_json, write_json
 from ausl_dist.model import JointModel, build_model
 from ausl_dist.observe.observer import Observer
 from ausl_dist.randomness import stable_hash
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.order import ORDER_VERSION
 from ausl_dist.train import fence
-from ausl_dist.train.checkpoint import Saver, newest_complete, sweep, take_snapshot
+from ausl_dist.train.checkpoint import CHECKPOINTS_FOLDER, Saver, completed, damage, newest_complete, sweep, take_snapshot
 from ausl_dist.train.engine import Engine, start_ranks
-from ausl_dist.train.record import note_start
+from ausl_dist.train.flops import JOINT, count_flops, peak_flops
+from ausl_dist.train.online import OnlineEvaluation
+from ausl_dist.train.record import note_start, read_rewinds
+from ausl_dist.train.remote import fetch_newest
 from ausl_dist.train.resume import Resume
+from ausl_dist.train.rewind import give_up, remove_spoilt
 from ausl_dist.train.settings import RunSettings
+from ausl_dist.train.stability import DivergedError, Rewind, Stability, Trouble
 from ausl_dist.train.stop import StopRequest
 from ausl_dist.train.watch import Watch
+
+BAD_BATCHES_FILE = "bad_batches.jsonl"
+FLOPS_FILE = "flops.json"  # of training on one clip, counted when the run first began
+
+
+@dataclass
+class Course:
+    """What a run does its steps with, as a checkpoint left it, or as new."""
+
+    start_step: int
+    engine: Engine
+    loader: Loader
+    stability: Stability
+    mfu_of_clips_a_second: float | None  # what one clip a second adds to the MFU; None where the device's peak is unknown
 
 
 @dataclass
@@ -36,15 +59,28 @@ class Run:
     folder: Path
     rank: int
     attempt: int
-    start_step: int
-    engine: Engine
-    loader: Loader
+    device: torch.device
+    course: Course
+    rewinds: list[Rewind]
     observer: Observer
     saver: Saver
     watch: Watch
     stop: StopRequest
-    bad_steps_in_a_row: int = 0
+    online: OnlineEvaluation
     collapsed: set[str] = field(default_factory=set)
+
+    @property
+    def engine(self) -> Engine:
+        return self.course.engine
+
+    @property
+    def loader(self) -> Loader:
+        return self.course.loader
+
+    @property
+    def may_rewind(self) -> bool:
+        """Whether the run may still go back to a checkpoint when training goes wrong."""
+        return len(self.rewinds) < self.settings.rewind.max_times
 
     def enter(self, phase: str) -> None:
         """Tell observer and watch what the loop does now."""
@@ -57,10 +93,23 @@ class Run:
         self.saver.check()
         self._tell_saved()
 
+    def online_scores(self) -> dict[str, float]:
+        """Scores of a checkpoint that have come in since the last call, as logs of a step; rank 0 alone has any."""
+        scores, failed = self.online.news()
+        if failed is not None:
+            self.observer.event("online_failed", checkpoint=failed.name, log=str(self.online.log_path))
+        return {f"online/{name}": value for name, value in scores.items()}
+
+    def mfu(self, clips: int, seconds: float) -> dict[str, float]:
+        """Share of the device's peak that a step came to, as a log; nothing where the peak is unknown."""
+        share = self.course.mfu_of_clips_a_second
+        return {} if share is None else {"mfu": share * clips / seconds}
+
     def save(self, step: int) -> None:
         """Begin to save the state after `step` steps."""
         state = data_state(self.settings) | _corpora(self.settings, self.loader)
-        state |= {"attempt": self.attempt, "world_size": dist.get_world_size()}
+        state |= {"attempt": self.attempt, "world_size": dist.get_world_size(), "stability": self.course.stability.state()}
+        state |= {"rewinds": [dataclasses.asdict(rewind) for rewind in self.rewinds]}
         self.saver.save(take_snapshot(step, self.engine, state))
 
     def finish_saving(self) -> None:
@@ -70,9 +119,36 @@ class Run:
         self._tell_saved()
         dist.barrier()
 
+    def rewind(self, trouble: Trouble) -> None:
+        """Go back to the newest checkpoint from before the trouble; its steps are left out from now on. All ranks must call it.
+
+        Raises DivergedError where the run has gone back often enough, or there is no such checkpoint.
+        """
+        if not self.may_rewind:
+            raise DivergedError(
+                f"{trouble.reason}, steps {trouble.first} to {trouble.last}; the run has gone back {len(self.rewinds)} times, "
+                f"rewind.max_times={self.settings.rewind.max_times} allows no more. The clips are in {self.folder / BAD_BATCHES_FILE}. "
+                "A lower optimizer.learning_rate or engine.precision=fp32 may help"
+            )
+        self.finish_saving()
+        self.enter("rewind")
+        checkpoint, rewind = _told_by_rank_0(lambda: give_up(self.folder, trouble, self.attempt), self.rank)
+        self.rewinds.append(rewind)
+        self.observer.event("rewind", step=trouble.last, to_step=rewind.to_step, reason=trouble.reason)
+        self.loader.close()
+        self.engine.release()
+        del self.course  # its memory is needed for the next one
+        gc.collect()
+        torch.cuda.empty_cache()
+        self.course = _set_out(self.settings, self.folder, self.device, None if checkpoint is None else Resume(checkpoint))
+        self.watch.step_done()
+
     def _tell_saved(self) -> None:
         for saved in self.saver.news():
             self.observer.event("checkpoint", step=saved.step, seconds=saved.seconds, bytes=saved.bytes)
+            if saved.upload_problem is not None:
+                self.observer.event("upload_failed", step=saved.step, reason=saved.upload_problem)
+            self.online.offer(saved.path, saved.step)
 
 
 def data_state(settings: RunSettings) -> dict[str, Any]:
@@ -98,20 +174,13 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
         raise ValueError(f"data.lanes={settings.data.lanes} cannot be dealt evenly to {world_size} ranks: change data.lanes, or the ranks")
     with contextlib.ExitStack() as stack:
         watch = stack.enter_context(Watch(settings.watch, folder, rank))
-        attempt, checkpoint = _take_over(folder, rank)
+        attempt, checkpoint, rewinds = _told_by_rank_0(lambda: _take_over(folder, settings.checkpoint.upload), rank)
         resume = None if checkpoint is None else Resume(checkpoint)
-        model = _build(settings, resume)
-        engine = Engine(model, settings.engine, settings.optimizer, device)
         if resume is not None:
-            resume.restore(engine)
-        start_step = 0 if resume is None else resume.step
-        loader = Loader(
-            settings.data, model.plan, seed=settings.seed, rank=rank, world_size=world_size, run_folder=folder, start_step=start_step
-        )
-        stack.callback(loader.close)
-        if resume is not None:
-            resume.check(_corpora(settings, loader))
-        _note_start(folder, attempt, start_step, checkpoint, _corpora(settings, loader))
+            rewinds = max(rewinds, resume.rewinds, key=len)  # the folder's record is lost where the checkpoint was fetched
+        course = _set_out(settings, folder, device, resume)
+        stack.callback(course.loader.close)
+        _note_start(folder, attempt, course.start_step, checkpoint, _corpora(settings, course.loader))
         observer = stack.enter_context(
             Observer(
                 settings.observe,
@@ -120,31 +189,83 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
                 rank=rank,
                 world_size=world_size,
                 restart=attempt - 1,
-                start_step=start_step,
+                start_step=course.start_step,
                 total_steps=settings.steps,
             )
         )
         timeout_seconds = settings.watch.step_timeout_seconds
         saver = Saver(folder, settings.checkpoint, attempt=attempt, rank=rank, world_size=world_size, timeout_seconds=timeout_seconds)
-        yield Run(settings, folder, rank, attempt, start_step, engine, loader, observer, saver, watch, stop)
-    engine.close()
+        online = OnlineEvaluation(settings.online, folder)
+        stack.callback(online.finish, 0.0)
+        if checkpoint is not None and rank == 0:
+            online.offer(checkpoint, course.start_step)
+        run = Run(settings, folder, rank, attempt, device, course, rewinds, observer, saver, watch, stop, online)
+        yield run
+        if not stop.asked:
+            online.finish(timeout_seconds / 2)
+        run.loader.close()  # another one than above, if the run has gone back
+    run.engine.close()
+    stop.ignore_from_now()
 
 
-def _take_over(folder: Path, rank: int) -> tuple[int, Path | None]:
-    """Rank 0 claims the next attempt and finds the checkpoint to go on from; the others are told."""
-    found: list[Any] = [None, None, None]
+T = TypeVar("T")
+
+
+def _told_by_rank_0(find: Callable[[], T], rank: int) -> T:
+    """What `find` gives on rank 0, on every rank; what it raises is raised on every rank too, or the others would wait."""
+    told: list[Any] = [None, None]
     if rank == 0:
         try:
-            attempt = fence.claim(folder)
-            sweep(folder)
-            found = [attempt, newest_complete(folder), None]
-        except (ValueError, OSError) as error:  # all ranks must hear of it, or they would wait
-            found[2] = error
-    dist.broadcast_object_list(found)
-    attempt, checkpoint, problem = found
-    if problem is not None:
-        raise problem
-    return attempt, checkpoint
+            told[0] = find()
+        except (ValueError, OSError, DivergedError) as error:
+            told[1] = error
+    dist.broadcast_object_list(told)
+    if told[1] is not None:
+        raise told[1]
+    found: T = told[0]
+    return found
+
+
+def _take_over(folder: Path, copies: str | None) -> tuple[int, Path | None, list[Rewind]]:
+    """Claim the next attempt; returns its number, the checkpoint to go on from, and what the run has given up before."""
+    attempt = fence.claim(folder)
+    sweep(folder)
+    rewinds = read_rewinds(folder)
+    remove_spoilt(folder, rewinds)  # where a rewind was killed half-way
+    if copies is not None and not completed(folder):
+        return attempt, fetch_newest(copies, folder / CHECKPOINTS_FOLDER, damage), rewinds
+    return attempt, newest_complete(folder), rewinds
+
+
+def _set_out(settings: RunSettings, folder: Path, device: torch.device, resume: Resume | None) -> Course:
+    """Model, engine and data, new or as a checkpoint left them."""
+    model = _build(settings, resume)
+    mfu = _mfu_of_clips_a_second(settings, folder, model.to(device), device)
+    engine = Engine(model, settings.engine, settings.optimizer, device)
+    if resume is not None:
+        resume.restore(engine)
+    start_step = 0 if resume is None else resume.step
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    loader = Loader(
+        settings.data, model.plan, seed=settings.seed, rank=rank, world_size=world_size, run_folder=folder, start_step=start_step
+    )
+    if resume is not None:
+        resume.check(_corpora(settings, loader))
+    stability = Stability(settings.rewind, settings.watch.max_bad_steps, None if resume is None else resume.state.get("stability"))
+    return Course(start_step, engine, loader, stability, mfu)
+
+
+def _mfu_of_clips_a_second(settings: RunSettings, folder: Path, model: JointModel, device: torch.device) -> float | None:
+    peak = peak_flops(settings.engine, torch.cuda.get_device_name(device) if device.type == "cuda" else None)
+    if peak is None:
+        return None
+    path = folder / FLOPS_FILE
+    counts: dict[str, float] | None = _told_by_rank_0(lambda: read_json(path) if path.exists() else None, dist.get_rank())
+    if counts is None:
+        counts = count_flops(model, settings.data.image_size, max(len(settings.data.action_units), 1))
+        if dist.get_rank() == 0:
+            write_json(path, counts)
+    return counts[JOINT] / peak
 
 
 def _build(settings: RunSettings, resume: Resume | None) -> JointModel:

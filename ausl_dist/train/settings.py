@@ -30,6 +30,9 @@ class OptimizerSettings:
     warmup_steps: int = 0
     final_share: float = 0.01  # of the learning rate, at the end of a cosine
     weight_decay: float = 0.05  # not on biases, norms and other vectors
+    final_weight_decay: float | None = None  # at the last step, reached along a half cosine; null: the same throughout
+    layer_decay: float = 1.0  # learning rate of each layer of the backbone over that of the layer after it
+    head_rate: float = 1.0  # learning rate of the objectives' heads over that of the backbone's last layer
     betas: tuple[float, float] = (0.9, 0.95)  # adamw
     momentum: float = 0.9  # sgd
     clip_norm: float | None = 1.0  # of the whole gradient; null for no clipping
@@ -41,8 +44,10 @@ class OptimizerSettings:
             raise ValueError(f"need warmup_steps >= 0 and final_share in [0, 1], not {self.warmup_steps} and {self.final_share}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"clip_norm must be above 0, or null for no clipping, not {self.clip_norm}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be at least 0, not {self.weight_decay}")
+        if self.weight_decay < 0 or (self.final_weight_decay or 0.0) < 0:
+            raise ValueError(f"weight_decay must be at least 0, not {self.weight_decay} to {self.final_weight_decay}")
+        if not 0 < self.layer_decay <= 1 or self.head_rate <= 0:
+            raise ValueError(f"need layer_decay in (0, 1] and head_rate above 0, not {self.layer_decay} and {self.head_rate}")
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class EngineSettings:
     deterministic: bool = False  # only operations that give the same bits each time; slower on a GPU
     device: Literal["auto", "cpu", "cuda"] = "auto"
     collective_timeout_seconds: float = 300.0  # how long a rank waits for the others inside one collective
+    peak_teraflops: float | None = None  # of the device at this precision, for the MFU; null: by its name, where flops.py knows it
 
     def __post_init__(self) -> None:
         if self.gradient_accumulation < 1:
@@ -72,6 +78,8 @@ class EngineSettings:
             raise ValueError("precision=fp16 needs a GPU: on CPU type precision=bf16_autocast or fp32")
         if self.collective_timeout_seconds < 1:
             raise ValueError(f"collective_timeout_seconds must be at least 1, not {self.collective_timeout_seconds}")
+        if self.peak_teraflops is not None and self.peak_teraflops <= 0:
+            raise ValueError(f"peak_teraflops must be above 0, or null, not {self.peak_teraflops}")
 
 
 @dataclass(frozen=True)
@@ -81,11 +89,15 @@ class CheckpointSettings:
     every_steps: int = 1000
     keep_last: int = 3
     keep_every_steps: int | None = None  # checkpoints at multiples of this are kept for good
+    keep_best: int = 0  # and so many that the online evaluation scored best
+    upload: str | None = None  # where each is copied to as well, such as s3://bucket/NAME; the next save waits for the copy
     background: bool = True  # write while training goes on; false: training waits for the disk
 
     def __post_init__(self) -> None:
         if self.every_steps < 1 or self.keep_last < 1:
             raise ValueError(f"need every_steps >= 1 and keep_last >= 1, not {self.every_steps} and {self.keep_last}")
+        if self.keep_best < 0:
+            raise ValueError(f"keep_best must be at least 0, not {self.keep_best}")
         if self.keep_every_steps is not None and (self.keep_every_steps < 1 or self.keep_every_steps % self.every_steps):
             raise ValueError(f"keep_every_steps must be a multiple of every_steps={self.every_steps}, not {self.keep_every_steps}")
 
@@ -96,13 +108,51 @@ class WatchSettings:
 
     startup_timeout_seconds: float = 1800.0  # until the first step is done: compiling, filling caches
     step_timeout_seconds: float = 600.0  # between two steps afterwards
-    max_bad_steps: int = 20  # in a row, before the run is given up: batches that gave a loss or gradient that is not finite
+    max_bad_steps: int = 20  # in a row with a loss or gradient that is not finite, before the run goes back (RewindSettings) or ends
 
     def __post_init__(self) -> None:
         if self.startup_timeout_seconds <= 0 or self.step_timeout_seconds <= 0:
             raise ValueError("startup_timeout_seconds and step_timeout_seconds must be above 0")
         if self.max_bad_steps < 1:
             raise ValueError(f"max_bad_steps must be at least 1, not {self.max_bad_steps}")
+
+
+@dataclass(frozen=True)
+class RewindSettings:
+    """When training goes back to a checkpoint and leaves out the steps that spoilt it; see stability.py."""
+
+    max_times: int = 3  # in a run; after that bad steps end it, and spikes of the loss are let be. 0: never
+    window_steps: int = 200  # good losses that a loss is compared with; while there are fewer, nothing is a spike
+    spike_deviations: float = 10.0  # a loss this many robust standard deviations above the window's median is a spike
+    spike_steps: int = 5  # in a row, to go back
+
+    def __post_init__(self) -> None:
+        if self.max_times < 0:
+            raise ValueError(f"max_times must be at least 0 (never), not {self.max_times}")
+        if self.window_steps < 3 or self.spike_steps < 1 or self.spike_deviations <= 0:
+            raise ValueError(
+                "need window_steps >= 3, spike_steps >= 1 and spike_deviations above 0, "
+                f"not {self.window_steps}, {self.spike_steps} and {self.spike_deviations}"
+            )
+
+
+@dataclass(frozen=True)
+class OnlineSettings:
+    """Evaluation of checkpoints beside the run; see online.py and evaluate/online.py."""
+
+    corpus: str | None = None  # labelled shards of a few people who are in no training corpus; null: no evaluation
+    every_steps: int = 10_000  # which checkpoints: a multiple of checkpoint.every_steps
+    frames_per_clip: int = 8
+    stride: int = 8  # frames from one of them to the next
+    test_share: float = 0.3  # of the people, scored; the others are learnt from
+    neighbours: int = 20
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.every_steps, self.frames_per_clip, self.stride, self.neighbours, self.threads) < 1:
+            raise ValueError("every_steps, frames_per_clip, stride, neighbours and threads must be at least 1")
+        if not 0 < self.test_share < 1:
+            raise ValueError(f"test_share must lie between 0 and 1, not {self.test_share}")
 
 
 @dataclass(frozen=True)
@@ -132,6 +182,9 @@ class RunSettings:
     objectives: dict[str, Any]  # name -> mapping with _target_ and the objective's own settings
     mixture: dict[str, float]  # name -> weight in the summed loss
     balance_decay: float | None = None  # of running gradient norms; then weights are shares of the pull at the features (balance.py)
+    mixture_final: dict[str, float] = field(default_factory=dict)  # weights that change: name -> weight at the end of the ramp
+    mixture_ramp_steps: int | None = None  # steps from `mixture` to `mixture_final`, in a straight line; null: the whole run
+    teacher_final_momentum: float | None = None  # at the last step, reached along a half cosine; null: the same throughout
     seed: int = 0
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
@@ -139,6 +192,8 @@ class RunSettings:
     observe: ObserveSettings = field(default_factory=ObserveSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
+    rewind: RewindSettings = field(default_factory=RewindSettings)
+    online: OnlineSettings = field(default_factory=OnlineSettings)
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
@@ -154,10 +209,24 @@ class RunSettings:
             raise ValueError(f"mixture must weight the objectives exactly: {sorted(self.objectives)}, not {sorted(self.mixture)}")
         if not all(weight >= 0 for weight in self.mixture.values()) or not any(self.mixture.values()):
             raise ValueError(f"mixture: weights must be at least 0, and one above it, not {self.mixture}")
+        strangers = sorted(set(self.mixture_final) - set(self.mixture))
+        if strangers or not all(weight >= 0 for weight in self.mixture_final.values()):
+            raise ValueError(f"mixture_final must hold weights of at least 0 of objectives in the mixture, not {self.mixture_final}")
+        if self.mixture_ramp_steps is not None and self.mixture_ramp_steps < 1:
+            raise ValueError(f"mixture_ramp_steps must be at least 1, or null for the whole run, not {self.mixture_ramp_steps}")
+        if self.teacher_final_momentum is not None and not 0 <= self.teacher_final_momentum <= 1:
+            raise ValueError(f"teacher_final_momentum must lie in [0, 1], not {self.teacher_final_momentum}")
         if self.health.gradients_every_steps is not None and self.engine.zero_stage == 3:
             raise ValueError("health.gradients_every_steps needs whole weights on each rank: type engine.zero_stage=2, or leave it null")
         if self.optimizer.warmup_steps > self.steps:
             raise ValueError(f"optimizer.warmup_steps={self.optimizer.warmup_steps} is more than steps={self.steps}")
+        if self.online.corpus is not None and self.online.every_steps % self.checkpoint.every_steps:
+            raise ValueError(
+                f"online.every_steps={self.online.every_steps} must be a multiple of checkpoint.every_steps={self.checkpoint.every_steps}: "
+                "what is evaluated is a checkpoint"
+            )
+        if self.checkpoint.keep_best and self.online.corpus is None:
+            raise ValueError("checkpoint.keep_best needs scores: set online.corpus to a labelled corpus, or checkpoint.keep_best=0")
         if self.data.image_size != self.backbone.image_size:
             raise ValueError(
                 f"backbone.image_size={self.backbone.image_size} is not data.image_size={self.data.image_size}: "

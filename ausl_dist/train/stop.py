@@ -18,5 +18,13 @@ class StopRequest:
     def asked(self) -> bool:
         return self.signal_name is not None
 
+    def ignore_from_now(self) -> None:
+        """The run has ended and its exit code stands: a signal that comes while the process goes down must not change it.
+
+        The interpreter gives its handlers up before it is gone; from there on the system would answer a signal by killing the process.
+        """
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal_name = signal.Signals(number).name

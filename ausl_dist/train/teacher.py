@@ -47,10 +47,13 @@ class Teacher:
         return [f"{prefix}.{name}" for prefix, module in self._modules.items() for name, _ in module.named_parameters()]
 
     @torch.no_grad()
-    def update(self, weights: list[Tensor], buffers: Mapping[str, Tensor]) -> None:
-        """Move towards the student's `weights` (whole, fp32, in the order of `parameter_names`), and take over its buffers."""
+    def update(self, weights: list[Tensor], buffers: Mapping[str, Tensor], momentum: float | None = None) -> None:
+        """Move towards the student's `weights` (whole, fp32, in the order of `parameter_names`), and take over its buffers.
+
+        `momentum` is that of this step, the objectives' own where none is given.
+        """
         own: list[Tensor] = [parameter for module in self._modules.values() for parameter in module.parameters()]
-        torch._foreach_lerp_(own, weights, 1 - self.momentum)
+        torch._foreach_lerp_(own, weights, 1 - (self.momentum if momentum is None else momentum))
         for prefix, module in self._modules.items():
             for name, buffer in module.named_buffers():
                 buffer.copy_(buffers[f"{prefix}.{name}"])

@@ -7,19 +7,21 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from runs import make_run, run_config
 
 from ausl_dist.settings import SettingsError, from_mapping
-from ausl_dist.train.schedule import learning_rate
+from ausl_dist.train.schedule import learning_rate, values_at
 from ausl_dist.train.settings import (
     CheckpointSettings,
     EngineSettings,
     HealthSettings,
+    OnlineSettings,
     OptimizerSettings,
+    RewindSettings,
     RunSettings,
     WatchSettings,
     load_settings,
 )
+from runs import make_run, run_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -48,6 +50,9 @@ def test_a_folder_without_config_says_who_makes_it(tmp_path: Path) -> None:
         ({"backbone": {"image_size": 64}}, "type backbone.image_size='${data.image_size}'"),
         ({"mixture": {"other": 1.0}}, "mixture must weight the objectives exactly"),
         ({"objectives": {}}, "mixture=temporal_ranking"),
+        ({"mixture_final": {"other": 1.0}}, "of objectives in the mixture"),
+        ({"online": {"corpus": "/labelled", "every_steps": 4}}, "multiple of checkpoint.every_steps=3"),
+        ({"checkpoint": {"keep_best": 1}}, "set online.corpus"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"name": "a/b"}, "without '/'"),
     ],
@@ -82,6 +87,13 @@ def test_numbers_that_cannot_be_meant_are_refused() -> None:
         lambda: EngineSettings(collective_timeout_seconds=0),
         lambda: OptimizerSettings(weight_decay=-1),
         lambda: OptimizerSettings(clip_norm=0.0),
+        lambda: OptimizerSettings(layer_decay=1.1),
+        lambda: OptimizerSettings(final_weight_decay=-0.1),
+        lambda: EngineSettings(peak_teraflops=0.0),
+        lambda: RewindSettings(max_times=-1),
+        lambda: RewindSettings(window_steps=2),
+        lambda: OnlineSettings(test_share=1.0),
+        lambda: CheckpointSettings(keep_best=-1),
         lambda: OptimizerSettings(final_share=2),
     ):
         with pytest.raises(ValueError, match=r"not|above"):
@@ -98,3 +110,17 @@ def test_the_learning_rate_warms_up_holds_and_falls() -> None:
     constant = OptimizerSettings(learning_rate=2.0, schedule="constant")
     assert {learning_rate(step, 20, constant) for step in range(20)} == {2.0}
     assert learning_rate(0, 1, OptimizerSettings(learning_rate=1.0)) == 1.0
+
+
+def test_decay_momentum_and_weights_move_from_their_first_to_their_last_value(tmp_path: Path) -> None:
+    config = run_config(tmp_path, tmp_path / "corpus", optimizer={"weight_decay": 0.04, "final_weight_decay": 0.4})
+    config |= {"mixture": {"temporal_ranking": 1.0}, "mixture_final": {"temporal_ranking": 3.0}, "mixture_ramp_steps": 4}
+    settings = from_mapping(RunSettings, {**config, "teacher_final_momentum": 1.0})
+    first, middle, last = (values_at(step, settings, 0.9) for step in (0, 2, settings.steps - 1))
+    assert (first.weight_decay, first.teacher_momentum) == pytest.approx((0.04, 0.9))
+    assert first.weights == {"temporal_ranking": 1.0}
+    assert middle.weights == {"temporal_ranking": 2.0}
+    assert last.weights == {"temporal_ranking": 3.0}
+    assert (last.weight_decay, last.teacher_momentum) == pytest.approx((0.4, 1.0))
+    still = from_mapping(RunSettings, run_config(tmp_path, tmp_path / "corpus"))
+    assert len({(v.weight_decay, v.teacher_momentum, *v.weights.values()) for v in (values_at(s, still, 0.9) for s in range(12))}) == 1
