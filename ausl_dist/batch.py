@@ -60,6 +60,7 @@ class Needs:
     landmarks: bool = False
     identity: bool = False
     action_units: bool = False
+    flow_gap: int = 0  # frames between the two of a pair whose stored motion is needed; 0 for none
 
     def __post_init__(self) -> None:
         for view, offsets in self.views.items():
@@ -75,6 +76,7 @@ class Plan:
     landmarks: bool = False
     identity: bool = False
     action_units: bool = False
+    flow_gap: int = 0
 
     @classmethod
     def union(cls, needs: Iterable[Needs]) -> "Plan":
@@ -83,11 +85,15 @@ class Plan:
         for need in needs:
             for view, offsets in need.views.items():
                 views.setdefault(view, set()).update(offsets)
+        gaps = {need.flow_gap for need in needs} - {0}
+        if len(gaps) > 1:
+            raise ValueError(f"a corpus stores motion over one gap, the objectives need {sorted(gaps)}: give them one gap")
         return cls(
             views={view: tuple(sorted(offsets)) for view, offsets in views.items()},
             landmarks=any(need.landmarks for need in needs),
             identity=any(need.identity for need in needs),
             action_units=any(need.action_units for need in needs),
+            flow_gap=max(gaps, default=0),
         )
 
     @property
@@ -118,6 +124,7 @@ class Batch:
     identity: Tensor | None = None  # B int64, stable hash of the identity
     video: Tensor | None = None  # B int64, stable hash of the source video
     action_units: dict[View, Tensor] = field(default_factory=dict)  # B T K int8, -1 unknown
+    flow: dict[View, Tensor] = field(default_factory=dict)  # B T 2 g g float32: (x, y) motion to frame t + gap, view pixels; NaN unknown
 
     def __len__(self) -> int:
         return len(self.keys)

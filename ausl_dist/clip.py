@@ -7,6 +7,7 @@ A shard is a plain WebDataset tar. One clip is a run of adjacent members with on
     KEY.landmarks.npy   float16 [T, 68, 2], iBUG order, crop pixels
     KEY.au.npy          optional, int8 [T, K]: intensity 0-5 of each action unit named in the metadata, -1 unknown
     KEY.flow.npy        optional, int8 [T - gap, 2, cells, cells]: (x, y) motion from frame t to frame t + gap, in quarters of a crop pixel
+                        (256 of which are a frame's side, whatever its size)
 
 No pickles are ever decoded. The same record is written by `corpus`, read by `stream` and `evaluate`.
 """
@@ -28,8 +29,9 @@ VIDEO_SUFFIX = "mp4"
 META_SUFFIX = "json"
 LANDMARKS_SUFFIX = "landmarks.npy"
 ACTION_UNITS_SUFFIX = "au.npy"
-FLOW_SUFFIX = "flow.npy"  # for tools that read shards; training passes over it, as over any member it does not know
-SUFFIXES = (VIDEO_SUFFIX, META_SUFFIX, LANDMARKS_SUFFIX, ACTION_UNITS_SUFFIX)
+FLOW_SUFFIX = "flow.npy"
+SUFFIXES = (VIDEO_SUFFIX, META_SUFFIX, LANDMARKS_SUFFIX, ACTION_UNITS_SUFFIX, FLOW_SUFFIX)
+FLOW_STEPS_PER_PIXEL = 4
 REQUIRED_SUFFIXES = (VIDEO_SUFFIX, META_SUFFIX)
 
 MAX_KEYFRAME_DISTANCE = 16

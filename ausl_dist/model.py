@@ -173,6 +173,7 @@ def _filled(batch: Batch, valid: list[int]) -> Batch:
         frames={view: frames[index] for view, frames in batch.frames.items()},
         landmarks={view: points[index] for view, points in batch.landmarks.items()},
         action_units={view: units[index] for view, units in batch.action_units.items()},
+        flow={view: motion[index] for view, motion in batch.flow.items()},
         identity=None if batch.identity is None else batch.identity[index],
         video=None if batch.video is None else batch.video[index],
     )

@@ -28,7 +28,7 @@ def make_batch(plan: Plan, clips: int, *, step: int = 0, seed: int = 0, image_si
     generator = torch.Generator().manual_seed(1000 * seed + step)
     start = torch.randn(clips, 1, 3, 4, 4, generator=generator)
     drift = 0.06 * torch.randn(clips, 1, 3, 4, 4, generator=generator)
-    frames, landmarks, units = {}, {}, {}
+    frames, landmarks, units, flow = {}, {}, {}, {}
     for view, offsets in plan.views.items():
         coarse = start + drift * torch.tensor(offsets).view(1, -1, 1, 1, 1)
         fine = torch.nn.functional.interpolate(coarse.flatten(0, 1), size=image_size, mode="bilinear")
@@ -38,6 +38,8 @@ def make_batch(plan: Plan, clips: int, *, step: int = 0, seed: int = 0, image_si
             landmarks[view] = _face(image_size) + torch.randn(clips, len(offsets), 68, 2, generator=generator)
         if plan.action_units:
             units[view] = torch.randint(-1, 6, (clips, len(offsets), num_units), generator=generator, dtype=torch.int8)
+        if plan.flow_gap:
+            flow[view] = torch.randn(clips, len(offsets), 2, 16, 16, generator=generator)
     return Batch(
         step=step,
         keys=tuple(f"clip-{step}-{slot}" for slot in range(clips)),
@@ -47,6 +49,7 @@ def make_batch(plan: Plan, clips: int, *, step: int = 0, seed: int = 0, image_si
         identity=torch.arange(clips) // 2 if plan.identity else None,
         video=torch.arange(clips) // 2 if plan.identity else None,
         action_units=units,
+        flow=flow,
     )
 
 

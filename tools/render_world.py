@@ -35,6 +35,7 @@ def main() -> int:
         head=arguments.head,
         codec=arguments.codec,
         clips_per_shard=arguments.clips_per_shard,
+        flow_gap=arguments.flow_gap,
     )
     work = arguments.work or work_folder(arguments.out, cache_folder().parent)
     with _progress(settings) as report:
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--head", type=Path, metavar="FILE", help="a blendshape head (.npz) instead of the built-in one")
     parser.add_argument("--codec", choices=CODECS, default="vp9", help="of the clips (default vp9)")
     parser.add_argument("--clips-per-shard", type=int, default=32, metavar="N", help="default 32")
+    parser.add_argument("--flow-gap", type=int, default=0, metavar="FRAMES", help="store the true motion over this gap")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--workers", type=int, default=cores, metavar="N", help="processes (default: one for each core)")
     parser.add_argument("--work", type=Path, metavar="DIR", help="where shards wait for an upload (default: in the user's cache)")

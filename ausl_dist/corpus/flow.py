@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ausl_dist.clip import FLOW_STEPS_PER_PIXEL
 from ausl_dist.corpus.settings import FlowEstimator, FlowSettings
+from ausl_dist.landmarks import CROP_SIZE
 
-STEPS_PER_PIXEL = 4
 _PRESETS: dict[FlowEstimator, int] = {
     "dis_ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
     "dis_fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
@@ -25,7 +26,11 @@ def motion(crops: NDArray[np.uint8], settings: FlowSettings) -> NDArray[np.int8]
     estimator = cv2.DISOpticalFlow.create(_PRESETS[settings.estimator])
     greys = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
     pairs = zip(greys, greys[settings.gap_frames :], strict=False)
-    flows = [estimator.calc(first, second, None) for first, second in pairs]  # type: ignore[call-overload]
-    cells = np.stack([cv2.resize(flow, (settings.cells, settings.cells), interpolation=cv2.INTER_AREA) for flow in flows])
-    steps = np.rint(STEPS_PER_PIXEL * cells).clip(-127, 127).astype(np.int8)
+    return in_cells([estimator.calc(first, second, None) for first, second in pairs], settings.cells)  # type: ignore[call-overload]
+
+
+def in_cells(flows: list[NDArray[np.float32]], cells: int) -> NDArray[np.int8]:
+    """Flows [H, W, 2] in pixels of square frames, as they are stored: int8 [N, 2, cells, cells] in quarters of a 256-pixel crop's pixel."""
+    means = np.stack([cv2.resize(flow, (cells, cells), interpolation=cv2.INTER_AREA) for flow in flows])
+    steps = np.rint(FLOW_STEPS_PER_PIXEL * CROP_SIZE / len(flows[0]) * means).clip(-127, 127).astype(np.int8)
     return np.ascontiguousarray(steps.transpose(0, 3, 1, 2))

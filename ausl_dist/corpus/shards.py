@@ -84,10 +84,16 @@ class ShardWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def add(
-        self, key: str, meta: ClipMeta, video: bytes, landmarks: NDArray[np.float16], action_units: NDArray[np.int8] | None = None
+        self,
+        key: str,
+        meta: ClipMeta,
+        video: bytes,
+        landmarks: NDArray[np.float16],
+        action_units: NDArray[np.int8] | None = None,
+        flow: NDArray[np.int8] | None = None,
     ) -> None:
         """Add one clip; see `clip_blocks` for shapes and errors."""
-        self.add_blocks(clip_blocks(key, meta, video, landmarks, action_units))
+        self.add_blocks(clip_blocks(key, meta, video, landmarks, action_units, flow))
 
     def add_blocks(self, blocks: bytes) -> bool:
         """Add one clip given as the bytes of `clip_blocks`; True when that completed the shard before it."""

@@ -146,6 +146,10 @@ class Seen:
         """Intensities B T K int8, -1 unknown; needs `Needs.action_units`."""
         return self._pick(self.batch.action_units[view], view, offsets)
 
+    def flow(self, view: View, offsets: Iterable[int]) -> Tensor:
+        """Stored motion B T 2 g g in pixels of the view, NaN where unknown; needs `Needs.flow_gap`."""
+        return self._pick(self.batch.flow[view], view, offsets)
+
     @property
     def identity(self) -> Tensor:
         """Stable hash of each clip's identity, B int64; needs `Needs.identity`."""

@@ -2,12 +2,16 @@
 
     frame t ──▶ backbone ──▶ map ──▶ decoder ──▶ u, on a coarse grid
     frames t and t + gap ──▶ DIS optical flow ──▶ minus the mean over points that no expression moves ──▶ clipped, checked ──▶ target
+    or, source: stored ──▶ KEY.flow.npy ──────┘
 
 After the temporal task of Yan et al. (RTATL), ACM MM 2021, and of Yang and Yin, FG 2019. No code of the authors is known. Fact of the
 paper: optical flow is estimated from a single image, to bring motion into the global feature. Our decisions: flow by DIS (Kroeger et
 al., ECCV 2016; OpenCV) between the frames as the backbone sees them, so that mirror images and crops need no correction; a gap of 5
 frames at 25 a second; the mean over nose bridge and eye corners taken off, so that little of the head's own motion is left; 20 pixels
 (at 224) at most; pairs that hardly move or move implausibly left out; L1 inside the box of the landmarks, in units of `scale`.
+
+`source`: measured is flow between the frames of the batch; stored is what the corpus keeps, measured once when it was built or true by
+construction in the rendered world: then only frame t is decoded.
 
 One frame does not say whether a movement begins or ends. `direction`: signed is the plain flow; either takes, for each pair, the better
 of u and -u; unsigned learns length and orientation modulo 180 degrees, as (|u| cos 2a, |u| sin 2a).
@@ -40,6 +44,7 @@ class SingleImageFlow(Objective):
         feature_dim: int,
         gap: int = 5,
         direction: Literal["signed", "either", "unsigned"] = "signed",
+        source: Literal["measured", "stored"] = "measured",
         scale: float = 1.0,
         largest: float = 20.0,
         median_between: tuple[float, float] = (0.1, 10.0),
@@ -50,24 +55,32 @@ class SingleImageFlow(Objective):
             raise ValueError("single_image_flow: need gap >= 1, scale > 0, largest > 0 and median_between increasing")
         if direction not in ("signed", "either", "unsigned"):
             raise ValueError("single_image_flow: direction must be signed, either or unsigned")
+        if source not in ("measured", "stored"):
+            raise ValueError("single_image_flow: source must be measured or stored")
         if view.per_frame:
             raise ValueError("single_image_flow: both frames need the same crop, or the crop is what moves: set view.per_frame=false")
-        self.gap, self.direction, self.view = gap, direction, view
+        self.gap, self.direction, self.source, self.view = gap, direction, source, view
         self.scale, self.largest, self.median_between = scale, largest, median_between
         self.decode = UpDecoder(feature_dim, (128, 64, 32), 2)
 
     def needs(self) -> Needs:
+        if self.source == "stored":
+            return Needs(views={self.view: (0,)}, landmarks=True, flow_gap=self.gap)
         return Needs(views={self.view: (0, self.gap)}, landmarks=True)
 
     def forward(self, seen: Seen) -> Loss:
-        pair = seen.pixels(self.view, (0, self.gap))  # B 2 C H W
+        pixels = seen.pixels(self.view, (0,)).shape[-1]
         landmarks = seen.landmarks(self.view, (0,))[:, 0]  # B 68 2
         usable = torch.isfinite(landmarks).all(-1).all(-1)  # B
         guess = feed(self.decode, seen.maps(self.view, (0,))[:, 0]).float()  # B 2 g g
-        unit = pair.shape[-1] / REFERENCE_SIZE  # pixels of this image for one of the reference
-        flow = still_points_removed(estimate_flow(pair), landmarks.nan_to_num())
+        unit = pixels / REFERENCE_SIZE  # pixels of this image for one of the reference
+        flow = self._flow(seen)  # B 2 h w, in pixels of the image whatever h and w
+        usable &= torch.isfinite(flow).flatten(1).all(1)
+        flow = flow.nan_to_num()
+        landmarks = (landmarks.nan_to_num() + 0.5) * (flow.shape[-1] / pixels) - 0.5  # on the flow's grid
+        flow = still_points_removed(flow, landmarks)
         flow = flow.clamp(-self.largest * unit, self.largest * unit)
-        face = face_box(landmarks.nan_to_num(), flow.shape[-2:])  # B H W
+        face = face_box(landmarks, flow.shape[-2:])  # B h w
         usable &= self._plausible(flow, face, unit)
         target = F.adaptive_avg_pool2d(flow, guess.shape[-2:]) / (unit * self.scale)
         mask = F.adaptive_avg_pool2d(face[:, None].float(), guess.shape[-2:])[:, 0] > 0.5  # B g g
@@ -75,6 +88,11 @@ class SingleImageFlow(Objective):
         weight = mask * (usable * seen.weight)[:, None, None]
         logs = {"usable": seen.mean(usable.float()), "target": masked_mean(target.abs().mean(1), weight)}
         return Loss(masked_mean(error, weight), logs)
+
+    def _flow(self, seen: Seen) -> Tensor:
+        if self.source == "stored":
+            return seen.flow(self.view, (0,))[:, 0].float()
+        return estimate_flow(seen.pixels(self.view, (0, self.gap)))
 
     def _plausible(self, flow: Tensor, face: Tensor, unit: float) -> Tensor:
         length = flow.norm(dim=1).masked_fill(~face, torch.nan).flatten(1)

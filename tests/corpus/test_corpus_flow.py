@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ausl_dist.clip import ClipMeta, array_from_bytes
+from ausl_dist.clip import FLOW_STEPS_PER_PIXEL, ClipMeta, array_from_bytes
 from ausl_dist.corpus.extract import Extractor
-from ausl_dist.corpus.flow import STEPS_PER_PIXEL, motion
+from ausl_dist.corpus.flow import motion
 from ausl_dist.corpus.settings import CorpusSettings, FlowEstimator, FlowSettings
 from ausl_dist.corpus.shards import clip_blocks, read_clips
 from ausl_dist.corpus.sources import Source
+from ausl_dist.stream.prepare import read_flow
 from ausl_dist.stream.unpack import RawClip, unpack
 
 pytestmark = pytest.mark.timeout(120)
@@ -31,7 +32,7 @@ def sliding(count: int, x: float, y: float, *, blobs: int = 40) -> NDArray[np.ui
 def test_motion_is_what_moved_between_the_frames_of_a_pair(estimator: FlowEstimator) -> None:
     found = motion(sliding(5, 0.75, -0.5), FlowSettings(gap_frames=2, estimator=estimator, cells=16))
     assert found.shape == (3, 2, 16, 16)
-    inner = found[:, :, 2:-2, 2:-2].astype(float) / STEPS_PER_PIXEL
+    inner = found[:, :, 2:-2, 2:-2].astype(float) / FLOW_STEPS_PER_PIXEL
     assert np.abs(np.median(inner[:, 0]) - 1.5) <= 0.25
     assert np.abs(np.median(inner[:, 1]) + 1.0) <= 0.25
 
@@ -41,7 +42,7 @@ def test_motion_too_fast_for_a_byte_is_cut_off_and_not_turned_around() -> None:
     assert np.median(found[0, 0]) == 127
 
 
-def test_a_clip_carries_its_motion_and_training_passes_over_it(faces: Path, tmp_path: Path) -> None:
+def test_a_clip_carries_its_motion_to_training(faces: Path, tmp_path: Path) -> None:
     settings, clips = CorpusSettings(flow=FlowSettings(gap_frames=5, estimator="dis_ultrafast")), list[bytes]()
     path = faces / "video" / NAME
     Extractor(settings, faces / "models").extract(Source(NAME, str(path)), path, clips.append)
@@ -52,7 +53,12 @@ def test_a_clip_carries_its_motion_and_training_passes_over_it(faces: Path, tmp_
     assert stored.blocks == clips[0]
     (read,) = unpack(clips[0] + bytes(1024), 1)
     assert isinstance(read, RawClip)
-    assert set(read.members) == {"mp4", "json", "landmarks.npy"}
+    assert set(read.members) == {"mp4", "json", "landmarks.npy", "flow.npy"}
+    shares = read_flow(read, stored.meta, gap=5)
+    assert np.isnan(shares[-5:]).all()
+    np.testing.assert_allclose(shares[:-5] * 256 * FLOW_STEPS_PER_PIXEL, flow, atol=1e-3)
+    with pytest.raises(ValueError, match="a gap of 4"):
+        read_flow(read, stored.meta, gap=4)
 
 
 @pytest.mark.parametrize("flow", [np.zeros((4, 2, 8, 8), np.float32), np.zeros((5, 2, 8, 8), np.int8), np.zeros((4, 8, 8), np.int8)])

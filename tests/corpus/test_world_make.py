@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ausl_dist.batch import Plan, View
 from ausl_dist.clip import ClipMeta, array_from_bytes
 from ausl_dist.corpus.world.make import WorldSettings, make_world, work_folder
 from ausl_dist.files import sha256_of
 from ausl_dist.landmarks import template_id
 from ausl_dist.stream.index import Index
+from ausl_dist.stream.loader import Loader
+from ausl_dist.stream.settings import CorpusSource, DataSettings
 
 SETTINGS = WorldSettings(identities=2, clips=3, seconds=0.4, size=64, seed=9, clips_per_shard=4)
 
@@ -115,3 +118,22 @@ def test_what_a_head_file_lacks_is_said_before_any_work(tmp_path: Path) -> None:
 
 def test_work_folder_is_one_for_each_address(tmp_path: Path) -> None:
     assert work_folder("s3://b/world", tmp_path) == work_folder("s3://b/world/", tmp_path) != work_folder("s3://b/other", tmp_path)
+
+
+def test_true_motion_is_stored_and_reaches_a_batch(tmp_path: Path) -> None:
+    gap = 5
+    settings = WorldSettings(identities=1, clips=2, seconds=0.8, size=64, flow_gap=gap)
+    make_world(settings, str(tmp_path / "world"), work=tmp_path / "work")
+    view = View()
+    plan = Plan(views={view: (0,)}, flow_gap=gap)
+    data = DataSettings({"main": CorpusSource(str(tmp_path / "world"))}, image_size=48, lanes=1, clips_per_lane=2, window_start=3)
+    with Loader(data, plan, seed=0, rank=0, world_size=1, run_folder=tmp_path) as loader:
+        batch = next(loader)
+    assert batch.flow[view].shape == (2, 1, 2, 16, 16)
+    numbers = [int(key.rsplit("-", 1)[1]) for key in batch.keys]
+    clips = [settings.open_world().clip(0, number) for number in numbers]
+    for clip, stored in zip(clips, batch.flow[view][:, 0], strict=True):
+        middle = clip.flow(3, gap).motion[16:48, 16:48].mean((0, 1)) * 48 / (64 * 213 / 256)
+        assert np.abs(stored[:, 4:12, 4:12].mean((1, 2)).numpy() - middle).max() < 0.3
+    with pytest.raises(ValueError, match="flow_gap"):
+        WorldSettings(identities=1, clips=1, seconds=0.8, flow_gap=20)

@@ -1,12 +1,14 @@
 """Single-image flow: targets are the true motion of the face, without the head's, and mirror as they should."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from tiny import make_batch, make_model
 
-from ausl_dist.batch import View
+from ausl_dist.batch import Plan, View
 from ausl_dist.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.objectives.single_image_flow import (
     STABLE,
@@ -96,3 +98,25 @@ def test_pairs_that_stand_still_or_leap_are_left_out() -> None:
 def test_crops_drawn_for_each_frame_are_refused() -> None:
     with pytest.raises(ValueError, match="per_frame=false"):
         SingleImageFlow(feature_dim=8, view=View(per_frame=True))
+
+
+def test_stored_motion_gives_the_loss_of_the_same_motion_measured() -> None:
+    torch.manual_seed(0)
+    model = make_model(single_image_flow={"_target_": "ausl_dist.objectives.single_image_flow.SingleImageFlow"})
+    objective = model.objectives["single_image_flow"]
+    measured = make_batch(model.plan, 4)
+    view = objective.view
+    before = model(measured).loss
+    objective.source = "stored"
+    flow = estimate_flow(measured.frames[view])
+    model.plan = Plan.union([objective.needs()])
+    stored = dataclasses.replace(
+        measured,
+        frames={view: measured.frames[view][:, :1]},
+        landmarks={view: measured.landmarks[view][:, :1]},
+        flow={view: flow[:, None]},
+    )
+    assert model.plan.flow_gap == 5
+    torch.testing.assert_close(model(stored).loss, before)
+    unknown = dataclasses.replace(stored, flow={view: torch.full_like(flow[:, None], torch.nan)})
+    assert float(model(unknown).loss.detach()) == 0

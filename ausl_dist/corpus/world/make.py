@@ -25,6 +25,7 @@ import numpy as np
 
 from ausl_dist.clip import ClipMeta
 from ausl_dist.corpus.encode import CODECS, Codec, encode_video, verify_video
+from ausl_dist.corpus.flow import in_cells
 from ausl_dist.corpus.publish import STATEMENT_NAME, publish
 from ausl_dist.corpus.shards import ShardWriter, shard_name
 from ausl_dist.corpus.world.file_head import FileHead
@@ -38,6 +39,7 @@ from ausl_dist.stream.index import INDEX_NAME
 WORLD_VERSION = 1  # raise it when the same settings give other bytes
 MAX_STATEMENT_BYTES = 16 << 20
 POLL_SECONDS = 0.5
+FLOW_CELLS = 32
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,14 @@ class WorldSettings:
     head: Path | None = None  # a head file; None: the built-in head
     codec: Codec = "vp9"
     clips_per_shard: int = 32
+    flow_gap: int = 0  # frames to the one that the stored true motion leads to; 0 stores none
 
     def __post_init__(self) -> None:
         for name, most in (("identities", 100_000), ("clips", 1000), ("clips_per_shard", 100_000)):
             if not 1 <= getattr(self, name) <= most:
                 raise ValueError(f"world: {name} must lie in 1..{most}, not {getattr(self, name)}")
+        if not 0 <= self.flow_gap < self.seconds * self.fps:
+            raise ValueError(f"world: flow_gap must be shorter than a clip of {self.seconds * self.fps:.0f} frames, not {self.flow_gap}")
         if self.codec not in CODECS:
             raise ValueError(f"world: codec must be one of {', '.join(CODECS)}, not {self.codec!r}")
 
@@ -184,7 +189,9 @@ def _write_clip(writer: ShardWriter, world: World, settings: WorldSettings, iden
         action_units=world.head.action_units,
     )
     labels = np.rint(clip.intensities).astype(np.int8)
-    writer.add(f"world-{world.seed}-{identity:06d}-{number:03d}", meta, video, clip.landmarks.astype(np.float16), labels)
+    gap = settings.flow_gap
+    flow = in_cells([clip.flow(t, gap).motion for t in range(len(frames) - gap)], FLOW_CELLS) if gap else None
+    writer.add(f"world-{world.seed}-{identity:06d}-{number:03d}", meta, video, clip.landmarks.astype(np.float16), labels, flow)
 
 
 def _clips_of(settings: WorldSettings, shard: int) -> range:
