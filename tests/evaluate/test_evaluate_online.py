@@ -8,6 +8,7 @@ import pytest
 import torch
 from corpora import make_corpus
 from evaluation_tables import make_table
+from runs import make_run
 from safetensors.torch import save_file
 
 from ausl_dist.backbones import BackboneSettings, build_backbone
@@ -16,7 +17,6 @@ from ausl_dist.files import append_json_line
 from ausl_dist.train.checkpoint import steps_to_keep
 from ausl_dist.train.online import ONLINE_FILE, best_steps, read_scores
 from ausl_dist.train.settings import CheckpointSettings, load_settings
-from runs import make_run
 
 
 def test_neighbours_tell_features_that_carry_the_labels_from_features_that_do_not() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from corpora import make_corpus
 from ranks import run_ranks
+from runs import make_run, metrics
 from safetensors.torch import load_file
 from torch import nn
 
@@ -19,7 +20,6 @@ from ausl_dist.train.loop import train
 from ausl_dist.train.run import open_run
 from ausl_dist.train.settings import load_settings
 from ausl_dist.train.stability import DivergedError
-from runs import make_run, metrics
 
 STEPS = 14
 LAST = f"step-{STEPS:08d}"

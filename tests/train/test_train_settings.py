@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from runs import make_run, run_config
 
 from ausl_dist.settings import SettingsError, from_mapping
 from ausl_dist.train.schedule import learning_rate, values_at
@@ -21,7 +22,6 @@ from ausl_dist.train.settings import (
     WatchSettings,
     load_settings,
 )
-from runs import make_run, run_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
