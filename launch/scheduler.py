@@ -4,6 +4,7 @@ A controller that is being restarted does not answer for a while: calls that mus
 """
 
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
@@ -140,7 +141,9 @@ def _shown(job: str, timeout_seconds: float) -> dict[str, str]:
 def _call(command: list[str], accept_failure: str | None = None, timeout_seconds: float = CALL_SECONDS) -> str:
     """Output of a command; a failure whose message holds `accept_failure` gives an empty output instead of an error."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_seconds, check=False, preexec_fn=_ignore_signals_to_the_job
+        )
     except FileNotFoundError as error:
         raise SchedulerError(f"{command[0]} is not here: this needs a host with Slurm's commands") from error
     except subprocess.TimeoutExpired as error:
@@ -151,3 +154,9 @@ def _call(command: list[str], accept_failure: str | None = None, timeout_seconds
         return ""
     kind = Unreachable if "contact slurm controller" in done.stderr else SchedulerError
     raise kind(f"`{' '.join(command)}`: {done.stderr.strip() or f'exit code {done.returncode}'}")
+
+
+def _ignore_signals_to_the_job() -> None:
+    """Slurm signals all processes of a job that it requeues, the command that sees to the requeue among them."""
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
