@@ -4,6 +4,7 @@
         subprocess.run(["sbatch", ...], env={**os.environ, **cluster.environment})
 
 Nodes are named like loopback addresses (127.0.0.11, ...), so that the names in SLURM_JOB_NODELIST resolve without editing hosts.
+Job ids begin at the controller's port: ranks meet at ports that follow from their job's id, and two clusters may live at once.
 Jobs of partition `low` are preempted by those of `high`, with a user signal beforehand unless the cluster is made with
 `user_signal=False`. Every daemon runs in the foreground as a child of this process and dies with it.
 """
@@ -44,6 +45,7 @@ SlurmctldPidFile={folder}/run/slurmctld.pid
 SlurmdPidFile={folder}/run/slurmd-%n.pid
 SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd-%n.log
+FirstJobId={controller}
 MailProg=/bin/true
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
