@@ -18,7 +18,6 @@ import json
 import math
 import re
 import sys
-import tokenize
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,9 +41,6 @@ KEY_PATTERN = re.compile(r"[A-Za-z0-9_\-]{1,128}")  # no dot: the first dot of a
 # The header of an .npy file as NumPy writes it: type, order, shape.
 NPY_HEADER = re.compile(rb"\{'descr': (.{2,4096}), 'fortran_order': (True|False), 'shape': \(((?:[0-9]{1,18}, ?)*[0-9]{0,18})\), \} *\n")
 MAX_NPY_HEADER_BYTES = 1 << 16
-
-# What NumPy raises for a malformed .npy header: it is parsed as Python, and by a tokenizer for old files where that fails.
-NPY_HEADER_ERRORS = (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError)
 
 # Pixel statistics that every backbone of ours is fed with (ImageNet, RGB in 0-1).
 PIXEL_MEAN = (0.485, 0.456, 0.406)

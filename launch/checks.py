@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ausl_dist.settings import from_mapping
 from launch.cluster import LocalCluster, SlurmCluster, read_settings
@@ -193,19 +193,12 @@ def write_speed(folder: Path) -> float:
 
 
 def _activation_bytes(model: "JointModel", batch: "Batch") -> int:
-    """Run forward and backward; returns the bytes that forward kept for backward, each storage once, weights not counted."""
+    """Run forward and backward; returns the bytes that forward kept for backward."""
     import torch
 
-    kept: dict[int, int] = {}
-    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    from ausl_dist.train.memory import kept_for_backward
 
-    def pack(tensor: Any) -> Any:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with kept_for_backward(model) as kept:
         loss = model(batch).loss
     if not bool(torch.isfinite(loss)):
         raise ValueError(f"the loss of the first batch is {float(loss)}; look at the data with `python tools/verify_corpus.py URL`")

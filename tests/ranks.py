@@ -3,16 +3,11 @@
 import multiprocessing
 import os
 import pickle
-import socket
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from launch.ports import free_ports
 
 
 def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
@@ -30,7 +25,7 @@ def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
 def run_ranks(function: Callable[..., Any], world_size: int, *arguments: Any, timeout_seconds: float = 400) -> list[Any]:
     """Call `function(*arguments)` on every rank at once; returns each rank's result, or fails with the first rank's traceback."""
     context = multiprocessing.get_context("spawn")
-    port = free_port()
+    (port,) = free_ports(1)
     pipes, processes = [], []
     for rank in range(world_size):
         here, there = context.Pipe(duplex=False)

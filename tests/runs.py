@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from ranks import free_port, rank_environment
+from ranks import rank_environment
 from tiny import BATCH_NORM, RANKING
+
+from launch.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,7 +60,7 @@ class Ranks:
     """The processes of one attempt; killed when the block ends."""
 
     def __init__(self, folder: Path, world_size: int, **environment: str) -> None:
-        port = free_port()
+        (port,) = free_ports(1)
         self.folder = folder
         self.logs = [open(folder / f"test-rank-{rank}.log", "ab") for rank in range(world_size)]  # noqa: SIM115 - closed with the block
         self.processes = [

@@ -53,6 +53,19 @@ def make_batch(plan: Plan, clips: int, *, step: int = 0, seed: int = 0, image_si
     )
 
 
+def losses_of_a_few_steps(model: JointModel, batch: Batch, steps: int = 6) -> list[float]:
+    """Train on one batch with plain torch; the loss before each step."""
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    losses = []
+    for _ in range(steps):
+        loss = model(batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
 def _face(image_size: int) -> torch.Tensor:
     """68 points about where a face's would be."""
     from ausl_dist.landmarks import ANCHORS, CROP_SIZE, TEMPLATE

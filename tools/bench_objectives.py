@@ -11,7 +11,6 @@ same clips in the same view.
 
 import argparse
 import os
-import socket
 import statistics
 import sys
 import time
@@ -39,10 +38,12 @@ from ausl_dist.settings import from_mapping
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.scan import scan
 from ausl_dist.train.engine import Engine, start_ranks
+from ausl_dist.train.memory import kept_for_backward
 from ausl_dist.train.schedule import learning_rate
 from ausl_dist.train.settings import RunSettings
 from ausl_dist.train.teacher import Teacher
 from launch.compose import compose
+from launch.ports import free_ports
 
 RANDOM, JOINT, MASKED = "random", "joint", "masked_video"
 CROP = (0.58, 0.64)  # of the frame's side: brows to chin, because a small image has no pixels to spare for hair and shoulders
@@ -55,7 +56,7 @@ def main() -> int:
     arguments = _parser().parse_intermixed_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     settings = _settings(arguments)
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0])}
     device = start_ranks(settings.engine)
     make_world(_world(arguments, "train"), str(arguments.work / "train"), work=arguments.work / "rendering", workers=arguments.workers)
     if arguments.what == "cost":
@@ -224,27 +225,12 @@ def _timed(work: Callable[[], None], device: torch.device) -> float:
 
 
 def _held(model: JointModel, batch: Batch, bfloat16: bool) -> float:
-    """MiB of distinct memory that autograd keeps between forward and backward, weights not counted; the same on every machine."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
+    """MiB that autograd keeps between forward and backward."""
     precision = torch.autocast(batch.weight.device.type, torch.bfloat16, enabled=bfloat16)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), precision:
+    with kept_for_backward(model) as kept, precision:
         model(batch)
     model.after_step(False)
     return sum(kept.values()) / 2**20
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,41 @@ from ausl_dist.release.run import parse_statement
 
 
 def main() -> int:
+    arguments = _parser().parse_args()
+    if arguments.push:
+        check_repository(arguments.push)
+    corpora = {name: parse_statement(Path(path).read_bytes(), path) for name, path in map(_pair, arguments.corpus)}
+    named = [text for text in arguments.evaluation if text != "none"]
+    choices = {
+        "checkpoint": arguments.checkpoint,
+        "corpora": corpora,
+        "evaluations": {name: Path(path) for name, path in map(_pair, named)} if arguments.evaluation else None,
+        "exports": arguments.export,
+        "weights": arguments.weights,
+        "head": arguments.head,
+        "faces": arguments.faces,
+        "models": arguments.models,
+        "licence": arguments.licence,
+    }
+    bundle = arguments.out
+    if arguments.into:
+        bundle = write_named_bundle(arguments.run, arguments.into, **choices)
+    else:
+        write_bundle(arguments.run, bundle, **choices)
+    released = load_backbone(bundle)  # the proof that it can be used
+    info = released.info
+    print(f"released {info.architecture} of step {info.step}, {info.record['chosen']}, as {bundle}")
+    print(f"{info.release}, identity {info.identity}; preprocessing {info.preprocessing.digest}")
+    if info.models is None:
+        print("without the detection models, which were not found: run tools/fetch_models.py before, and the bundle needs nothing else")
+    if released.head is not None:
+        print(f"action units {', '.join(map(str, released.head.spec.action_units))}: {released.head.spec.source}")
+    if arguments.push:
+        print(f"pushed as {push(bundle, arguments.push)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder")
     place = parser.add_mutually_exclusive_group(required=True)
@@ -54,38 +89,7 @@ def main() -> int:
     parser.add_argument("--weights", choices=("student", "teacher"), default="student", help="whose weights (default: student)")
     parser.add_argument("--licence", default="other", help="licence of the weights, as the hub writes it (default: other)")
     parser.add_argument("--push", metavar="ORG/NAME", help="upload the bundle to the hub too; a new repository there is private")
-    arguments = parser.parse_args()
-    if arguments.push:
-        check_repository(arguments.push)
-    corpora = {name: parse_statement(Path(path).read_bytes(), path) for name, path in map(_pair, arguments.corpus)}
-    named = [text for text in arguments.evaluation if text != "none"]
-    choices = {
-        "checkpoint": arguments.checkpoint,
-        "corpora": corpora,
-        "evaluations": {name: Path(path) for name, path in map(_pair, named)} if arguments.evaluation else None,
-        "exports": arguments.export,
-        "weights": arguments.weights,
-        "head": arguments.head,
-        "faces": arguments.faces,
-        "models": arguments.models,
-        "licence": arguments.licence,
-    }
-    bundle = arguments.out
-    if arguments.into:
-        bundle = write_named_bundle(arguments.run, arguments.into, **choices)
-    else:
-        write_bundle(arguments.run, bundle, **choices)
-    released = load_backbone(bundle)  # the proof that it can be used
-    info = released.info
-    print(f"released {info.architecture} of step {info.step}, {info.record['chosen']}, as {bundle}")
-    print(f"{info.release}, identity {info.identity}; preprocessing {info.preprocessing.digest}")
-    if info.models is None:
-        print("without the detection models, which were not found: run tools/fetch_models.py before, and the bundle needs nothing else")
-    if released.head is not None:
-        print(f"action units {', '.join(map(str, released.head.spec.action_units))}: {released.head.spec.source}")
-    if arguments.push:
-        print(f"pushed as {push(bundle, arguments.push)}")
-    return 0
+    return parser
 
 
 def _pair(text: str) -> tuple[str, str]:

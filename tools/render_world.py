@@ -7,20 +7,16 @@ Equal options give equal bytes. Run the same command again to go on after a kill
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from ausl_dist import command
 from ausl_dist.corpus.encode import CODECS
 from ausl_dist.corpus.models import cache_folder
 from ausl_dist.corpus.world.make import WorldSettings, make_world, work_folder
-
-LOG_EVERY_SECONDS = 5.0
+from ausl_dist.progress import progress
 
 
 def main() -> int:
@@ -69,32 +65,17 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextmanager
 def _progress(settings: WorldSettings) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, a line every few seconds in a log."""
-    if not sys.stderr.isatty():
-        yield _log_lines(settings)
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("clips"), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task("", total=settings.num_clips)
-        yield lambda clips: bar.update(task, completed=clips)
+    start = time.monotonic()
+    first: int | None = None  # what an earlier run had done
 
-
-def _log_lines(settings: WorldSettings) -> Callable[[int], None]:
-    start = last = time.monotonic()
-    first: int | None = None
-
-    def log(clips: int) -> None:
-        nonlocal last, first
+    def rate(clips: int) -> str:
+        nonlocal first
         first = clips if first is None else first
-        now = time.monotonic()
-        if now - last >= LOG_EVERY_SECONDS:
-            last = now
-            rate = (clips - first) / (now - start)
-            left = f", about {(settings.num_clips - clips) / rate:.0f} s left" if rate > 0 else ""
-            frames = rate * settings.seconds * settings.fps
-            print(f"{clips}/{settings.num_clips} clips, {frames:.0f} frames/s{left}", file=sys.stderr, flush=True)
+        frames = (clips - first) * settings.seconds * settings.fps
+        return f"{frames / max(time.monotonic() - start, 1e-6):.0f} frames/s"
 
-    return log
+    with progress("world", " clips") as report:
+        yield lambda clips: report(clips, settings.num_clips, rate(clips))
 
 
 if __name__ == "__main__":

@@ -31,9 +31,9 @@ from ausl_dist.evaluate.networks import NetworkSettings, fit_network, keep_label
 from ausl_dist.evaluate.pictures import Pictures, PictureWriter
 from ausl_dist.evaluate.predictor import Predictor, Task
 from ausl_dist.evaluate.probe import ProbeSettings, fit_linear
-from ausl_dist.evaluate.progress import shown
 from ausl_dist.evaluate.released import PRETRAINED, RANDOM, LabelledCorpus, aligned_clips, extract_corpus, open_bundle, open_corpus
 from ausl_dist.evaluate.splits import folds
+from ausl_dist.progress import shown
 from ausl_dist.stream import storage
 
 MAX_LEDGER_BYTES = 256 << 20

@@ -17,8 +17,8 @@ from ausl_dist.backbones import BackboneSettings, build_backbone
 from ausl_dist.evaluate.compare import CompareSettings, Comparison, compare
 from ausl_dist.evaluate.entrant import Entrant, fastest_device
 from ausl_dist.evaluate.features import FeatureTable, extract
-from ausl_dist.evaluate.progress import shown
 from ausl_dist.files import sha256_of
+from ausl_dist.progress import shown
 from ausl_dist.release.load import ReleasedBackbone, load_backbone
 from ausl_dist.release.network import WEIGHTS_NAME
 from ausl_dist.stream import storage

@@ -14,6 +14,7 @@ import io
 import json
 import math
 import re
+import tokenize
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,6 @@ from ausl_dist.clip import (
     KEY_PATTERN,
     MAX_MEMBER_BYTES,
     META_SUFFIX,
-    NPY_HEADER_ERRORS,
     REQUIRED_SUFFIXES,
     SUFFIXES,
     ClipMeta,
@@ -46,6 +46,9 @@ MAX_CHUNKS_BYTES = 64 << 30
 MAX_CHUNK_BYTES = CHUNK_BYTES + len(SUFFIXES) * (MAX_MEMBER_BYTES + (1 << 20))
 SHARD_NAME_PATTERN = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,254}")
 ROWS_AT_ONCE = 1 << 18  # keeps checks of a huge table small in memory
+
+# What NumPy raises for a malformed .npy file: its header is parsed as Python, and by a tokenizer for old files where that fails.
+NPY_ERRORS = (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError, EOFError)
 
 # 24 bytes a row, so that a corpus of a billion clips has a table of 150 MB. Tars are made of blocks of 512 bytes, so offsets count those.
 CHUNK_DTYPE = np.dtype([("xxh3", "<u8"), ("shard", "<u4"), ("offset_blocks", "<u4"), ("bytes", "<u4"), ("clips", "<u4")])
@@ -312,7 +315,7 @@ def _load_table(url: str, rows: int) -> NDArray[np.void]:
     else:
         try:
             table = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (*NPY_HEADER_ERRORS, EOFError) as error:
+        except NPY_ERRORS as error:
             raise ValueError(f"{path} is no chunk table ({error})") from error
     if table.dtype != CHUNK_DTYPE or table.shape != (rows,) or rows == 0:
         raise ValueError(f"{CHUNKS_NAME} is a table {table.dtype} of shape {table.shape}, {rows} chunks were promised")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kills import KillAt, Killed
 
 from ausl_dist.clip import ClipMeta
 from ausl_dist.corpus import pack
@@ -83,28 +84,14 @@ def test_the_order_of_finishing_does_not_matter(expected: object, tmp_path: Path
 def test_packing_goes_on_after_a_kill_at_any_write(
     expected: tuple[dict[str, bytes], list[dict]], tmp_path: Path, kill_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(Exception):
-        pass
-
-    writes = 0
-
-    def dying(real):  # type: ignore[no-untyped-def]
-        def call(*args: object, **kwargs: object) -> object:
-            nonlocal writes
-            writes += 1
-            if writes == kill_at + 1:
-                raise Killed
-            return real(*args, **kwargs)
-
-        return call
-
+    kill = KillAt(kill_at)
     store = ResultStore(tmp_path / "results")
     for index in range(SOURCES):
         write_result(store, index)
     with monkeypatch.context() as patch:
-        patch.setattr(pack, "write_json", dying(pack.write_json))
-        patch.setattr(pack, "append_json_line", dying(pack.append_json_line))
-        patch.setattr(ResultStore, "forget_clips", dying(ResultStore.forget_clips))
+        patch.setattr(pack, "write_json", kill.before(pack.write_json))
+        patch.setattr(pack, "append_json_line", kill.before(pack.append_json_line))
+        patch.setattr(ResultStore, "forget_clips", kill.before(ResultStore.forget_clips))
         try:
             packer = packer_of(tmp_path, store)
             packer.advance()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from corpora import draw_clip
 from corpora import make_corpus as make_any_corpus
+from kills import KillAt, Killed
 
 from ausl_dist.clip import ClipMeta
 from ausl_dist.corpus import publish as publishing
@@ -161,25 +162,11 @@ def test_a_take_down_that_is_killed_shows_nothing_and_is_finished_by_the_next(
     url = make_corpus(tmp_path)
     publish(url, str(url), name="drawn")
     request = Request(sources=("drawing-1", "drawing-4"))
-    writes = 0
-
-    class Killed(Exception):
-        pass
-
-    def dying(real):  # type: ignore[no-untyped-def]
-        def call(*args: object, **kwargs: object) -> object:
-            nonlocal writes
-            writes += 1
-            if writes == kill_at + 1:
-                raise Killed
-            return real(*args, **kwargs)
-
-        return call
-
+    kill = KillAt(kill_at)
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "write_bytes", dying(storage.write_bytes))
-        patch.setattr(storage, "upload", dying(storage.upload))
-        patch.setattr(takedown, "_delete", dying(takedown._delete))
+        patch.setattr(storage, "write_bytes", kill.before(storage.write_bytes))
+        patch.setattr(storage, "upload", kill.before(storage.upload))
+        patch.setattr(takedown, "_delete", kill.before(takedown._delete))
         try:
             take_down(str(url), request, date="2030-01-01")
         except Killed:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import make_batch, make_model
+from tiny import losses_of_a_few_steps, make_batch, make_model
 
 from ausl_dist.objectives.action_units import ActionUnits, dice_loss, ordinal_loss
 
@@ -22,14 +22,7 @@ TASKS: list[dict[str, Any]] = [
 def test_a_few_steps_learn_a_batch_of_each_task(settings: dict[str, Any]) -> None:
     model = make_model(au={"_target_": TARGET, "frames": 2, **settings})
     batch = make_batch(model.plan, 3)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    losses = []
-    for _ in range(6):
-        loss = model(batch).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
+    losses = losses_of_a_few_steps(model, batch)
     assert losses[-1] < losses[0]
 
 

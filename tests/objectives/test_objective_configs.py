@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import LAYER_NORM, make_batch
+from tiny import LAYER_NORM, losses_of_a_few_steps, make_batch
 
 from ausl_dist.backbones import BackboneSettings
 from ausl_dist.batch import Plan
@@ -62,14 +62,7 @@ def test_a_new_objective_is_one_file_and_one_yaml(tmp_path: Path, monkeypatch: p
     settings = from_mapping(RunSettings, compose(words, configs).run)
     torch.manual_seed(0)
     model = build_model(BackboneSettings(LAYER_NORM, image_size=32), settings.objectives, settings.mixture)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     batch = make_batch(model.plan, 4)
-    losses = []
-    for _ in range(6):
-        loss = model(batch).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
+    losses = losses_of_a_few_steps(model, batch)
     assert losses[-1] < losses[0]
     sys.modules.pop("brightness_of_mine", None)

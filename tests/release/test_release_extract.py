@@ -8,7 +8,7 @@ import pytest
 import torch
 from run_folders import checkpoint_of, make_run
 
-from ausl_dist.release import progress
+from ausl_dist import progress
 from ausl_dist.release.bundle import write_bundle
 from ausl_dist.release.progress import expected_frames, frames_shown
 from tools import extract
