@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ausl_dist.batch import Batch
@@ -55,8 +56,12 @@ class Piece:
     states: dict[str, Tensor]
 
 
-def start_ranks(settings: EngineSettings) -> torch.device:
-    """Join this process to its process group, by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; returns its device."""
+def start_ranks(settings: EngineSettings, startup_timeout_seconds: float | None = None) -> torch.device:
+    """Join this process to its process group, by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; returns its device.
+
+    Given a time-out for the start-up, ranks wait so long for each other, here and in collectives, until `end_startup`: one may come
+    late, fetch a checkpoint or compile. Without, a collective's own time-out holds from the beginning.
+    """
     missing = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise ValueError(f"not started as a rank: {', '.join(missing)} missing from the environment; start runs with launch/")
@@ -73,7 +78,7 @@ def start_ranks(settings: EngineSettings) -> torch.device:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     # Otherwise compiled at every start where a compiler is found; it hangs on a stale lock and leaks shared memory.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    timeout = timedelta(seconds=settings.collective_timeout_seconds)
+    timeout = timedelta(seconds=max(startup_timeout_seconds or 0.0, settings.collective_timeout_seconds))
     _give_new_groups(timeout)
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
     if cuda:
@@ -84,6 +89,14 @@ def start_ranks(settings: EngineSettings) -> torch.device:
         torch.backends.cudnn.benchmark = False
     deepspeed.init_distributed("nccl" if cuda else "gloo", auto_mpi_discovery=False, timeout=timeout, verbose=False)
     return device
+
+
+def end_startup(settings: EngineSettings) -> None:
+    """From now on ranks wait for each other no longer than inside one collective, in the groups that are there and in new ones."""
+    timeout = timedelta(seconds=settings.collective_timeout_seconds)
+    _give_new_groups(timeout)
+    for group in list(distributed_c10d._world.pg_map):
+        distributed_c10d._set_pg_timeout(timeout, group)
 
 
 def _give_new_groups(timeout: timedelta) -> None:

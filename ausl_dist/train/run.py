@@ -24,7 +24,7 @@ from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.order import ORDER_VERSION
 from ausl_dist.train import fence
 from ausl_dist.train.checkpoint import CHECKPOINTS_FOLDER, Saver, completed, damage, newest_complete, sweep, take_snapshot
-from ausl_dist.train.engine import Engine, start_ranks
+from ausl_dist.train.engine import Engine, end_startup, start_ranks
 from ausl_dist.train.flops import JOINT, count_flops, peak_flops
 from ausl_dist.train.online import OnlineEvaluation
 from ausl_dist.train.record import note_start, read_rewinds
@@ -67,6 +67,7 @@ class Run:
     watch: Watch
     stop: StopRequest
     online: OnlineEvaluation
+    started: bool = False  # a step has been done
     collapsed: set[str] = field(default_factory=set)
 
     @property
@@ -89,6 +90,9 @@ class Run:
 
     def step_done(self) -> None:
         """A step has ended: the watch starts anew, and what the background save has done is told."""
+        if not self.started:
+            end_startup(self.settings.engine)
+            self.started = True
         self.watch.step_done()
         self.saver.check()
         self._tell_saved()
@@ -168,7 +172,7 @@ def data_state(settings: RunSettings) -> dict[str, Any]:
 def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
     """Join the other ranks, take over the run folder, and go back to the newest whole checkpoint, if there is one."""
     stop = StopRequest()
-    device = start_ranks(settings.engine)
+    device = start_ranks(settings.engine, settings.watch.startup_timeout_seconds)
     rank, world_size = dist.get_rank(), dist.get_world_size()
     if settings.data.lanes % world_size:
         raise ValueError(f"data.lanes={settings.data.lanes} cannot be dealt evenly to {world_size} ranks: change data.lanes, or the ranks")

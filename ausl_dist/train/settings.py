@@ -61,7 +61,7 @@ class EngineSettings:
     compile: bool = False  # torch.compile: a slow first step, faster ones after
     deterministic: bool = False  # only operations that give the same bits each time; slower on a GPU
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    collective_timeout_seconds: float = 300.0  # how long a rank waits for the others inside one collective
+    collective_timeout_seconds: float = 300.0  # how long a rank waits for the others inside one collective, after the first step
     peak_teraflops: float | None = None  # of the device at this precision, for the MFU; null: by its name, where flops.py knows it
 
     def __post_init__(self) -> None:
@@ -106,7 +106,7 @@ class CheckpointSettings:
 class WatchSettings:
     """When a run that does not get on is ended."""
 
-    startup_timeout_seconds: float = 1800.0  # until the first step is done: compiling, filling caches
+    startup_timeout_seconds: float = 1800.0  # until the first step is done: late ranks, a fetched checkpoint, compiling, filling caches
     step_timeout_seconds: float = 600.0  # between two steps afterwards
     max_bad_steps: int = 20  # in a row with a loss or gradient that is not finite, before the run goes back (RewindSettings) or ends
 
