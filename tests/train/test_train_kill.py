@@ -1,6 +1,7 @@
 """Nothing a kill, a preemption or another number of ranks does changes what a run comes to."""
 
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from ausl_dist.files import read_json
 from ausl_dist.train.checkpoint import completed, newest_complete
 from ausl_dist.train.exits import Exit
 from ausl_dist.train.pieces import StoredPieces
+from launch.object_store import ObjectStore
 
 STEPS = 12
 
@@ -60,6 +62,22 @@ def test_killed_at_random_steps_a_run_ends_bit_for_bit_as_if_undisturbed(corpus:
     assert [start["attempt"] for start in starts] == [1, 2, 3]
     assert starts[1]["resumed_from"] is not None
     assert not list((folder / "checkpoints").glob(".*")), "a killed save was left lying about"
+
+
+@pytest.mark.timeout(1800)
+def test_a_run_folder_that_is_lost_goes_on_from_the_copies_in_object_storage(
+    corpus: Path, undisturbed: Path, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    object_store.make_bucket("copies")
+    copies = {"every_steps": 3, "upload": "s3://copies/run"}
+    with Ranks(make_run(tmp_path / "first", corpus, checkpoint=copies), 2) as ranks:
+        ranks.wait_for_step(7)  # the copy of step 3 is whole, or the save of step 6 would not have begun
+        ranks.kill()
+    shutil.rmtree(tmp_path / "first")
+    elsewhere = make_run(tmp_path / "elsewhere", corpus, checkpoint=copies)
+    run_to_end(elsewhere, 2)
+    assert read_json(elsewhere / "record.json")["starts"][0]["step"] in (3, 6)
+    assert final(elsewhere) == final(undisturbed)
 
 
 @pytest.mark.timeout(1800)
