@@ -12,7 +12,7 @@ RETRIES = "retries_"  # and those of repeated reads, by reason
 class StepRecord:
     """One step of one rank.
 
-    `seconds` splits the step by what the loop was doing (data, forward, backward, optimizer, save) and has its length as `total`.
+    `seconds` splits the step by what the loop was doing (data, forward, backward, reduce, optimizer, teacher, save); its length is `total`.
     `logs` are named `OBJECTIVE/what`; the names that have a metric of their own are in `metrics.py`, any other is exported as a
     logged value. Numbers that are not finite are welcome: they are what one looks for.
     """

@@ -42,7 +42,7 @@ class Outcome:
     gradient_norm: float  # before clipping; NaN where no backward was run
     bad: str | None  # why the step was left out: "loss", "gradient", "no clips"; None for a good step
     stop: bool  # some rank has been asked to stop
-    seconds: dict[str, float]  # forward, backward, optimizer, teacher
+    seconds: dict[str, float]  # forward, backward, reduce (what of summing gradients the backward did not hide), optimizer, teacher
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -134,6 +134,8 @@ class Engine:
         self.optimizer = make_optimizer(model, optimizer)
         config = _deepspeed_config(settings, optimizer, sum(parameter.numel() for _, parameter in self._parameters), device)
         self._deepspeed = deepspeed.initialize(model=model, optimizer=self.optimizer, config=config)[0]
+        self._reduce_seconds = 0.0
+        self._deepspeed.allreduce_gradients = self._timed(self._deepspeed.allreduce_gradients)
         if settings.compile:
             self._deepspeed.compile()
         self._make_states()
@@ -177,6 +179,7 @@ class Engine:
         reports: list[Report] = []
         pieces = split(batch.to(self.device), self.settings.gradient_accumulation)
         for piece in pieces:
+            self._reduce_seconds = 0.0
             output = self._deepspeed(piece)
             reports.append(agree(output.loss.detach(), output.logs, int(piece.weight.count_nonzero()), stop))
             clock.lap("forward")
@@ -187,7 +190,7 @@ class Engine:
             elif len(reports) > 1:
                 # Gradients of earlier pieces are in DeepSpeed's hands already: NaN makes its own check throw all of them away.
                 self._backward(output.loss * math.nan, boundary=True)
-            clock.lap("backward")
+            clock.lap("backward", reduce=self._reduce_seconds)
             if bad is not None:
                 break
         return reports, bad, output.embeddings
@@ -257,6 +260,15 @@ class Engine:
         from deepspeed.utils import safe_get_full_fp32_param
 
         return safe_get_full_fp32_param(parameter)
+
+    def _timed(self, reduce: Callable[..., None]) -> Callable[..., None]:
+        # DeepSpeed calls it at the end of a backward pass; under ZeRO 2 and 3 gradients are summed on the way, and this is the rest.
+        def timed(*arguments: Any, **options: Any) -> None:
+            began = time.perf_counter()
+            reduce(*arguments, **options)
+            self._reduce_seconds += time.perf_counter() - began
+
+        return timed
 
     def _backward(self, loss: Tensor, *, boundary: bool) -> None:
         self._deepspeed.set_gradient_accumulation_boundary(boundary)
@@ -356,9 +368,11 @@ class _Clock:
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
-    def lap(self, name: str) -> None:
+    def lap(self, name: str, **inside: float) -> None:
+        """Add the time since the last lap to `name`, but for what of it went to something inside."""
         now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        for part, seconds in {name: now - self._last - sum(inside.values()), **inside}.items():
+            self.seconds[part] = self.seconds.get(part, 0.0) + seconds
         self._last = now
 
 

@@ -66,6 +66,7 @@ def train(configs: list[Config]) -> list[list[tuple[float, float]]]:
         batches = [my_part(make_batch(model.plan, CLIPS, step=step)) for step in range(STEPS)]
         outcomes = [engine.train_step(batch, optimizer.learning_rate) for batch in batches]
         assert all(outcome.bad is None for outcome in outcomes)
+        assert all(outcome.seconds["reduce"] > 0 and min(outcome.seconds.values()) >= 0 for outcome in outcomes)
         results.append([(outcome.loss, outcome.gradient_norm) for outcome in outcomes])
     return results
 
