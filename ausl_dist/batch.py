@@ -40,7 +40,7 @@ class View:
     saturation: float = 0.0
     hue: float = 0.0  # degrees, drawn from [-hue, hue]
     grey: float = 0.0  # probability
-    blur: float = 0.0  # probability of a Gaussian blur, sigma drawn from [0.1, 2] pixels of the output
+    blur: float = 0.0  # probability of a Gaussian blur, sigma drawn from [0.1, 2] pixels at a side of 224, in proportion at others
     draw: int = 0
 
     def __post_init__(self) -> None:

@@ -20,8 +20,8 @@ from ausl_dist.batch import View
 from ausl_dist.landmarks import MIRROR, apply_affine
 from ausl_dist.randomness import random_stream
 
-MAX_BLUR_SIGMA = 2.0
-MIN_BLUR_SIGMA = 0.1
+# Of the view's side: 0.1 to 2 pixels at 224, as in SimCLR and MoCo v2. In fixed pixels a small view would lose the expression.
+MIN_BLUR_SIGMA, MAX_BLUR_SIGMA = 0.1 / 224, 2.0 / 224
 NO_COLOUR_CHANGE = np.array([1.0, 1.0, 1.0, 0.0], np.float32)  # brightness, contrast, saturation, hue
 
 
@@ -102,7 +102,8 @@ def draw(view: View, count: int, frame_size: tuple[int, int], image_size: int, *
     angle, *factors, hue = (spread * (2 * uniform[:, 3:8] - 1)).T
     colour = np.stack([*factors, hue], -1) + NO_COLOUR_CHANGE
     colour[uniform[:, 8] < view.grey, 2] = 0.0
-    sigma = np.where(uniform[:, 9] < view.blur, MIN_BLUR_SIGMA + (MAX_BLUR_SIGMA - MIN_BLUR_SIGMA) * uniform[:, 10], 0.0)
+    sigma = image_size * (MIN_BLUR_SIGMA + (MAX_BLUR_SIGMA - MIN_BLUR_SIGMA) * uniform[:, 10])
+    sigma = np.where(uniform[:, 9] < view.blur, sigma, 0.0)
     level = reduction_level(float(share.max()) * min(frame_size), image_size)
     crop = _place_crops(share, uniform[:, 1:3], view.centre, frame_size, level)
     times = count // len(uniform)

@@ -7,6 +7,7 @@ One function builds it for CPU and GPU (where decoding is NVDEC's). Everything r
 so the graph has no state, and its output does not depend on threads, on the place in the batch, or on what came before.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,6 @@ from ausl_dist.stream.frames import FrameDecoder, view_frames
 from ausl_dist.stream.mp4 import Video, VideoError
 
 NO_BLUR_SIGMA = 0.01  # a kernel of this width is the identity; DALI takes 0 for 'choose one'
-BLUR_WINDOW = 2 * int(np.ceil(3 * MAX_BLUR_SIGMA)) + 1
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def build_graph(plan: GraphPlan, device_id: int | None) -> Pipeline:
                 pixels = fn.external_source(name=f"pictures{number}", layout="FHWC", dtype=DALIDataType.UINT8, ndim=4)
             else:
                 pixels = _sampled(_chosen(frames, plan.offsets, offsets), number, plan.image_size)
-            outputs.append(_normalised(_recoloured(pixels, view, number), plan.device))
+            outputs.append(_normalised(_recoloured(pixels, view, plan.image_size, number), plan.device))
         pipeline.set_outputs(*outputs)
     return pipeline
 
@@ -169,7 +169,7 @@ def _sampled(frames: DataNode, number: int, image_size: int) -> DataNode:
     return fn.warp_affine(halved, matrix=matrix, size=[image_size, image_size], interp_type=DALIInterpType.INTERP_LINEAR)
 
 
-def _recoloured(pixels: DataNode, view: View, number: int) -> DataNode:
+def _recoloured(pixels: DataNode, view: View, image_size: int, number: int) -> DataNode:
     """Colour and blur, for views that ask for them."""
     if view.brightness or view.contrast or view.saturation or view.hue or view.grey:
         factors = [
@@ -179,7 +179,7 @@ def _recoloured(pixels: DataNode, view: View, number: int) -> DataNode:
         pixels = fn.color_twist(pixels, brightness=factors[0], contrast=factors[1], saturation=factors[2], hue=factors[3])
     if view.blur:
         sigma = fn.per_frame(fn.external_source(name=f"sigma{number}", dtype=DALIDataType.FLOAT, ndim=1))
-        pixels = fn.gaussian_blur(pixels, sigma=sigma, window_size=BLUR_WINDOW)
+        pixels = fn.gaussian_blur(pixels, sigma=sigma, window_size=2 * math.ceil(3 * MAX_BLUR_SIGMA * image_size) + 1)
     return pixels
 
 

@@ -56,6 +56,13 @@ def test_draws_of_other_epochs_clips_and_views_differ() -> None:
         assert not np.array_equal(base.crop, other.crop)
 
 
+def test_a_blur_is_a_share_of_the_picture_whatever_its_size() -> None:
+    view = View(blur=1.0)
+    at = {side: draw(view, 1, (256, 256), side, seed=0, epoch=0, key="a").blur_sigma[0] for side in (48, 224)}
+    assert 0.1 <= at[224] <= 2.0
+    assert at[48] == pytest.approx(at[224] * 48 / 224)
+
+
 def test_window_starts_cover_the_clip_evenly() -> None:
     starts = [draw_window_start(10, 8, seed=0, epoch=0, key=str(number)) for number in range(600)]
     assert set(starts) == {0, 1, 2}
