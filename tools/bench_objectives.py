@@ -106,8 +106,9 @@ def _settings(arguments: argparse.Namespace) -> RunSettings:
         f"data.image_size={arguments.size}", "data.lanes=1", "data.clips_per_lane=8", "engine=zero0",
         f"optimizer.warmup_steps={arguments.steps // 20}", "objectives.cross_identity_reconstruction.bank_size=4096",
         "objectives.temporal_contrast.teacher_momentum=0.99", "objectives.cross_identity_reconstruction.teacher_momentum=0.99",
-        "objectives.temporal_ranking.spacing=3", "objectives.temporal_ranking.n_far=7",  # a small image moves little from frame to frame
     ]  # fmt: skip
+    if arguments.what == "learn":  # a small image moves little from frame to frame
+        words += ["objectives.temporal_ranking.spacing=3", "objectives.temporal_ranking.n_far=7"]
     composed = compose([*words, *arguments.settings]).run["objectives"]
     views = [f"objectives.{name}.{key}" for name, own in composed.items() for key in ("view", "key_view") if key in own]
     words += [word for view in views for word in _mild(view)]
@@ -121,7 +122,7 @@ def _mild(view: str) -> list[str]:
 def _model(case: str, settings: RunSettings) -> JointModel:
     torch.manual_seed(stable_hash(settings.seed, "weights"))
     if case == JOINT:
-        return build_model(settings.backbone, settings.objectives, settings.mixture)
+        return build_model(settings.backbone, settings.objectives, settings.mixture, settings.balance_decay)
     if case in settings.objectives:
         return build_model(settings.backbone, {case: settings.objectives[case]}, {case: 1.0})
     words = [f"mixture={case}", *_mild(f"objectives.{case}.view")]
