@@ -1,4 +1,4 @@
-"""Files at a URL: a path, s3://bucket/prefix, or whatever else fsspec knows. The only file that knows of storage services.
+"""Files at a URL: a path, s3://bucket/prefix, or whatever else fsspec knows. With `s3.py` the only file that knows of storage services.
 
 Credentials come from the standard places alone (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ~/.aws, instance roles) and
 appear in no URL, log or error. Every failure is raised as an OSError or ValueError that names the object.
@@ -20,9 +20,12 @@ from ausl_dist.files import temporary_beside, write_atomically
 from ausl_dist.stream.retry import Permanent, Retry
 
 S3_SCHEMES = ("s3", "s3a")
-CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 15  # without a single byte
-MAX_CONNECTIONS = 64
+S3_CLIENT: dict[str, Any] = {
+    "retries": {"total_max_attempts": 1},  # see retry.py
+    "connect_timeout": 5,  # seconds
+    "read_timeout": 15,  # seconds without a single byte
+    "max_pool_connections": 64,
+}
 
 # Errors of the caller or of the code: they are raised as they are, and no repetition cures them.
 _MISTAKES = (TypeError, AttributeError, AssertionError, NotImplementedError)
@@ -37,13 +40,7 @@ def connect(url: str) -> tuple[AbstractFileSystem, str]:
     options: dict[str, Any] = {"use_listings_cache": False}
     if scheme in S3_SCHEMES:
         # Named although botocore would find it by itself: fsspec shares filesystems of equal arguments, and two endpoints must differ.
-        options["endpoint_url"] = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        options["config_kwargs"] = {
-            "retries": {"total_max_attempts": 1},  # see retry.py
-            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            "read_timeout": READ_TIMEOUT_SECONDS,
-            "max_pool_connections": MAX_CONNECTIONS,
-        }
+        options["endpoint_url"], options["config_kwargs"] = s3_endpoint(), S3_CLIENT
     try:
         filesystem, root = fsspec.core.url_to_fs(str(url), **options)
     except ImportError as error:
@@ -51,6 +48,11 @@ def connect(url: str) -> tuple[AbstractFileSystem, str]:
     if scheme in S3_SCHEMES:
         filesystem.retries = 1
     return filesystem, root.rstrip("/")
+
+
+def s3_endpoint() -> str | None:
+    """The address of the S3 service; None for AWS itself."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
 def join(url: str, name: str) -> str:
@@ -91,7 +93,11 @@ def read_range(filesystem: AbstractFileSystem, path: str, start: int, end: int, 
     """Bytes [start, end) of a file, all of them or OSError. One attempt, for use inside `Retry.call`."""
     what = f"{path} bytes {start}-{end - 1}"
     with _errors(what):
-        if filesystem.async_impl:
+        if _protocol(filesystem) in S3_SCHEMES:
+            from ausl_dist.stream import s3
+
+            data = s3.read_range(path, start, end, timeout_seconds)
+        elif filesystem.async_impl:
             data = sync(filesystem.loop, filesystem._cat_file, path, start=start, end=end, timeout=timeout_seconds)
         else:
             data = filesystem.cat_file(path, start=start, end=end)
@@ -161,8 +167,11 @@ def local_path(url: str) -> Path | None:
 
 
 def _is_local(filesystem: AbstractFileSystem) -> bool:
-    protocols = filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)
-    return "file" in protocols
+    return _protocol(filesystem) == "file"
+
+
+def _protocol(filesystem: AbstractFileSystem) -> str:
+    return filesystem.protocol if isinstance(filesystem.protocol, str) else str(filesystem.protocol[0])
 
 
 def _copy_atomically(source: Path, target: Path) -> None:

@@ -1,6 +1,10 @@
 """Storage: the same few verbs on a path and on an object store, whole files or none, and errors that name the object."""
 
+import contextlib
 import os
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -126,3 +130,37 @@ def test_a_server_that_is_not_there_is_an_oserror(monkeypatch: pytest.MonkeyPatc
     filesystem, root = storage.connect("s3://bucket/key")
     with pytest.raises(OSError, match="bucket/key"):
         storage.read_range(filesystem, root, 0, 10, 5.0)
+
+
+class Trickle(BaseHTTPRequestHandler):
+    """Answers with a body of which one byte comes every tenth of a second."""
+
+    def do_GET(self) -> None:
+        self.send_response(206)
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        with contextlib.suppress(OSError):  # the reader has gone
+            for _ in range(300):
+                self.wfile.write(b"x")
+                time.sleep(0.1)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.timeout(60)
+def test_a_body_that_trickles_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = HTTPServer(("127.0.0.1", 0), Trickle)
+    thread = threading.Thread(target=server.handle_request, daemon=True)
+    thread.start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    for name, value in {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(name, value)
+    filesystem, root = storage.connect("s3://bucket/key")
+    start = time.monotonic()
+    with pytest.raises(OSError, match=r"bucket/key bytes 0-999999.*not read within 1 s"):
+        storage.read_range(filesystem, root, 0, 1_000_000, 1.0)
+    assert time.monotonic() - start < 10
+    thread.join(10)
+    server.server_close()
+    assert not thread.is_alive(), "the connection was not closed"
