@@ -9,8 +9,8 @@ paper: optical flow is estimated from a single image, to bring motion into the g
 al., ECCV 2016; OpenCV) between the frames as the backbone sees them, so that mirror images and crops need no correction; the motion of
 a rigid head, fitted at nose and eye corners, taken off; 20 pixels (at 224) at most; pairs that hardly move or move implausibly left out;
 L1 inside the box of the landmarks, in units of `scale`; a gap of 18 frames, 0.7 s. In the rendered world, whose heads swing, turning
-heads make 70 % of the true flow over 0.24 s once its mean is taken off, and changes of action units 0 %; without the rigid motion and
-over 0.8 s these are 19 % and 35 %, and the frame's own action units alone explain 12 %: after that time most movements are over.
+explains 75 % of the true flow over 6 frames without its mean, and changes of action units nothing; over 18 frames and without the rigid
+motion these are 31 % and 29 %, and the first frame's action units alone explain 7 % (`tools/bench_targets.py`): by then most are over.
 
 `source`: measured is flow between the frames of the batch; stored is what the corpus keeps, measured once when it was built or true by
 construction in the rendered world: then only frame t is decoded.
