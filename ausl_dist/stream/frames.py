@@ -22,13 +22,24 @@ from ausl_dist.stream.mp4 import Video, VideoError
 # Luma weights (red, blue) of the colour matrices a clip may be tagged with; untagged clips are taken for BT.601, as FFmpeg takes them.
 _BT601, _BT709 = (0.299, 0.114), (0.2126, 0.0722)
 _PIXEL_FORMATS = ("yuv420p", "yuvj420p")
+MAX_SCRATCH = 64
 
 
 class FrameDecoder:
-    """Decoders that stay open from clip to clip. One for each thread."""
+    """Decoders that stay open from clip to clip, and memory for what a frame becomes on its way. One for each thread."""
 
     def __init__(self) -> None:
         self._contexts: dict[tuple[str, bytes], av.VideoCodecContext] = {}
+        self._scratch: dict[tuple[str | int, ...], NDArray[np.uint8]] = {}
+
+    def scratch(self, name: str, level: int, *shape: int) -> NDArray[np.uint8]:
+        """Memory of that shape, good until it is asked for again: OpenCV takes longer to get new memory for a frame than to fill it."""
+        found = self._scratch.get((name, level, *shape))
+        if found is None:
+            if len(self._scratch) >= MAX_SCRATCH:  # clips of ever other sizes must not be remembered for ever
+                self._scratch.clear()
+            found = self._scratch[(name, level, *shape)] = np.empty(shape, np.uint8)
+        return found
 
     def decode(self, video: Video, wanted: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield (number, frame) for the wanted frames in order; VideoError when one of them cannot be decoded."""
@@ -75,8 +86,8 @@ def view_frames(
         for view, position in wanted[number]:
             drawn = draws[view]
             if drawn.level not in halved:
-                halved[drawn.level] = _halve(frame, drawn.level)
-            sampled = _sample(halved[drawn.level], drawn, matrices[view][position], position)
+                halved[drawn.level] = _halve(frame, drawn.level, decoder)
+            sampled = _sample(halved[drawn.level], drawn, matrices[view][position], position, decoder)
             cv2.transform(sampled, to_rgb, dst=pictures[view][position])
     return pictures
 
@@ -107,37 +118,42 @@ def _check(frame: av.VideoFrame, video: Video) -> None:
         raise VideoError(f"frame is {found}, the clip says {video.width} x {video.height}; yuv420p is read")
 
 
-def _halve(frame: av.VideoFrame, level: int) -> NDArray[np.uint8]:
+def _halve(frame: av.VideoFrame, level: int, decoder: FrameDecoder) -> NDArray[np.uint8]:
     """H W 3 (Y, U, V) of the frame halved `level` times, each pixel the mean of those it replaces."""
     y, u, v = (_plane(plane) for plane in frame.planes)
     size = (frame.width >> level, frame.height >> level)
     even = (size[0] << level, size[1] << level)  # an odd last row or column has no partner and is left out
-    y = _resize(y[: even[1], : even[0]], size, cv2.INTER_AREA)
+    into_y, into_u, into_v = (decoder.scratch(name, level, *size[::-1]) for name in "yuv")
+    y = _resize(y[: even[1], : even[0]], size, cv2.INTER_AREA, into_y)
     if level == 0:
-        u, v = (_resize(plane, size, cv2.INTER_LINEAR) for plane in (u, v))
+        u, v = _resize(u, size, cv2.INTER_LINEAR, into_u), _resize(v, size, cv2.INTER_LINEAR, into_v)
     else:
-        u, v = (_resize(plane[: even[1] >> 1, : even[0] >> 1], size, cv2.INTER_AREA) for plane in (u, v))
-    return cv2.merge((y, u, v))  # type: ignore[return-value]
+        u, v = (_resize(plane[: even[1] >> 1, : even[0] >> 1], size, cv2.INTER_AREA, into) for plane, into in ((u, into_u), (v, into_v)))
+    return cv2.merge((y, u, v), dst=decoder.scratch("yuv", level, *size[::-1], 3))  # type: ignore[return-value]
 
 
 def _plane(plane: av.video.plane.VideoPlane) -> NDArray[np.uint8]:
     return np.ndarray((plane.height, plane.width), np.uint8, plane, strides=(plane.line_size, 1))  # type: ignore[arg-type]
 
 
-def _resize(picture: NDArray[np.uint8], size: tuple[int, int], interpolation: int) -> NDArray[np.uint8]:
+def _resize(picture: NDArray[np.uint8], size: tuple[int, int], interpolation: int, into: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture itself where it has the size, else `into`."""
     if picture.shape[:2] == size[::-1]:
         return picture
-    return cv2.resize(picture, size, interpolation=interpolation)  # type: ignore[return-value]
+    return cv2.resize(picture, size, dst=into, interpolation=interpolation)  # type: ignore[return-value]
 
 
-def _sample(picture: NDArray[np.uint8], drawn: Draw, matrix: NDArray[np.float64], position: int) -> NDArray[np.uint8]:
+def _sample(
+    picture: NDArray[np.uint8], drawn: Draw, matrix: NDArray[np.float64], position: int, decoder: FrameDecoder
+) -> NDArray[np.uint8]:
+    into = decoder.scratch("sampled", 0, *drawn.size[::-1], 3)
     if drawn.angle[position]:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(picture, matrix, drawn.size, flags=flags, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
+        return cv2.warpAffine(picture, matrix, drawn.size, dst=into, flags=flags, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
     # Without rotation the warp is a resize of a run of whole pixels: the same sampling, at a third of the cost.
     left, top, side = (int(value) for value in drawn.crop[position])
-    view = _resize(picture[top : top + side, left : left + side], drawn.size, cv2.INTER_LINEAR)
-    return cv2.flip(view, 1) if drawn.mirror else view  # type: ignore[return-value]
+    view = _resize(picture[top : top + side, left : left + side], drawn.size, cv2.INTER_LINEAR, into)
+    return cv2.flip(view, 1, dst=decoder.scratch("mirrored", 0, *view.shape)) if drawn.mirror else view  # type: ignore[return-value]
 
 
 def _colour_matrix(frame: av.VideoFrame) -> NDArray[np.float32]:
