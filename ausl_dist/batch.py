@@ -103,8 +103,8 @@ class Plan:
 
     @property
     def window(self) -> int:
-        """Frames from the first to the last one needed; clips must be at least this long."""
-        return max(self.offsets) + 1
+        """Frames from the first to the last one needed, by the stored motion of the first one too; clips must be at least this long."""
+        return max(*self.offsets, self.flow_gap) + 1
 
     def positions(self, view: View, offsets: Iterable[int]) -> list[int]:
         """Where `offsets` stand on the T axis of `Batch.frames[view]`."""

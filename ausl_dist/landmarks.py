@@ -33,18 +33,6 @@ TEMPLATE = np.array(
     [[82.0, 100.0], [112.5, 101.0], [142.5, 101.0], [173.0, 100.0], [113.0, 147.0], [127.5, 151.5], [142.0, 147.0]], dtype=np.float64
 )
 
-# How far each point of a mean face at rest lies towards the viewer, in distances between the outer eye corners (the built-in head's).
-DEPTHS = np.array(
-    [
-        *(-0.83, -0.81, -0.76, -0.70, -0.59, -0.42, -0.22, -0.06, -0.04, -0.06, -0.22, -0.42, -0.59, -0.70, -0.76, -0.81, -0.83),  # jaw
-        *(-0.27, -0.15, -0.04, 0.04, 0.09, 0.09, 0.04, -0.04, -0.15, -0.27),  # brows
-        *(0.09, 0.14, 0.21, 0.30, 0.13, 0.14, 0.16, 0.14, 0.13),  # nose
-        *(-0.18, -0.08, -0.02, 0.02, -0.04, -0.10, 0.02, -0.02, -0.08, -0.18, -0.10, -0.04),  # eyes
-        *(-0.03, 0.06, 0.09, 0.10, 0.09, 0.06, -0.03, 0.04, 0.06, 0.07, 0.06, 0.04),  # outer lip
-        *(-0.01, 0.08, 0.10, 0.08, -0.01, 0.08, 0.10, 0.08),  # inner lip
-    ]
-)
-
 
 def template_id() -> str:
     """Name of the alignment: changes whenever a crop made with it would change."""

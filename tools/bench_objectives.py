@@ -125,7 +125,8 @@ def _model(case: str, settings: RunSettings) -> JointModel:
         return build_model(settings.backbone, settings.objectives, settings.mixture, settings.balance_decay)
     if case in settings.objectives:
         return build_model(settings.backbone, {case: settings.objectives[case]}, {case: 1.0})
-    patch = settings.data.image_size // 6  # 36 squares, where 16 pixels would leave 9
+    size = settings.data.image_size
+    patch = size // 6 if size < 96 and size % 6 == 0 else 16  # of 48 pixels, squares of 16 would be 9
     words = [f"mixture={case}", *_mild(f"objectives.{case}.view"), f"objectives.{case}.patch={patch}"]
     added = compose([*words, "name=single", "steps=1", "data.corpora.main.url=none"]).run["objectives"]
     return build_model(settings.backbone, added, {case: 1.0})

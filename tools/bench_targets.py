@@ -16,14 +16,15 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # launch/ is imported from the checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ausl_dist import command
 from ausl_dist.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.corpus.world.head import BuiltinHead
 from ausl_dist.corpus.world.render import Clip, World
+from ausl_dist.objectives.head_motion import STILL, head_motion_removed
 from ausl_dist.objectives.regions import BP4D_UNITS, PLACE_OF_UNIT, centres, corners, cut, places_of
-from ausl_dist.objectives.single_image_flow import STABLE, face_box, head_motion_removed
+from ausl_dist.objectives.single_image_flow import face_box
 
 Array = NDArray[np.float64]
 
@@ -81,7 +82,7 @@ def _flows(clip: Clip, gap: int) -> tuple[Array, Array]:
     landmarks = torch.from_numpy(clip.landmarks[list(TIMES)])
     flow = torch.from_numpy(np.stack([clip.flow(t, gap).motion.transpose(2, 0, 1) for t in TIMES]))  # T 2 H W
     face = face_box(landmarks, flow.shape[-2:])[:, None]
-    at = landmarks[:, STABLE].round().long().clamp(0, SIZE - 1)
+    at = landmarks[:, STILL].round().long().clamp(0, SIZE - 1)
     shift = torch.stack([flow[t][:, at[t, :, 1], at[t, :, 0]].mean(1) for t in range(len(TIMES))])[..., None, None]
     kinds = (flow - shift, head_motion_removed(flow, landmarks))
     first, second = (F.adaptive_avg_pool2d(kind * face, 8).flatten(1).double().numpy() for kind in kinds)

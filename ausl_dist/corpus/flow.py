@@ -2,8 +2,9 @@
 
     crops T 256 256 3 ──▶ DIS optical flow from frame t to t + gap ──▶ mean of each cell ──▶ int8 T-gap 2 cells cells (KEY.flow.npy)
 
-DIS: Kroeger et al., ECCV 2016, as in OpenCV. The crops are aligned, so little of this is the head's own motion; what is left of it is not
-taken off here. Quarters of a pixel in one byte reach 31.75 pixels, an eighth of a crop; what moves faster is cut off there.
+DIS: Kroeger et al., ECCV 2016, as in OpenCV. The crops are aligned, which takes off how the head moves in the picture, but not how
+it turns; `single_image_flow` takes off that. Quarters of a pixel in one byte reach 31.75 pixels, an eighth of a crop; what moves faster is
+cut off there.
 """
 
 import cv2

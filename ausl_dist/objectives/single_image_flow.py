@@ -7,10 +7,10 @@
 After the temporal task of Yan et al. (RTATL), ACM MM 2021, and of Yang and Yin, FG 2019. No code of the authors is known. Fact of the
 paper: optical flow is estimated from a single image, to bring motion into the global feature. Our decisions: flow by DIS (Kroeger et
 al., ECCV 2016; OpenCV) between the frames as the backbone sees them, so that mirror images and crops need no correction; the motion of
-a rigid head, fitted at nose and eye corners, taken off; 20 pixels (at 224) at most; pairs that hardly move or move implausibly left out;
+a rigid head taken off (`head_motion`); 20 pixels (at 224) at most; pairs that hardly move or move implausibly left out;
 L1 inside the box of the landmarks, in units of `scale`; a gap of 18 frames, 0.7 s. In the rendered world, whose heads swing, turning
 explains 75 % of the true flow over 6 frames without its mean, and changes of action units nothing; over 18 frames and without the rigid
-motion these are 31 % and 29 %, and the first frame's action units alone explain 7 % (`tools/bench_targets.py`): by then most are over.
+motion these are 28 % and 32 %, and the first frame's action units alone explain 7 % (`tools/bench_targets.py`): by then most are over.
 
 `source`: measured is flow between the frames of the batch; stored is what the corpus keeps, measured once when it was built or true by
 construction in the rendered world: then only frame t is decoded.
@@ -30,13 +30,10 @@ from torch import Tensor
 
 from ausl_dist.batch import PLAIN, Needs, View
 from ausl_dist.clip import PIXEL_MEAN, PIXEL_STD
-from ausl_dist.landmarks import DEPTHS
 from ausl_dist.objectives.base import Loss, Objective, Seen, masked_mean
+from ausl_dist.objectives.head_motion import head_motion_removed
 from ausl_dist.objectives.layers import UpDecoder, feed
 
-STABLE = (27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45)  # nose, eye corners
-DEPTH_BLUR = 0.12  # of the distance between the outer eye corners: how far the depth of a landmark reaches
-DEPTH_CELLS = 32  # a side
 REFERENCE_SIZE = 224  # pixels: the image size that lengths of flow are stated for
 
 
@@ -122,50 +119,6 @@ def estimate_flow(pair: Tensor) -> Tensor:
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flows = [dis.calc(first, second, None).transpose(2, 0, 1).copy() for first, second in grey]  # type: ignore[call-overload]
     return torch.from_numpy(np.stack(flows)).to(pair.device)
-
-
-def head_motion_removed(flow: Tensor, landmarks: Tensor) -> Tensor:
-    """Flow B 2 H W minus the motion of a rigid head, fitted at the points of B 68 2 (pixels of the flow) that no expression moves much.
-
-    To first order, under weak perspective, a head's motion is a shift, a growth, a turn in the plane, and two turns out of it, which move
-    each point by its depth: six numbers, by least squares. Depth is a mean face's, between the landmarks by a Gaussian-weighted mean.
-    """
-    height, width = flow.shape[-2], flow.shape[-1]
-    landmarks = landmarks.float()
-    unit = (landmarks[:, 45] - landmarks[:, 36]).norm(dim=-1).clamp(min=1.0)[:, None, None]  # B 1 1: between the outer eye corners
-    still = landmarks[:, STABLE, :]  # B P 2
-    middle = still.mean(1, keepdim=True)
-    depths = torch.from_numpy(DEPTHS).to(landmarks)
-    at = (2 * still + 1) / still.new_tensor([width, height]) - 1  # pixel centres at integers
-    seen = F.grid_sample(flow.float(), at[:, None], padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)  # B P 2
-    basis = _rigid_motions((still - middle) / unit, depths[list(STABLE)].expand(len(flow), -1)).flatten(1, 2)  # B 2P 6
-    normal = basis.transpose(1, 2) @ basis + 1e-3 * torch.eye(
-        6, device=flow.device
-    )  # with landmarks all in one place, too, it has a solution
-    motion = torch.linalg.solve(normal, basis.transpose(1, 2) @ seen.flatten(1)[..., None])  # B 6 1
-    columns, rows = torch.arange(width).to(landmarks), torch.arange(height).to(landmarks)
-    pixels = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).flatten(0, 1)  # HW 2
-    depth = _depth_map(landmarks, depths, DEPTH_BLUR * unit, (height, width)).flatten(1)  # B HW
-    rigid = (_rigid_motions((pixels - middle) / unit, depth).flatten(1, 2) @ motion).view(len(flow), height, width, 2)
-    return flow - rigid.movedim(-1, 1).to(flow.dtype)
-
-
-def _depth_map(landmarks: Tensor, depths: Tensor, blur: Tensor, size: tuple[int, int]) -> Tensor:
-    """Depth B H W around landmarks B 68 2 of depths 68: their mean, weighted by Gaussians of width B 1 1."""
-    height, width = (min(side, DEPTH_CELLS) for side in size)  # smooth enough for a coarse grid
-    x = (torch.arange(width).to(landmarks) + 0.5) * (size[1] / width) - 0.5
-    y = (torch.arange(height).to(landmarks) + 0.5) * (size[0] / height) - 0.5
-    cells = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)  # hw 2
-    far = torch.cdist(cells.expand(len(landmarks), -1, -1), landmarks) / blur  # B hw 68
-    depth = ((-0.5 * far.square()).softmax(-1) @ depths).view(-1, 1, height, width)
-    return F.interpolate(depth, size, mode="bilinear")[:, 0]
-
-
-def _rigid_motions(points: Tensor, depth: Tensor) -> Tensor:
-    """How points B N 2 of depth B N move, x and y, in each of the six motions of a rigid head: B N 2 6."""
-    x, y = points.unbind(-1)
-    one, zero = torch.ones_like(x), torch.zeros_like(x)
-    return torch.stack([torch.stack([one, zero, x, -y, depth, zero], -1), torch.stack([zero, one, y, x, zero, depth], -1)], -2)
 
 
 def face_box(landmarks: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

@@ -82,4 +82,5 @@ def reason_of(error: OSError) -> str:
     if error.__cause__ is None:
         return "short"  # fewer bytes than asked for: an error of no layer but ours
     name = type(error.__cause__).__name__
-    return next((word for word in ("timeout", "connection") if word in name.lower()), "refused")
+    name = name.lower().replace("protocolerror", "connection")  # urllib3's, of a connection that ends within a body
+    return next((word for word in ("timeout", "connection") if word in name), "refused")

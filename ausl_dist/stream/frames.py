@@ -22,7 +22,7 @@ from ausl_dist.stream.mp4 import Video, VideoError
 # Luma weights (red, blue) of the colour matrices a clip may be tagged with; untagged clips are taken for BT.601, as FFmpeg takes them.
 _BT601, _BT709 = (0.299, 0.114), (0.2126, 0.0722)
 _PIXEL_FORMATS = ("yuv420p", "yuvj420p")
-MAX_SCRATCH = 64
+MAX_SCRATCH = 64  # arrays of a frame's size at most, for each thread
 
 
 class FrameDecoder:

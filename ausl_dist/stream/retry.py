@@ -1,6 +1,6 @@
 """The one retry layer: repeat a failing call with jittered back-off until it succeeds or one deadline passes.
 
-Nothing below it retries (storage.connect switches botocore's and s3fs's own retries off): layered retries multiply, and the
+Nothing below it retries (storage.py switches botocore's and s3fs's own retries off): layered retries multiply, and the
 deadline would mean nothing.
 """
 

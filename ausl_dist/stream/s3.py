@@ -3,37 +3,47 @@
 Imported at the first read from S3, because it takes half a second and reads from paths need none of it.
 """
 
-import contextlib
 import functools
 import os
+import threading
 import time
 
 import botocore.session
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
 
-from ausl_dist.stream.storage import S3_CLIENT, s3_endpoint
+from ausl_dist.stream.storage import s3_client_options
 
 PIECE_BYTES = 1 << 20  # taken from the connection at a time, at most
 
+_making = threading.Lock()
 
-def read_range(path: str, start: int, end: int, timeout_seconds: float) -> bytes:
-    """Bytes [start, end) of `path`, bucket/key, as far as they come.
 
-    Raises OSError where the store refuses, and TimeoutError; other errors are botocore's and urllib3's own.
+def read_range(filesystem: S3FileSystem, path: str, start: int, end: int, timeout_seconds: float) -> bytes:
+    """Bytes [start, end) of a path of `filesystem`, as far as they come.
+
+    Ends at the time-out, later only by what connecting and the first byte may take. Raises OSError where the store refuses, TimeoutError,
+    and errors of botocore and urllib3.
     """
     deadline = time.monotonic() + timeout_seconds
-    bucket, _, key = path.partition("/")
+    bucket, key, version = filesystem.split_path(path)
+    wanted = {"Bucket": bucket, "Key": key, "Range": f"bytes={start}-{end - 1}"} | ({"VersionId": version} if version else {})
+    with _making:  # or threads that come first together each make a client
+        client = _client(filesystem.endpoint_url, os.getpid())
     try:
-        response = _client(s3_endpoint(), os.getpid()).get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}")
+        response = client.get_object(**wanted)
     except ClientError as error:
         raise translate_boto_error(error) from error
-    pieces = []
-    with contextlib.closing(response["Body"]) as body:
-        while piece := body._raw_stream.read1(PIECE_BYTES):  # what has arrived: body.read() would wait for a body that trickles
+    pieces, came = [], 0
+    with response["Body"] as body:
+        while piece := body.read1(PIECE_BYTES):  # what has arrived: a plain read would wait for a body that trickles
             pieces.append(piece)
+            came += len(piece)
+            if came > end - start:
+                raise OSError(f"more than the {end - start} bytes that were asked for came")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not read within {timeout_seconds:.0f} s")
     return b"".join(pieces)
@@ -41,4 +51,4 @@ def read_range(path: str, start: int, end: int, timeout_seconds: float) -> bytes
 
 @functools.cache
 def _client(endpoint: str | None, process: int) -> BaseClient:
-    return botocore.session.get_session().create_client("s3", endpoint_url=endpoint, config=Config(**S3_CLIENT))
+    return botocore.session.get_session().create_client("s3", endpoint_url=endpoint, config=Config(**s3_client_options()))

@@ -20,12 +20,9 @@ from ausl_dist.files import temporary_beside, write_atomically
 from ausl_dist.stream.retry import Permanent, Retry
 
 S3_SCHEMES = ("s3", "s3a")
-S3_CLIENT: dict[str, Any] = {
-    "retries": {"total_max_attempts": 1},  # see retry.py
-    "connect_timeout": 5,  # seconds
-    "read_timeout": 15,  # seconds without a single byte
-    "max_pool_connections": 64,
-}
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 15  # without a single byte
+MAX_CONNECTIONS = 64
 
 # Errors of the caller or of the code: they are raised as they are, and no repetition cures them.
 _MISTAKES = (TypeError, AttributeError, AssertionError, NotImplementedError)
@@ -40,7 +37,8 @@ def connect(url: str) -> tuple[AbstractFileSystem, str]:
     options: dict[str, Any] = {"use_listings_cache": False}
     if scheme in S3_SCHEMES:
         # Named although botocore would find it by itself: fsspec shares filesystems of equal arguments, and two endpoints must differ.
-        options["endpoint_url"], options["config_kwargs"] = s3_endpoint(), S3_CLIENT
+        options["endpoint_url"] = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        options["config_kwargs"] = s3_client_options()
     try:
         filesystem, root = fsspec.core.url_to_fs(str(url), **options)
     except ImportError as error:
@@ -50,9 +48,14 @@ def connect(url: str) -> tuple[AbstractFileSystem, str]:
     return filesystem, root.rstrip("/")
 
 
-def s3_endpoint() -> str | None:
-    """The address of the S3 service; None for AWS itself."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+def s3_client_options() -> dict[str, Any]:
+    """How every client of S3 behaves; a dict of its own for each, because botocore writes into it."""
+    return {
+        "retries": {"total_max_attempts": 1},  # see retry.py
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "read_timeout": READ_TIMEOUT_SECONDS,
+        "max_pool_connections": MAX_CONNECTIONS,
+    }
 
 
 def join(url: str, name: str) -> str:
@@ -96,7 +99,7 @@ def read_range(filesystem: AbstractFileSystem, path: str, start: int, end: int, 
         if _protocol(filesystem) in S3_SCHEMES:
             from ausl_dist.stream import s3
 
-            data = s3.read_range(path, start, end, timeout_seconds)
+            data = s3.read_range(filesystem, path, start, end, timeout_seconds)
         elif filesystem.async_impl:
             data = sync(filesystem.loop, filesystem._cat_file, path, start=start, end=end, timeout=timeout_seconds)
         else:

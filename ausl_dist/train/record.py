@@ -14,7 +14,10 @@ from ausl_dist.files import read_json, write_json
 from ausl_dist.train.stability import Rewind
 
 RECORD_FILE = "record.json"
-PACKAGES = ("torch", "timm", "deepspeed", "nvidia-dali-cuda130", "webdataset", "s3fs", "hydra-core", "safetensors", "numpy", "av")
+PACKAGES = (
+    *("torch", "timm", "deepspeed", "nvidia-dali-cuda130", "webdataset"),
+    *("s3fs", "botocore", "hydra-core", "safetensors", "numpy", "av"),
+)
 
 
 def code_hash() -> str:

@@ -16,7 +16,7 @@ from fault_proxy import FaultProxy
 
 from ausl_dist.batch import Batch, Needs, Plan, View
 from ausl_dist.files import read_json_lines
-from ausl_dist.stream import storage
+from ausl_dist.stream import s3, storage
 from ausl_dist.stream.ledger import BudgetPassed
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.settings import Budgets, CorpusSource, DataSettings
@@ -50,6 +50,7 @@ def server_port(object_store: "object", corpus: Path) -> int:
 @pytest.fixture(autouse=True)
 def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "READ_TIMEOUT_SECONDS", 1)
+    s3._client.cache_clear()
 
 
 @pytest.fixture

@@ -10,17 +10,8 @@ from tiny import make_batch, make_model
 
 from ausl_dist.batch import Plan, View
 from ausl_dist.clip import PIXEL_MEAN, PIXEL_STD
-from ausl_dist.corpus.world.head import BuiltinHead
-from ausl_dist.corpus.world.render import Clip, World
-from ausl_dist.landmarks import DEPTHS, MIRROR
-from ausl_dist.objectives.single_image_flow import (
-    STABLE,
-    SingleImageFlow,
-    estimate_flow,
-    face_box,
-    head_motion_removed,
-    orientation,
-)
+from ausl_dist.objectives.head_motion import head_motion_removed
+from ausl_dist.objectives.single_image_flow import SingleImageFlow, estimate_flow, orientation
 
 SIZE = 96
 
@@ -57,56 +48,6 @@ def test_no_motion_gives_a_target_of_zero() -> None:
 def test_a_shift_of_the_whole_picture_is_taken_off() -> None:
     left = head_motion_removed(estimate_flow(moved(3, -2)), landmarks())[0, :, 16:-16, 16:-16]
     assert float(left.abs().median()) < 0.1
-
-
-@pytest.fixture(scope="module")
-def still_clip() -> Clip:
-    """A rendered face that does not move."""
-    clip = World(BuiltinHead(), size=64, seconds=0.2).clip(0, 0)
-    still = dataclasses.replace(
-        clip.motion, **{name: np.zeros_like(getattr(clip.motion, name)) for name in ("intensities", "angles", "shift", "gaze")}
-    )
-    return Clip(clip.world, clip.face, still, clip.scene, clip._grain)
-
-
-def true_flow(still: Clip, **last: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Flow 1 2 H W from the still face to one whose motion is `last` from the second frame on, and the landmarks 1 68 2 of the first."""
-    for name, value in last.items():
-        whole = getattr(still.motion, name).copy()
-        whole[1:] = value
-        still = Clip(still.world, still.face, dataclasses.replace(still.motion, **{name: whole}), still.scene, still._grain)
-    return torch.from_numpy(still.flow(0, 4).motion.transpose(2, 0, 1).copy())[None], torch.from_numpy(still.landmarks[:1])
-
-
-def test_the_turning_of_a_head_is_taken_off_and_not_only_its_shift(still_clip: Clip) -> None:
-    for angles in ((0.08, 0, 0), (0, 0.08, 0), (0, 0, 0.08), (-0.05, 0.05, 0.04)):
-        flow, points = true_flow(still_clip, angles=np.array(angles))
-        face = face_box(points, flow.shape[-2:])[:, None]
-        at_still_points = flow[0, :, points[0, list(STABLE), 1].long(), points[0, list(STABLE), 0].long()].mean(1)
-        shift_off = ((flow - at_still_points[None, :, None, None]).abs() * face).mean()
-        assert (head_motion_removed(flow, points).abs() * face).mean() < 0.6 * shift_off, angles
-
-
-def test_what_an_expression_moves_stays(still_clip: Clip) -> None:
-    smile = np.zeros(len(still_clip.world.head.action_units), np.float32)
-    smile[still_clip.world.head.action_units.index(12)] = 5.0
-    flow, points = true_flow(still_clip, intensities=smile)
-    corners = points[0, [48, 54]].round().long()
-    before, after = (field[0, :, corners[:, 1], corners[:, 0]].norm(dim=0) for field in (flow, head_motion_removed(flow, points)))
-    assert float(before.min()) > 1
-    assert bool((after > 0.8 * before).all())
-
-
-def test_landmarks_that_lie_all_in_one_place_give_numbers() -> None:
-    assert torch.isfinite(head_motion_removed(torch.randn(2, 2, 8, 8), torch.zeros(2, 68, 2))).all()
-
-
-def test_the_depths_are_those_of_the_builtin_head() -> None:
-    world = World(BuiltinHead(), size=64)
-    points = np.mean([world.face(identity).points[world.head.mesh.landmarks] for identity in range(20)], 0)
-    depths = points[:, 2] / np.linalg.norm(points[45] - points[36])
-    np.testing.assert_allclose(DEPTHS - DEPTHS.mean(), depths - depths.mean(), atol=0.05)
-    np.testing.assert_array_equal(DEPTHS, DEPTHS[MIRROR])
 
 
 def test_a_mirrored_pair_gives_the_mirrored_field_with_u_negated() -> None:

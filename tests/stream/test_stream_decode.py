@@ -10,7 +10,7 @@ from ausl_dist.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.corpus.encode import encode_video
 from ausl_dist.stream.augment import draw
 from ausl_dist.stream.decode import ClipPixels, Graph, GraphPlan, build_graph
-from ausl_dist.stream.frames import FrameDecoder, view_frames
+from ausl_dist.stream.frames import MAX_SCRATCH, FrameDecoder, view_frames
 from ausl_dist.stream.mp4 import parse
 
 PLAIN = View()
@@ -66,6 +66,30 @@ def test_pixels_do_not_depend_on_threads_place_or_what_came_before(videos: list[
         assert equal(reference, again)
     turned, _ = graph.run(clips[::-1])
     assert equal(reference, {view: frames.flip(0) for view, frames in turned.items()})
+
+
+def test_memory_that_is_kept_from_frame_to_frame_changes_no_picture(videos: list[bytes]) -> None:
+    views = [View(), View(flip=1.0), View(flip=1.0, draw=1), View(crop=(1.0, 1.0), centre=1.0), View(rotation=8.0)]
+    offsets = dict.fromkeys(views, (0, 2, 5))
+
+    def pictures(video: bytes, key: str, decoder: FrameDecoder) -> dict[View, np.ndarray]:
+        parsed = parse(video)
+        frame_size = parsed.height, parsed.width
+        drawn = {view: draw(view, 3, frame_size, 48, seed=0, epoch=0, key=key) for view in views}
+        return view_frames(decoder, parsed, offsets, drawn, 0)
+
+    kept = FrameDecoder()
+    for number, video in enumerate(videos * 2):
+        found, fresh = pictures(video, str(number), kept), pictures(video, str(number), FrameDecoder())
+        assert all(np.array_equal(found[view], fresh[view]) for view in views)
+
+
+def test_memory_for_frames_of_ever_other_sizes_is_bounded() -> None:
+    decoder = FrameDecoder()
+    assert decoder.scratch("y", 0, 8, 8) is decoder.scratch("y", 0, 8, 8)
+    for side in range(1, 3 * MAX_SCRATCH):
+        decoder.scratch("y", 0, side, side)
+    assert len(decoder._scratch) <= MAX_SCRATCH
 
 
 def test_both_decoders_give_the_same_picture(videos: list[bytes]) -> None:
