@@ -101,7 +101,7 @@ class Bench:
             if not (corpus / ".nv-meta").exists():
                 _prepare_energon(self.peer_python, corpus)
         for name in ("corpus", "mds", "litdata"):
-            if (self.work / name).is_dir() and not storage.exists(f"s3://{BUCKET}/{name}/index.json"):
+            if (self.work / name).is_dir() and not _is_published(self.work / name, f"s3://{BUCKET}/{name}"):
                 upload(self.work / name, f"s3://{BUCKET}/{name}")
         self.signed, self.chunks = _signed_urls(corpus), len(Index.load(str(corpus)).chunks)
 
@@ -192,6 +192,16 @@ def _prepare_energon(python: Path, corpus: Path) -> None:
     """Energon wants its own index beside the shards; its command asks nothing when given all of this."""
     options = ["--non-interactive", "--sample-type", "CrudeWebdataset", "--split-parts", "train:.*", "--num-workers", "1"]
     subprocess.run([str(python.parent / "energon"), "prepare", *options, str(corpus)], check=True, stdout=subprocess.DEVNULL)
+
+
+def _is_published(folder: Path, url: str) -> bool:
+    """Whether the indexes under `url` are those of `folder`: one of an older corpus, or of a run without peers, must be replaced."""
+    indexes = [folder / name for name in ("index.json", ".nv-meta/.info.json") if (folder / name).exists()]
+    addresses = [storage.join(url, path.relative_to(folder).as_posix()) for path in indexes]
+    return all(
+        storage.exists(address) and storage.read_bytes(address, 1 << 30) == path.read_bytes()
+        for address, path in zip(addresses, indexes, strict=True)
+    )
 
 
 def _storage_of_energon() -> dict[str, object]:
