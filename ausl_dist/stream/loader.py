@@ -15,7 +15,7 @@ import itertools
 import queue
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -44,6 +44,7 @@ Result = Prepared | MissingClip
 
 PLANNED_STEPS = 64  # how far the planner looks ahead where memory allows
 DECODED_STEPS = 2  # steps whose clips are being decoded while one is in the graph
+KEPT_BATCHES = 2  # handed out and not let go of yet: the one in use, and the one before it
 MIB = 1 << 20
 
 
@@ -78,6 +79,9 @@ class Loader:
         self._planned: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Clips]]]]] = queue.Queue(PLANNED_STEPS)
         self._decoding: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Result]]]]] = queue.Queue(DECODED_STEPS)
         self._batches: queue.Queue[Batch] = queue.Queue(settings.prefetch_batches)
+        # Batches handed out, until the assembler lets go of them: to free a batch takes the interpreter's lock, which DALI holds while it
+        # runs, so the training thread would wait as long. On a GPU batches are memory of torch's own, and not kept.
+        self._handed_out: deque[Batch] = deque()
         cv2.setNumThreads(1)  # the parallelism is over clips
         for name, work in (("planner", self._plan_ahead), ("decoder", self._decode_ahead), ("assembler", self._assemble)):
             self._stages.start(name, work)
@@ -91,6 +95,8 @@ class Loader:
         self.blocked_seconds["augment"] += time.monotonic() - start
         assert batch.step == self._next_step
         self._next_step += 1
+        if self.settings.device == "cpu":
+            self._handed_out.append(batch)
         return batch
 
     def __enter__(self) -> "Loader":
@@ -151,6 +157,8 @@ class Loader:
                 self._store.used(lane, slot)
             self._assembling = step + 1
             self.ahead_seconds += self._stages.put(self._batches, self._batch(step, slots, results))
+            while len(self._handed_out) > KEPT_BATCHES:
+                self._handed_out.popleft()
 
     def _batch(self, step: int, slots: list[Slot], results: list[Result]) -> Batch:
         clips = [None if isinstance(result, MissingClip) else result for result in results]

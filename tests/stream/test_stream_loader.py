@@ -6,6 +6,7 @@ import json
 import tarfile
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,18 @@ def test_batches_do_not_depend_on_threads_or_prefetching(open_loader: Callable[.
     reference = take(open_loader(decode_threads=1, fetch_threads=1, prefetch_batches=1), 6)
     other = take(open_loader(decode_threads=4, fetch_threads=3, prefetch_batches=5, memory_mib=16), 6)
     assert all(same(one, two) for one, two in zip(reference, other, strict=True))
+
+
+def test_a_batch_is_freed_by_the_loader_and_not_by_the_thread_that_trains(open_loader: Callable[..., Loader]) -> None:
+    freed: list[str] = []
+    with open_loader() as loader:
+        batch = next(loader)
+        weakref.finalize(batch, lambda: freed.append(threading.current_thread().name))
+        del batch
+        deadline = time.monotonic() + 30
+        while not freed and time.monotonic() < deadline:
+            next(loader)
+    assert freed == ["assembler"]
 
 
 def test_every_clip_comes_once_in_an_epoch(open_loader: Callable[..., Loader]) -> None:
