@@ -7,8 +7,8 @@
 After the temporal task of Yan et al. (RTATL), ACM MM 2021, and of Yang and Yin, FG 2019. No code of the authors is known. Fact of the
 paper: optical flow is estimated from a single image, to bring motion into the global feature. Our decisions: flow by DIS (Kroeger et
 al., ECCV 2016; OpenCV) between the frames as the backbone sees them, so that mirror images and crops need no correction; the motion of
-a rigid head taken off (`head_motion`); 20 pixels (at 224) at most; pairs that hardly move or move implausibly left out;
-L1 inside the box of the landmarks, in units of `scale`; a gap of 18 frames, 0.7 s. In the rendered world, whose heads swing, turning
+a rigid head taken off (`head_motion`); 20 pixels (at 224) at most; pairs that hardly move or move implausibly left out; L1 inside the
+box of the landmarks, in units of `scale`; a gap of 18 frames, 0.7 s. In the rendered world, whose heads swing, turning
 explains 75 % of the true flow over 6 frames without its mean, and changes of action units nothing; over 18 frames and without the rigid
 motion these are 28 % and 32 %, and the first frame's action units alone explain 7 % (`tools/bench_targets.py`): by then most are over.
 

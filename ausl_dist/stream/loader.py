@@ -79,8 +79,8 @@ class Loader:
         self._planned: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Clips]]]]] = queue.Queue(PLANNED_STEPS)
         self._decoding: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Result]]]]] = queue.Queue(DECODED_STEPS)
         self._batches: queue.Queue[Batch] = queue.Queue(settings.prefetch_batches)
-        # Batches handed out, until the assembler lets go of them: to free a batch takes the interpreter's lock, which DALI holds while it
-        # runs, so the training thread would wait as long. On a GPU batches are memory of torch's own, and not kept.
+        # Batches handed out, until the assembler lets go of them: to free memory of DALI's can take 5 ms, of waiting and not of work, which
+        # the training thread is spared so. On a GPU batches are memory of torch's own, and not kept.
         self._handed_out: deque[Batch] = deque()
         cv2.setNumThreads(1)  # the parallelism is over clips
         for name, work in (("planner", self._plan_ahead), ("decoder", self._decode_ahead), ("assembler", self._assemble)):
