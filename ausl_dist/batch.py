@@ -1,4 +1,5 @@
-"""What an objective asks of a clip, and what it gets: the contract between stream, model and objectives.
+"""What an objective asks of a clip, and what it gets: the contract between stream, model and
+objectives.
 
 Example: two objectives, one clip::
 
@@ -6,12 +7,13 @@ Example: two objectives, one clip::
     contrast: View(flip=0.5)        at offsets 0, 3, 6, 9
 
 1. each objective declares its `Needs`;
-2. `Plan.union` joins them: the window is 12 frames long, 12 frames are decoded once, two views are drawn from them;
+2. `Plan.union` joins them: the window is 12 frames long, 12 frames are decoded once, two views are
+   drawn from them;
 3. the loader fills a `Batch`: `frames[view]` is B T C H W with T the plan's offsets of that view;
 4. the model encodes each view once and hands each objective its own offsets.
 
-The window's start inside the clip and all augmentation are drawn from (seed, epoch, clip key), so a batch is a pure function of
-its step.
+The window's start inside the clip and all augmentation are drawn from (seed, epoch, clip key), so a
+batch is a pure function of its step.
 """
 
 import dataclasses
@@ -24,14 +26,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class View:
-    """One way of looking at frames: a random square crop, resized to the run's image size, then colour.
+    """One way of looking at frames: a random square crop, resized to the run's image size, then
+    colour.
 
-    Two objectives that declare equal views share pixels and features. To get two independent draws of the same
-    augmentation (two views of contrastive learning), let them differ in `draw`.
+    Two objectives that declare equal views share pixels and features. To get two independent draws
+    of the same augmentation (two views of contrastive learning), let them differ in `draw`.
     """
 
-    centre: float = 224 / 256  # crops are taken inside the central square of this share of the frame's side
-    crop: tuple[float, float] = (213 / 256, 213 / 256)  # side of the crop as a share of the frame's side, drawn uniformly
+    # crops are taken inside the central square of this share of the frame's side
+    centre: float = 224 / 256
+    # side of the crop as a share of the frame's side, drawn uniformly
+    crop: tuple[float, float] = (
+        213 / 256,
+        213 / 256,
+    )
     per_frame: bool = False  # geometry and colour drawn for each frame; else once for the clip
     flip: float = 0.0  # probability of a mirror image (always one decision for the whole clip)
     rotation: float = 0.0  # degrees, drawn from [-rotation, rotation]
@@ -40,21 +48,31 @@ class View:
     saturation: float = 0.0
     hue: float = 0.0  # degrees, drawn from [-hue, hue]
     grey: float = 0.0  # probability
-    blur: float = 0.0  # probability of a Gaussian blur, sigma drawn from [0.1, 2] pixels at a side of 224, in proportion at others
+    # probability of a Gaussian blur, sigma drawn from [0.1, 2] pixels at a side of 224, in
+    # proportion at others
+    blur: float = 0.0
     draw: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "crop", tuple(float(side) for side in self.crop))  # a list, when it comes from YAML; views are dict keys
+        # a list, when it comes from YAML; views are dict keys
+        object.__setattr__(self, "crop", tuple(float(side) for side in self.crop))
         if len(self.crop) != 2 or not 0 < self.crop[0] <= self.crop[1] <= self.centre <= 1:
-            raise ValueError(f"view: need 0 < crop[0] <= crop[1] <= centre <= 1, got crop={self.crop}, centre={self.centre}")
+            raise ValueError(
+                f"view: need 0 < crop[0] <= crop[1] <= centre <= 1, got crop={self.crop}, "
+                f"centre={self.centre}"
+            )
 
 
-PLAIN = View()  # one crop for the clip, nothing else: what objectives share when nobody says otherwise
+# one crop for the clip, nothing else: what objectives share when nobody says otherwise
+PLAIN = View()
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What one objective needs of a clip. Offsets count frames of the corpus from the start of the window."""
+    """What one objective needs of a clip.
+
+    Offsets count frames of the corpus from the start of the window.
+    """
 
     views: Mapping[View, tuple[int, ...]]
     landmarks: bool = False
@@ -65,7 +83,9 @@ class Needs:
     def __post_init__(self) -> None:
         for view, offsets in self.views.items():
             if not offsets or min(offsets) < 0 or list(offsets) != sorted(set(offsets)):
-                raise ValueError(f"needs: offsets of {view} must be distinct, increasing and >= 0, not {offsets}")
+                raise ValueError(
+                    f"needs: offsets of {view} must be distinct, increasing and >= 0, not {offsets}"
+                )
 
 
 @dataclass(frozen=True)
@@ -87,7 +107,10 @@ class Plan:
                 views.setdefault(view, set()).update(offsets)
         gaps = {need.flow_gap for need in needs} - {0}
         if len(gaps) > 1:
-            raise ValueError(f"a corpus stores motion over one gap, the objectives need {sorted(gaps)}: give them one gap")
+            raise ValueError(
+                f"a corpus stores motion over one gap, the objectives need {sorted(gaps)}: "
+                "give them one gap"
+            )
         return cls(
             views={view: tuple(sorted(offsets)) for view, offsets in views.items()},
             landmarks=any(need.landmarks for need in needs),
@@ -103,7 +126,9 @@ class Plan:
 
     @property
     def window(self) -> int:
-        """Frames from the first to the last one needed, by the stored motion of the first one too; clips must be at least this long."""
+        """Frames from the first to the last one needed, by the stored motion of the first one too;
+        clips must be at least this long.
+        """
         return max(*self.offsets, self.flow_gap) + 1
 
     def positions(self, view: View, offsets: Iterable[int]) -> list[int]:
@@ -114,17 +139,22 @@ class Plan:
 
 @dataclass
 class Batch:
-    """One rank's part of a global batch. B clips, in slots fixed by the order; a slot of weight 0 holds zeros."""
+    """One rank's part of a global batch.
+
+    B clips, in slots fixed by the order; a slot of weight 0 holds zeros.
+    """
 
     step: int
     keys: tuple[str, ...]  # B
     weight: Tensor  # B float32: 1, or 0 for a clip that could not be fetched, verified or decoded
     frames: dict[View, Tensor]  # B T C H W float32, RGB, normalised by clip.PIXEL_MEAN / PIXEL_STD
-    landmarks: dict[View, Tensor] = field(default_factory=dict)  # B T 68 2 float32, view pixels, re-indexed where mirrored
+    # B T 68 2 float32, view pixels, re-indexed where mirrored
+    landmarks: dict[View, Tensor] = field(default_factory=dict)
     identity: Tensor | None = None  # B int64, stable hash of the identity
     video: Tensor | None = None  # B int64, stable hash of the source video
     action_units: dict[View, Tensor] = field(default_factory=dict)  # B T K int8, -1 unknown
-    flow: dict[View, Tensor] = field(default_factory=dict)  # B T 2 g g float32: (x, y) motion to frame t + gap, view pixels; NaN unknown
+    # B T 2 g g float32: (x, y) motion to frame t + gap, view pixels; NaN unknown
+    flow: dict[View, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)

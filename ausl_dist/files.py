@@ -1,6 +1,8 @@
-"""Small effects on the local disk that every room needs: whole-or-nothing writes, checksums, JSON lines.
+"""Small effects on the local disk that every room needs: whole-or-nothing writes, checksums, JSON
+lines.
 
-A reader of a file written here sees the old content or the new, never a part, whatever moment the writer is killed.
+A reader of a file written here sees the old content or the new, never a part, whatever moment the
+writer is killed.
 """
 
 import hashlib
@@ -30,7 +32,9 @@ def write_atomically(path: Path | str, data: bytes | str) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name in the same folder that no other writer uses: a process id would not do for threads, or for two containers."""
+    """A hidden name in the same folder that no other writer uses: a process id would not do for
+    threads, or for two containers.
+    """
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
@@ -40,7 +44,9 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str, max_bytes: int = 64 << 20) -> Any:
-    """Read a JSON file of at most `max_bytes`; raises ValueError with the path when it is larger or no JSON."""
+    """Read a JSON file of at most `max_bytes`; raises ValueError with the path when it is larger or
+    no JSON.
+    """
     path = Path(path)
     if path.stat().st_size > max_bytes:
         raise ValueError(f"{path} is larger than {max_bytes} bytes: this is not one of our files")
@@ -61,7 +67,9 @@ def append_json_line(path: Path | str, value: Any) -> None:
 
 
 def read_json_lines(path: Path | str) -> Iterator[Any]:
-    """Yield the values of a JSON-lines file; a last line without its end (a killed writer) is passed over."""
+    """Yield the values of a JSON-lines file; a last line without its end (a killed writer) is
+    passed over.
+    """
     with open(path, encoding="utf-8") as file:
         for line in file:
             if line.endswith("\n"):

@@ -1,7 +1,8 @@
-"""How a long step shows on standard error that it goes on: a bar on a terminal, a plain line every few seconds in a log.
+"""How a long step shows on standard error that it goes on: a bar on a terminal, a plain line every
+few seconds in a log.
 
-    with progress("features", " clips") as report:
-        report(29, 120, "5.7/s")           ──▶ features: 29 of 120 clips, 5.7/s, 16 s left
+with progress("features", " clips") as report:
+    report(29, 120, "5.7/s")           ──▶ features: 29 of 120 clips, 5.7/s, 16 s left
 """
 
 import sys
@@ -14,17 +15,27 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
-Report = Callable[[int, int | None, str], None]  # what is done, of how much (None: unknown), and more in words
+# what is done, of how much (None: unknown), and more in words
+Report = Callable[[int, int | None, str], None]
 
 LINE_SECONDS = 5.0
 
 
 @contextmanager
 def progress(label: str, unit: str = "", *, about: bool = False) -> Iterator[Report]:
-    """Gives the function to call as the work goes on; `about` says that its total is a guess, from which no time left follows."""
+    """Gives the function to call as the work goes on; `about` says that its total is a guess, from
+    which no time left follows.
+    """
     if sys.stderr.isatty():
         name = TextColumn("{task.description}", markup=False)  # a path may hold brackets
-        columns = (name, BarColumn(), MofNCompleteColumn(), TextColumn(unit), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
+        columns = (
+            name,
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(label, total=None, text="")
             yield lambda done, total, text: bar.update(task, completed=done, total=total, text=text)
@@ -68,5 +79,9 @@ class _Lines:
         of = f" of {'about ' * self._about}{total}" if total else ""
         left = ""
         if total and not self._about and done > self._first:
-            left = f", {(total - done) * (time.monotonic() - self._start) / (done - self._first):.0f} s left"
+            left = (
+                ", "
+                f"{(total - done) * (time.monotonic() - self._start) / (done - self._first):.0f} s "
+                "left"
+            )
         print(f"{self._label}: {done}{of}{self._unit}, {text}{left}", file=sys.stderr, flush=True)

@@ -2,8 +2,8 @@
 
     random_stream(seed, epoch, clip_key, "crop").uniform(...)
 
-gives the same numbers in whatever process, thread, batch position or order it is asked for; so a resume
-has nothing to restore. Counter-based generator: Philox4x64-10 (Salmon et al., SC 2011).
+gives the same numbers in whatever process, thread, batch position or order it is asked for; so a
+resume has nothing to restore. Counter-based generator: Philox4x64-10 (Salmon et al., SC 2011).
 """
 
 import hashlib

@@ -1,6 +1,8 @@
-"""From a resolved config (plain mappings) to frozen dataclasses, with errors that say what to type instead.
+"""From a resolved config (plain mappings) to frozen dataclasses, with errors that say what to type
+instead.
 
-Each room declares its own settings as a frozen dataclass with checks in `__post_init__`; `from_mapping` builds any of them.
+Each room declares its own settings as a frozen dataclass with checks in `__post_init__`;
+`from_mapping` builds any of them.
 """
 
 import dataclasses
@@ -20,8 +22,8 @@ class SettingsError(ValueError):
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """Build the dataclass `cls` from a mapping, recursively and strictly.
 
-    Raises SettingsError for an unknown key (with the nearest known one), a missing key, a value of the wrong type, or a
-    combination that the dataclass refuses.
+    Raises SettingsError for an unknown key (with the nearest known one), a missing key, a value of
+    the wrong type, or a combination that the dataclass refuses.
     """
     if not isinstance(values, Mapping):
         raise SettingsError(f"{where or 'config'} must be a group of settings, not {values!r}")
@@ -30,7 +32,11 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     for name in values:
         if name not in fields:
             near = difflib.get_close_matches(str(name), fields, n=1)
-            hint = f"did you mean {_join(where, near[0])}?" if near else f"known here: {', '.join(fields)}"
+            hint = (
+                f"did you mean {_join(where, near[0])}?"
+                if near
+                else f"known here: {', '.join(fields)}"
+            )
             raise SettingsError(f"unknown setting {_join(where, str(name))}: {hint}")
     arguments = {}
     for name, field in fields.items():
@@ -57,7 +63,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value in parameters:
             return value
-        raise SettingsError(f"{where} must be one of {', '.join(map(str, parameters))}, not {value!r}")
+        raise SettingsError(
+            f"{where} must be one of {', '.join(map(str, parameters))}, not {value!r}"
+        )
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_mapping(hint, value, where)  # type: ignore[arg-type]
     if origin is tuple:
@@ -66,11 +74,17 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         kinds = [parameters[0]] * len(value) if parameters[-1] is Ellipsis else list(parameters)
         if len(kinds) != len(value):
             raise SettingsError(f"{where} must have {len(kinds)} entries, not {len(value)}")
-        return tuple(_convert(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+        return tuple(
+            _convert(kind, item, f"{where}[{i}]")
+            for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
+        )
     if origin in (dict, Mapping) or origin is typing.get_origin(Mapping[str, Any]):
         if not isinstance(value, Mapping):
             raise SettingsError(f"{where} must be a group of settings, not {value!r}")
-        return {key: _convert(parameters[1], item, _join(where, str(key))) for key, item in value.items()}
+        return {
+            key: _convert(parameters[1], item, _join(where, str(key)))
+            for key, item in value.items()
+        }
     return _scalar(hint, value, where)
 
 
@@ -88,7 +102,9 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
 
 
 def _kind(hint: Any) -> str:
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(hint, str(hint))
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(
+        hint, str(hint)
+    )
 
 
 def _join(where: str, name: str) -> str:

@@ -1,1 +1,4 @@
-"""How a job starts: on this machine or on a SLURM cluster. Imports no torch, so that it answers at once on a login node."""
+"""How a job starts: on this machine or on a SLURM cluster.
+
+Imports no torch, so that it answers at once on a login node.
+"""

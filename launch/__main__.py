@@ -1,13 +1,13 @@
 """`python -m launch`: check, start, stop and follow jobs.
 
-    python -m launch run experiment=demo                    this machine, one process per rank
-    python -m launch submit cluster=mysite experiment=...   a SLURM cluster; --dry-run prints the sbatch script
-    python -m launch array cluster=mysite seed=0,1,2 ...    one run for each combination of settings
-    python -m launch corpus --parts 64 -- VIDEOS --out URL  build a corpus as an array of jobs
-    python -m launch doctor cluster=mysite experiment=...   everything that can fail before a GPU is asked for
-    python -m launch status runs/demo                       how it goes; --watch keeps looking
-    python -m launch resume runs/demo                       go on from the newest whole checkpoint
-    python -m launch cancel runs/demo                       end it for good
+python -m launch run experiment=demo                    this machine, one process per rank python -m
+launch submit cluster=mysite experiment=...   a SLURM cluster; --dry-run prints the sbatch script
+python -m launch array cluster=mysite seed=0,1,2 ...    one run for each combination of settings
+python -m launch corpus --parts 64 -- VIDEOS --out URL  build a corpus as an array of jobs python -m
+launch doctor cluster=mysite experiment=...   everything that can fail before a GPU is asked for
+python -m launch status runs/demo                       how it goes; --watch keeps looking python -m
+launch resume runs/demo                       go on from the newest whole checkpoint python -m
+launch cancel runs/demo                       end it for good
 """
 
 import argparse
@@ -18,40 +18,73 @@ from ausl_dist import command
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m launch", description="Check, start, stop and follow pretraining jobs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m launch", description="Check, start, stop and follow pretraining jobs."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
 
-    def verb(name: str, call: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+    def verb(
+        name: str, call: Callable[[argparse.Namespace], int], help: str
+    ) -> argparse.ArgumentParser:
         added = verbs.add_parser(name, help=help, description=help)
         added.set_defaults(call=call)
         return added
 
     run = verb("run", _run, "run a job on this machine")
     submit = verb("submit", _submit, "submit a job to SLURM")
-    array = verb("array", _array, "submit one run for each combination of settings: seed=0,1 optimizer.learning_rate=1e-3,3e-4")
+    array = verb(
+        "array",
+        _array,
+        "submit one run for each combination of settings: "
+        "seed=0,1 optimizer.learning_rate=1e-3,3e-4",
+    )
     doctor = verb("doctor", _doctor, "check everything that can fail before a GPU is asked for")
     run.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
     submit.add_argument("--dry-run", action="store_true", help="print the sbatch script and stop")
     submit.add_argument("--after", metavar="JOB", help="start only when this job has ended well")
-    then = "run this on one node when the run is done ({run} stands for its folder); repeat for a chain"
+    then = (
+        "run this on one node when the run is done ({run} stands for its folder); "
+        "repeat for a chain"
+    )
     submit.add_argument("--then", action="append", default=[], metavar="COMMAND", help=then)
     array.add_argument("--dry-run", action="store_true", help="print the combinations and stop")
     array.add_argument("--at-once", type=int, default=16, help="how many of them may run at a time")
-    doctor.add_argument("--on-node", action="store_true", help="inside a short job on the cluster's nodes as well")
+    doctor.add_argument(
+        "--on-node", action="store_true", help="inside a short job on the cluster's nodes as well"
+    )
     for each in (run, submit, array, doctor):
-        each.add_argument("overrides", nargs="*", help="hydra overrides: experiment=demo optimizer.learning_rate=1e-3 ...")
+        each.add_argument(
+            "overrides",
+            nargs="*",
+            help="hydra overrides: experiment=demo optimizer.learning_rate=1e-3 ...",
+        )
     corpus = verb("corpus", _corpus, "build a corpus as an array of jobs, one for each part")
-    corpus.add_argument("--cluster", default="slurm", metavar="NAME", help="a file of configs/cluster/")
+    corpus.add_argument(
+        "--cluster", default="slurm", metavar="NAME", help="a file of configs/cluster/"
+    )
     corpus.add_argument("--parts", type=int, required=True, help="how many jobs share the sources")
-    corpus.add_argument("--at-once", type=int, default=64, help="how many of them may run at a time")
-    corpus.add_argument("builder", nargs="+", metavar="WORD", help="after two dashes: inputs and options of tools/build_corpus.py")
+    corpus.add_argument(
+        "--at-once", type=int, default=64, help="how many of them may run at a time"
+    )
+    corpus.add_argument(
+        "builder",
+        nargs="+",
+        metavar="WORD",
+        help="after two dashes: inputs and options of tools/build_corpus.py",
+    )
     resume = verb("resume", _resume, "go on with a run from its newest whole checkpoint")
     status = verb("status", _status, "say how a run goes")
     cancel = verb("cancel", _cancel, "end a run's jobs for good")
     for each in (resume, status, cancel):
         each.add_argument("folder", type=Path, help="the run folder")
-    resume.add_argument("overrides", nargs="*", help="where it goes on, if elsewhere: cluster=NAME cluster.nodes=4 ...")
-    status.add_argument("--watch", action="store_true", help="look again every few seconds until it has ended")
+    resume.add_argument(
+        "overrides",
+        nargs="*",
+        help="where it goes on, if elsewhere: cluster=NAME cluster.nodes=4 ...",
+    )
+    status.add_argument(
+        "--watch", action="store_true", help="look again every few seconds until it has ended"
+    )
     arguments = parser.parse_args()
     return int(arguments.call(arguments))
 
@@ -66,7 +99,12 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         import yaml
 
-        print(yaml.safe_dump({**composed.run, "cluster": composed.cluster}, sort_keys=False, allow_unicode=True), end="")
+        print(
+            yaml.safe_dump(
+                {**composed.run, "cluster": composed.cluster}, sort_keys=False, allow_unicode=True
+            ),
+            end="",
+        )
         return 0
     cluster = local_only(composed.cluster, "run")
     _check(composed.run)
@@ -89,7 +127,10 @@ def _submit(arguments: argparse.Namespace) -> int:
     folder = prepare(composed)
     dependency = f"afterok:{arguments.after}" if arguments.after else None
     job = slurm.submit_run(folder, cluster, name, dependency=dependency)
-    print(f"job {job}: {cluster.nodes} nodes, {cluster.ranks} ranks; follow it by `python -m launch status {folder}`")
+    print(
+        f"job {job}: {cluster.nodes} nodes, {cluster.ranks} ranks; follow it by `python -m launch "
+        f"status {folder}`"
+    )
     following = slurm.submit_chain(arguments.then, folder, cluster, name, job)
     for stage, each in zip(arguments.then, following, strict=True):
         print(f"job {each}: then `{stage}`")
@@ -109,7 +150,11 @@ def _array(arguments: argparse.Namespace) -> int:
         return 0
     cluster = slurm_only(points[0].cluster, "array")
     folders = [prepare(point) for point in points]
-    for folder, job in zip(folders, slurm.submit_array(folders, cluster, str(points[0].run["name"]), arguments.at_once), strict=True):
+    for folder, job in zip(
+        folders,
+        slurm.submit_array(folders, cluster, str(points[0].run["name"]), arguments.at_once),
+        strict=True,
+    ):
         print(f"job {job}: {folder}")
     return 0
 
@@ -121,7 +166,10 @@ def _corpus(arguments: argparse.Namespace) -> int:
 
     cluster = slurm_only(compose_cluster(f"cluster={arguments.cluster}"), "corpus")
     ids, last = submit_build(arguments.builder, cluster, arguments.parts, arguments.at_once)
-    print(f"jobs {ids[0]} to {ids[-1]} build the parts, job {last} sees to the whole; `squeue --me` lists them")
+    print(
+        f"jobs {ids[0]} to {ids[-1]} build the parts, job {last} sees to the whole; "
+        "`squeue --me` lists them"
+    )
     return 0
 
 
@@ -163,7 +211,10 @@ def _cancel(arguments: argparse.Namespace) -> int:
         print(f"{arguments.folder} has no job that waits or runs")
         return 0
     scheduler.cancel(alive)
-    print(f"cancelled: {', '.join(alive)}; `python -m launch resume {arguments.folder}` goes on from the newest checkpoint")
+    print(
+        f"cancelled: {', '.join(alive)}; `python -m launch resume {arguments.folder}` goes on from "
+        "the newest checkpoint"
+    )
     return 0
 
 

@@ -1,11 +1,13 @@
-"""What the ranks of one attempt tell each other through the run folder, so that all of them draw the same conclusion.
+"""What the ranks of one attempt tell each other through the run folder, so that all of them draw
+the same conclusion.
 
     RUN/supervision/NAME/rank-00003.json   how rank 3 ended
     RUN/supervision/NAME/failed            some rank failed: the others end too
     RUN/supervision/NAME/decision.json     what follows; made exactly once
     RUN/supervision/history.jsonl          one line per attempt that has ended
 
-NAME is JOB-RESTART-AGAIN: the scheduler's job, its count of requeues, and the starts within one requeue.
+NAME is JOB-RESTART-AGAIN: the scheduler's job, its count of requeues, and the starts within one
+requeue.
 """
 
 import dataclasses
@@ -41,7 +43,9 @@ class Attempt:
         write_json(self.folder / f"rank-{report.rank:05d}.json", dataclasses.asdict(report))
 
     def reports(self) -> list[Report]:
-        return [Report(**read_json(path, MAX_BYTES)) for path in sorted(self.folder.glob("rank-*.json"))]
+        return [
+            Report(**read_json(path, MAX_BYTES)) for path in sorted(self.folder.glob("rank-*.json"))
+        ]
 
     def announce_failure(self) -> None:
         (self.folder / "failed").touch()
@@ -54,7 +58,8 @@ class Attempt:
         temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
         temporary.write_text(json.dumps(dataclasses.asdict(decision)))
         try:
-            os.link(temporary, self.folder / "decision.json")  # fails where one is there, and never shows a part
+            # fails where one is there, and never shows a part
+            os.link(temporary, self.folder / "decision.json")
         except FileExistsError:
             return False
         finally:
@@ -71,7 +76,13 @@ class Attempt:
 
 def append_history(run_folder: Path, name: str, now: Ended, decision: Decision) -> None:
     """Add an ended attempt to the run's history."""
-    line = {"time": time.time(), "attempt": name, **dataclasses.asdict(now), "action": decision.action, "why": decision.why}
+    line = {
+        "time": time.time(),
+        "attempt": name,
+        **dataclasses.asdict(now),
+        "action": decision.action,
+        "why": decision.why,
+    }
     writer = LineWriter(Path(run_folder) / FOLDER / HISTORY_FILE)
     writer.write({**line, "excluded": list(decision.exclude)})
     writer.close()
@@ -99,15 +110,25 @@ def last_step(run_folder: Path) -> int:
 
 
 def straggler(run_folder: Path) -> str:
-    """The host of a rank that takes STRAGGLER_FACTOR times the median's own time a step; empty where there is none."""
+    """The host of a rank that takes STRAGGLER_FACTOR times the median's own time a step; empty
+    where there is none.
+    """
     beats = [beat for beat in read_heartbeats(run_folder) if beat.own_seconds > 0]
     if len(beats) < 3:  # of two, none can be told to be the usual one
         return ""
     slowest = max(beats, key=lambda beat: beat.own_seconds)
-    return slowest.node if slowest.own_seconds > STRAGGLER_FACTOR * statistics.median(beat.own_seconds for beat in beats) else ""
+    return (
+        slowest.node
+        if slowest.own_seconds
+        > STRAGGLER_FACTOR * statistics.median(beat.own_seconds for beat in beats)
+        else ""
+    )
 
 
 def checkpoint_step(run_folder: Path) -> int:
-    """The step of the newest checkpoint that has its manifest; 0 where there is none. A resume checks it whole, this does not."""
+    """The step of the newest checkpoint that has its manifest; 0 where there is none.
+
+    A resume checks it whole, this does not.
+    """
     complete = (Path(run_folder) / "checkpoints").glob("step-*/manifest.json")
     return max((int(path.parent.name.removeprefix("step-")) for path in complete), default=0)

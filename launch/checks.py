@@ -1,6 +1,7 @@
 """The checks of `doctor` on the machine where it is typed: config, data, model, disk, scheduler.
 
-Each check is a method that returns one sentence or raises one; they run in order, and later ones use what earlier ones have opened.
+Each check is a method that returns one sentence or raises one; they run in order, and later ones
+use what earlier ones have opened.
 """
 
 import importlib.metadata
@@ -20,13 +21,14 @@ from launch.doctor import Unchecked
 
 if TYPE_CHECKING:
     from ausl_dist.batch import Batch
-    from ausl_dist.model import JointModel
-    from ausl_dist.stream.index import Index
+    from ausl_dist.model.joint import JointModel
+    from ausl_dist.shards.index import Index
     from ausl_dist.train.settings import RunSettings
 
 MIB = 1 << 20
 WRITE_BYTES = 64 * MIB
-MIN_WRITE_MIB_PER_SECOND = 20.0  # slower than this a checkpoint of a small model takes longer than the warning before a time limit
+# slower than this a checkpoint of a small model takes longer than the warning before a time limit
+MIN_WRITE_MIB_PER_SECOND = 20.0
 ADAM_BYTES_PER_WEIGHT = 16  # fp32 weight, gradient and two moments
 READ_SECONDS = 60.0
 
@@ -64,7 +66,7 @@ class Examination:
 
     @cached_property
     def indexes(self) -> "dict[str, Index]":
-        from ausl_dist.stream.index import Index
+        from ausl_dist.shards.index import Index
 
         return {name: Index.load(source.url) for name, source in self.settings.data.corpora.items()}
 
@@ -72,7 +74,7 @@ class Examination:
     def model(self) -> "JointModel":
         import torch
 
-        from ausl_dist.model import build_model
+        from ausl_dist.model.joint import build_model
 
         torch.manual_seed(self.settings.seed)
         return build_model(self.settings.backbone, self.settings.objectives, self.settings.mixture)
@@ -83,9 +85,24 @@ class Examination:
 
         from ausl_dist.stream.loader import Loader
 
-        # The smallest part of a global batch that a rank can have: one lane. On this machine, without a GPU, decoding is the CPU's.
-        data = replace(self.settings.data, device="cpu", decoder="pyav", prefetch_batches=1, cache_folder=None, retry_seconds=READ_SECONDS)
-        with Loader(data, self.model.plan, seed=self.settings.seed, rank=0, world_size=data.lanes, run_folder=self.scratch) as loader:
+        # The smallest part of a global batch that a rank can have: one lane. On this machine,
+        # without a GPU, decoding is the CPU's.
+        data = replace(
+            self.settings.data,
+            device="cpu",
+            decoder="pyav",
+            prefetch_batches=1,
+            cache_folder=None,
+            retry_seconds=READ_SECONDS,
+        )
+        with Loader(
+            data,
+            self.model.plan,
+            seed=self.settings.seed,
+            rank=0,
+            world_size=data.lanes,
+            run_folder=self.scratch,
+        ) as loader:
             return next(loader)
 
     def config(self) -> str:
@@ -96,56 +113,92 @@ class Examination:
         return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 
     def index(self) -> str:
-        found = [f"{name}: {index.num_clips:,} clips in {len(index.shards)} shards" for name, index in self.indexes.items()]
+        found = [
+            f"{name}: {index.num_clips:,} clips in {len(index.shards)} shards"
+            for name, index in self.indexes.items()
+        ]
         window = self.model.plan.window
         short = [name for name, index in self.indexes.items() if index.min_frames < window]
         if short:
-            raise ValueError(f"{', '.join(short)}: the shortest clip has fewer than the {window} frames that the objectives look at")
+            raise ValueError(
+                f"{', '.join(short)}: the shortest clip has fewer than the {window} frames that "
+                "the objectives look at"
+            )
         return "; ".join(found)
 
     def lanes(self) -> str:
         data, ranks = self.settings.data, self.cluster.ranks
         if data.lanes % ranks:
             near = [number for number in range(1, data.lanes + 1) if data.lanes % number == 0]
-            raise ValueError(f"data.lanes={data.lanes} cannot be dealt to {ranks} ranks: use one of {near} ranks, or data.lanes={ranks}")
+            raise ValueError(
+                f"data.lanes={data.lanes} cannot be dealt to {ranks} ranks: "
+                f"use one of {near} ranks, or data.lanes={ranks}"
+            )
         clips = sum(index.num_clips for index in self.indexes.values())
         if clips < data.lanes:
             raise ValueError(f"the corpus has {clips} clips, fewer than data.lanes={data.lanes}")
         per_rank = data.batch_clips // ranks
-        return f"{data.batch_clips} clips a step, {per_rank} a rank; {clips / data.batch_clips:,.0f} steps an epoch"
+        return (
+            f"{data.batch_clips} clips a step, {per_rank} a rank; "
+            f"{clips / data.batch_clips:,.0f} steps an epoch"
+        )
 
     def chunk(self) -> str:
+        from ausl_dist.shards.retry import Retry
         from ausl_dist.stream.fetch import Fetcher
-        from ausl_dist.stream.retry import Retry
 
         name, index = next(iter(self.indexes.items()))
         started = time.monotonic()
         size = len(Fetcher({name: index}, Retry(READ_SECONDS)).read(name, 0))
-        return f"{size / MIB:.1f} MiB at {size / MIB / (time.monotonic() - started):.0f} MiB/s, checksum right"
+        return (
+            f"{size / MIB:.1f} MiB at {size / MIB / (time.monotonic() - started):.0f} "
+            "MiB/s, checksum right"
+        )
 
     def decode(self) -> str:
-        views = ", ".join(" x ".join(map(str, frames.shape)) for frames in self.batch.frames.values())
+        views = ", ".join(
+            " x ".join(map(str, frames.shape)) for frames in self.batch.frames.values()
+        )
         if not bool(self.batch.weight.any()):
-            raise ValueError("no clip of the first batch could be decoded; `python tools/verify_corpus.py URL` says which and why")
+            raise ValueError(
+                "no clip of the first batch could be decoded; `python tools/verify_corpus.py URL` "
+                "says which and why"
+            )
         return f"views of B x T x C x H x W = {views}"
 
     def step(self) -> str:
         self.saved_bytes = _activation_bytes(self.model, self.batch)
-        missing = [name for name, weight in self.model.named_parameters() if weight.requires_grad and weight.grad is None]
+        missing = [
+            name
+            for name, weight in self.model.named_parameters()
+            if weight.requires_grad and weight.grad is None
+        ]
         if missing:
-            raise ValueError(f"no gradient reaches {', '.join(missing[:3])}: an objective leaves weights unused")
+            raise ValueError(
+                f"no gradient reaches {', '.join(missing[:3])}: an objective leaves weights unused"
+            )
         return f"{sum(weight.numel() for weight in self.model.parameters()) / 1e6:.1f} M weights"
 
     @cached_property
     def rank_bytes(self) -> float:
-        """What a rank will hold: weights, gradients and optimizer whole (ZeRO shares some of it out), and activations."""
+        """What a rank will hold: weights, gradients and optimizer whole (ZeRO shares some of it
+        out), and activations.
+        """
         weights = sum(weight.numel() for weight in self.model.parameters()) * ADAM_BYTES_PER_WEIGHT
-        share = self.settings.data.batch_clips / self.cluster.ranks / len(self.batch) / self.settings.engine.gradient_accumulation
+        share = (
+            self.settings.data.batch_clips
+            / self.cluster.ranks
+            / len(self.batch)
+            / self.settings.engine.gradient_accumulation
+        )
         half = self.settings.engine.precision != "fp32"
         return weights + self.saved_bytes * share * (0.5 if half else 1.0)
 
     def memory(self) -> str:
-        return f"about {self.rank_bytes / MIB / 1024:.1f} GiB a rank for weights, optimizer and activations"
+        return (
+            f"about {self.rank_bytes / MIB / 1024:.1f} GiB a rank for weights, "
+            "optimizer and activations"
+        )
 
     def disk(self) -> str:
         folder = Path(self.composed.run["folder"]).expanduser().resolve()
@@ -155,9 +208,15 @@ class Examination:
         weights = sum(weight.numel() for weight in self.model.parameters())
         needed = (self.settings.checkpoint.keep_last + 1) * weights * ADAM_BYTES_PER_WEIGHT
         if free < needed:
-            raise OSError(f"{free / MIB:,.0f} MiB free under {existing}, {needed / MIB:,.0f} needed for checkpoints; set folder= elsewhere")
+            raise OSError(
+                f"{free / MIB:,.0f} MiB free under {existing}, {needed / MIB:,.0f} needed for "
+                "checkpoints; set folder= elsewhere"
+            )
         if rate < MIN_WRITE_MIB_PER_SECOND:
-            raise OSError(f"{existing} takes {rate:.0f} MiB/s: checkpoints would hold the run up; set folder= on a faster disk")
+            raise OSError(
+                f"{existing} takes {rate:.0f} MiB/s: checkpoints would hold the run up; "
+                "set folder= on a faster disk"
+            )
         return f"{free / MIB / 1024:,.0f} GiB free, {rate:,.0f} MiB/s"
 
     def scheduler(self) -> str:
@@ -169,10 +228,19 @@ class Examination:
             raise OSError("no sbatch here: call doctor on a login node of the cluster")
         script = self.scratch / "job.sh"
         script.write_text(slurm.script(self.cluster, self.settings.name, self.scratch))
-        tested = subprocess.run(["sbatch", "--test-only", str(script)], capture_output=True, text=True, timeout=READ_SECONDS, check=False)
+        tested = subprocess.run(
+            ["sbatch", "--test-only", str(script)],
+            capture_output=True,
+            text=True,
+            timeout=READ_SECONDS,
+            check=False,
+        )
         said = " ".join(tested.stderr.split())
         if tested.returncode:
-            raise OSError(f"Slurm would refuse the job: {said}; `sinfo -s` lists partitions, `sacctmgr show assoc user=$USER` accounts")
+            raise OSError(
+                f"Slurm would refuse the job: {said}; `sinfo -s` lists partitions, "
+                "`sacctmgr show assoc user=$USER` accounts"
+            )
         return said.removeprefix("sbatch: ")
 
 
@@ -201,6 +269,9 @@ def _activation_bytes(model: "JointModel", batch: "Batch") -> int:
     with kept_for_backward(model) as kept:
         loss = model(batch).loss
     if not bool(torch.isfinite(loss)):
-        raise ValueError(f"the loss of the first batch is {float(loss)}; look at the data with `python tools/verify_corpus.py URL`")
+        raise ValueError(
+            f"the loss of the first batch is {float(loss)}; look at the data with `python "
+            "tools/verify_corpus.py URL`"
+        )
     loss.backward()
     return sum(kept.values())

@@ -1,4 +1,6 @@
-"""A rank's process, seen from the one that starts it: it dies with its parent, and leaves its stacks when it has to be ended."""
+"""A rank's process, seen from the one that starts it: it dies with its parent, and leaves its
+stacks when it has to be ended.
+"""
 
 import ctypes
 import signal
@@ -6,7 +8,8 @@ import subprocess
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 LIBC = ctypes.CDLL(None)  # loaded here: little is safe between fork and exec
-STACKS_ON_ABORT = {"PYTHONFAULTHANDLER": "1"}  # Python then writes the stacks of all threads on SIGABRT
+# Python then writes the stacks of all threads on SIGABRT
+STACKS_ON_ABORT = {"PYTHONFAULTHANDLER": "1"}
 
 
 def die_with_parent() -> None:
@@ -15,6 +18,8 @@ def die_with_parent() -> None:
 
 
 def abort(child: "subprocess.Popen[bytes]") -> None:
-    """Ask a child that hangs, or is stopped, for its stacks; it ends by this, unless it hangs inside the kernel."""
+    """Ask a child that hangs, or is stopped, for its stacks; it ends by this, unless it hangs
+    inside the kernel.
+    """
     child.send_signal(signal.SIGABRT)
     child.send_signal(signal.SIGCONT)  # a stopped process takes signals only when it goes on

@@ -1,6 +1,7 @@
 """Where a run runs: the `cluster` group of the config as checked settings.
 
-`scheduler: local` is this machine; `scheduler: slurm` is a cluster. Each field of the second is commented in configs/cluster/slurm.yaml.
+`scheduler: local` is this machine; `scheduler: slurm` is a cluster. Each field of the second is
+commented in configs/cluster/slurm.yaml.
 """
 
 from collections.abc import Mapping
@@ -51,12 +52,14 @@ class SlurmCluster:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.gpus_per_node and self.gpus_per_node != self.ranks_per_node:
             raise ValueError(
-                f"gpus_per_node={self.gpus_per_node} and ranks_per_node={self.ranks_per_node}: each rank drives one GPU, "
+                f"gpus_per_node={self.gpus_per_node} and ranks_per_node={self.ranks_per_node}: "
+                "each rank drives one GPU, "
                 f"so set cluster.ranks_per_node={self.gpus_per_node}"
             )
         if self.signal_delay_seconds >= self.time_minutes * 60:
             raise ValueError(
-                f"signal_delay_seconds={self.signal_delay_seconds} leaves no time to compute in time_minutes={self.time_minutes}; "
+                f"signal_delay_seconds={self.signal_delay_seconds} leaves no time to compute in "
+                f"time_minutes={self.time_minutes}; "
                 "set a longer cluster.time_minutes"
             )
 
@@ -80,7 +83,10 @@ def local_only(values: Mapping[str, Any], what: str) -> LocalCluster:
     settings = read_settings(values)
     if isinstance(settings, LocalCluster):
         return settings
-    raise SettingsError(f"{what} runs on this machine and the config says cluster.scheduler=slurm; use `python -m launch submit`")
+    raise SettingsError(
+        f"{what} runs on this machine and the config says cluster.scheduler=slurm; "
+        "use `python -m launch submit`"
+    )
 
 
 def slurm_only(values: Mapping[str, Any], what: str) -> SlurmCluster:
@@ -88,4 +94,7 @@ def slurm_only(values: Mapping[str, Any], what: str) -> SlurmCluster:
     settings = read_settings(values)
     if isinstance(settings, SlurmCluster):
         return settings
-    raise SettingsError(f"{what} needs a SLURM cluster: add cluster=slurm, or a file of your own in configs/cluster/")
+    raise SettingsError(
+        f"{what} needs a SLURM cluster: add cluster=slurm, "
+        "or a file of your own in configs/cluster/"
+    )

@@ -1,10 +1,11 @@
 """From command-line words to one resolved config: hydra groups in, plain mappings out.
 
-1. `configs/config.yaml` and the groups it names are composed with the experiment and the user's overrides;
-2. the mixture names the active objectives; each name is a file of `configs/objective/`, composed under `objectives.NAME`,
-   below what the experiment and the user say of it;
-3. interpolations are resolved; `cluster` (where it runs) is split from the rest (what it computes), so that a run can go on
-   elsewhere with the same config.
+1. `configs/config.yaml` and the groups it names are composed with the experiment and the user's
+   overrides;
+2. the mixture names the active objectives; each name is a file of `configs/objective/`, composed
+   under `objectives.NAME`, below what the experiment and the user say of it;
+3. interpolations are resolved; `cluster` (where it runs) is split from the rest (what it computes),
+   so that a run can go on elsewhere with the same config.
 """
 
 import difflib
@@ -19,16 +20,20 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 @dataclass(frozen=True)
 class Composed:
-    """A resolved config: `run` is RunSettings as mappings, `cluster` says where and on how many ranks it runs."""
+    """A resolved config: `run` is RunSettings as mappings, `cluster` says where and on how many
+    ranks it runs.
+    """
 
     run: dict[str, Any]
     cluster: dict[str, Any]
 
 
 def compose(overrides: list[str], config_folder: Path = CONFIGS) -> Composed:
-    """Compose the config of a run from hydra overrides such as `experiment=demo`, `optimizer.lr=1e-3`, `+mixture.my_task=0.5`.
+    """Compose the config of a run from hydra overrides such as `experiment=demo`,
+    `optimizer.lr=1e-3`, `+mixture.my_task=0.5`.
 
-    Raises SettingsError with hydra's own reason and, where a group's choice is unknown, the choices there are.
+    Raises SettingsError with hydra's own reason and, where a group's choice is unknown, the choices
+    there are.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -39,14 +44,21 @@ def compose(overrides: list[str], config_folder: Path = CONFIGS) -> Composed:
     try:
         with initialize_config_dir(str(config_folder), version_base="1.3"):
             # Later entries win: objectives, then the experiment, then the user's own words.
-            experiment = [f"+{o.lstrip('+')}" for o in overrides if o.lstrip("+").startswith("experiment=")]
+            experiment = [
+                f"+{o.lstrip('+')}" for o in overrides if o.lstrip("+").startswith("experiment=")
+            ]
             words = [o for o in overrides if not o.lstrip("+").startswith("experiment=")]
-            mixture = hydra_compose("config", [*experiment, *(o for o in words if not o.lstrip("+~").startswith("objectives."))]).mixture
+            mixture = hydra_compose(
+                "config",
+                [*experiment, *(o for o in words if not o.lstrip("+~").startswith("objectives."))],
+            ).mixture
             objectives = [f"+objective@objectives.{name}={name}" for name in mixture]
             config = hydra_compose("config", [*objectives, *experiment, *words])
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise SettingsError(f"the config cannot be composed: {_reason(error, overrides, config_folder)}") from error
+        raise SettingsError(
+            f"the config cannot be composed: {_reason(error, overrides, config_folder)}"
+        ) from error
     cluster = resolved.pop("cluster")
     return Composed(run=resolved, cluster=cluster)
 
@@ -60,9 +72,13 @@ def compose_cluster(override: str, config_folder: Path = CONFIGS) -> dict[str, A
 
     try:
         with initialize_config_dir(str(config_folder), version_base="1.3"):
-            cluster: Any = OmegaConf.to_container(hydra_compose("config", [override]).cluster, resolve=True)
+            cluster: Any = OmegaConf.to_container(
+                hydra_compose("config", [override]).cluster, resolve=True
+            )
     except HydraException as error:
-        raise SettingsError(f"the cluster cannot be composed: {_reason(error, [override], config_folder)}") from error
+        raise SettingsError(
+            f"the cluster cannot be composed: {_reason(error, [override], config_folder)}"
+        ) from error
     return dict(cluster)
 
 
@@ -75,9 +91,14 @@ def _reason(error: Exception, overrides: list[str], config_folder: Path) -> str:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    lines = list(dict.fromkeys(line.strip() for line in f"{error}\n{cause}".splitlines() if line.strip()))
+    lines = list(
+        dict.fromkeys(line.strip() for line in f"{error}\n{cause}".splitlines() if line.strip())
+    )
     # Hydra says what to type (a + more or less) in the lines after the first.
-    first = " ".join(lines[:3] if lines and lines[0].startswith("Could not") else lines[:1]) or type(error).__name__
+    first = (
+        " ".join(lines[:3] if lines and lines[0].startswith("Could not") else lines[:1])
+        or type(error).__name__
+    )
     for override in overrides:
         group, _, choice = override.lstrip("+~").partition("=")
         known = choices(group, config_folder)

@@ -1,4 +1,5 @@
-"""Everything that can fail before a GPU is asked for, checked in about a minute: a table of ✓ and ✗ with what to do for each ✗.
+"""Everything that can fail before a GPU is asked for, checked in about a minute: a table of ✓ and ✗
+with what to do for each ✗.
 
     config ──▶ checks of this machine (checks.py) ──▶ with --on-node: a short job on the real nodes (node_checks.py) ──▶ table, exit code
 
@@ -34,7 +35,10 @@ class Unchecked(Exception):
 
 
 def examine(composed: Composed, *, on_node: bool) -> int:
-    """Check this machine and, with `on_node`, the cluster's; prints the table. Returns 0 where all is well, else 1."""
+    """Check this machine and, with `on_node`, the cluster's; prints the table.
+
+    Returns 0 where all is well, else 1.
+    """
     from launch.checks import Examination
 
     with tempfile.TemporaryDirectory(prefix="ausl-doctor-") as scratch:
@@ -45,7 +49,11 @@ def examine(composed: Composed, *, on_node: bool) -> int:
         findings += _on_nodes(composed, rank_bytes)
     _print(findings)
     bad = sum(1 for finding in findings if not finding.good)
-    print(f"{bad} of {len(findings)} checks failed" if bad else "all is well: `python -m launch submit` with the same words starts it")
+    print(
+        f"{bad} of {len(findings)} checks failed"
+        if bad
+        else "all is well: `python -m launch submit` with the same words starts it"
+    )
     return 1 if bad else 0
 
 
@@ -61,13 +69,17 @@ def run_checks(checks: Iterable[tuple[str, Callable[[], str]]]) -> Iterable[Find
         except Exception as error:  # noqa: BLE001 - whatever a check meets is its finding
             reason = _sentence(error)
             first = reasons.setdefault(reason, name)
-            yield Finding(name, False, reason if first == name else f"needs `{first}` to be mended first")
+            yield Finding(
+                name, False, reason if first == name else f"needs `{first}` to be mended first"
+            )
             continue
         yield Finding(name, True, f"{text} ({time.monotonic() - started:.1f} s)")
 
 
 def _on_nodes(composed: Composed, rank_bytes: float) -> list[Finding]:
-    """Run node_checks.py on the cluster as the run itself would be started, and gather what its ranks found."""
+    """Run node_checks.py on the cluster as the run itself would be started, and gather what its
+    ranks found.
+    """
     from launch import scheduler, slurm
     from launch.cluster import slurm_only
     from launch.node_checks import NodeChecks
@@ -77,19 +89,33 @@ def _on_nodes(composed: Composed, rank_bytes: float) -> list[Finding]:
     # Beside the run's own folder: what the nodes see of this disk is one of the questions.
     folder = run_folder.parent / ".doctor" / f"{run_folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder.mkdir(parents=True)
-    (job,) = slurm.submit([NodeChecks(folder, composed.run, rank_bytes)], folder, slurm.short(cluster), f"doctor-{composed.run['name']}")
+    (job,) = slurm.submit(
+        [NodeChecks(folder, composed.run, rank_bytes)],
+        folder,
+        slurm.short(cluster),
+        f"doctor-{composed.run['name']}",
+    )
     print(f"job {job} examines {cluster.nodes} nodes; its log is in {folder / 'slurm'}", flush=True)
     deadline = time.monotonic() + NODE_SECONDS
     while (state := scheduler.job_state(job)).alive and time.monotonic() < deadline:
         time.sleep(1.0)
     if state.alive:
         scheduler.cancel([job])
-        waited = f"still {state.state} ({state.reason}) after {NODE_SECONDS:.0f} s, cancelled; see `sinfo`"
+        waited = (
+            f"still {state.state} ({state.reason}) after {NODE_SECONDS:.0f} s, cancelled; "
+            "see `sinfo`"
+        )
         return [Finding("job on the nodes", False, waited)]
     results = [read_json(path) for path in sorted(folder.glob("rank-*.json"))]
     findings = _merge(results, cluster.ranks)
     if state.state != "COMPLETED":
-        findings.append(Finding("job on the nodes", False, f"ended as {state.state}; its log is in {folder / 'slurm'}"))
+        findings.append(
+            Finding(
+                "job on the nodes",
+                False,
+                f"ended as {state.state}; its log is in {folder / 'slurm'}",
+            )
+        )
     else:
         shutil.rmtree(folder)
     return findings
@@ -100,22 +126,41 @@ def _merge(results: list[dict[str, Any]], ranks: int) -> list[Finding]:
     findings = [Finding("ranks that reported", len(results) == ranks, f"{len(results)} of {ranks}")]
     names = list(dict.fromkeys(row["name"] for result in results for row in result["rows"]))
     for name in names:
-        rows = [(result["host"], row) for result in results for row in result["rows"] if row["name"] == name]
+        rows = [
+            (result["host"], row)
+            for result in results
+            for row in result["rows"]
+            if row["name"] == name
+        ]
         bad = [(host, row) for host, row in rows if not row["good"]]
         hosts = ", ".join(dict.fromkeys(host for host, _ in bad))
-        findings.append(Finding(name, not bad, f"on {hosts}: {bad[0][1]['text']}" if bad else rows[0][1]["text"]))
+        findings.append(
+            Finding(
+                name, not bad, f"on {hosts}: {bad[0][1]['text']}" if bad else rows[0][1]["text"]
+            )
+        )
     clocks = [result["clock"] for result in results]
     if len(clocks) > 1:
         # All ranks read their clocks when the same barrier let them go.
         skew = max(clocks) - min(clocks)
-        remedy = "" if skew < 1.0 else "; let the nodes synchronise (chrony): logs and heartbeats are compared by time"
-        findings.append(Finding("clocks of the nodes", skew < 1.0, f"{skew * 1000:.0f} ms apart{remedy}"))
+        remedy = (
+            ""
+            if skew < 1.0
+            else "; let the nodes synchronise (chrony): logs and heartbeats are compared by time"
+        )
+        findings.append(
+            Finding("clocks of the nodes", skew < 1.0, f"{skew * 1000:.0f} ms apart{remedy}")
+        )
     return findings
 
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if isinstance(error, ValueError | OSError | SettingsError) else f"{type(error).__name__}: {text}"
+    return (
+        text
+        if isinstance(error, ValueError | OSError | SettingsError)
+        else f"{type(error).__name__}: {text}"
+    )
 
 
 def _print(findings: list[Finding]) -> None:
@@ -127,5 +172,10 @@ def _print(findings: list[Finding]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for finding in findings:
-        table.add_row("✓" if finding.good else "✗", finding.name, finding.text, style="" if finding.good else "red")
+        table.add_row(
+            "✓" if finding.good else "✗",
+            finding.name,
+            finding.text,
+            style="" if finding.good else "red",
+        )
     Console().print(table)

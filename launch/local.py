@@ -1,10 +1,12 @@
-"""Run a job on this machine: one process per rank, with the environment that a cluster would give it.
+"""Run a job on this machine: one process per rank, with the environment that a cluster would give
+it.
 
-1. each rank is `python -m ausl_dist.train RUN` with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set;
+1. each rank is `python -m ausl_dist.train RUN` with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
+   MASTER_PORT set;
 2. rank 0 keeps the terminal, every rank writes RUN/logs/rank-N.log;
 3. SIGINT and SIGTERM are passed on: the ranks save together and end;
-4. when one rank fails the others are ended within GRACE_SECONDS, with the stacks of their threads in their logs, and the first
-   failure is the job's.
+4. when one rank fails the others are ended within GRACE_SECONDS, with the stacks of their threads
+   in their logs, and the first failure is the job's.
 """
 
 import os
@@ -41,7 +43,9 @@ def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
 
 
 def run_ranks(folder: Path, ranks: int) -> int:
-    """Run the job in `folder` with `ranks` processes until all have ended; returns 0 or the first failure's exit code."""
+    """Run the job in `folder` with `ranks` processes until all have ended; returns 0 or the first
+    failure's exit code.
+    """
     (port,) = free_ports(1)
     with ExitStack() as stack:
         processes = []
@@ -52,7 +56,12 @@ def run_ranks(folder: Path, ranks: int) -> int:
             output = None if rank == 0 else log
             command = [sys.executable, "-m", "ausl_dist.train", str(folder)]
             started = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=die_with_parent
+                command,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
             )
             processes.append(started)
         stack.callback(_kill_all, processes)
@@ -65,19 +74,32 @@ def _wait(processes: list[subprocess.Popen[bytes]], folder: Path) -> int:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
 
-    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {
+        number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         deadline, first_failure = float("inf"), 0
-        while None in [process.poll() for process in processes]:  # every one is polled, so that every return code is known
-            failed = [(rank, process.returncode) for rank, process in enumerate(processes) if process.returncode not in GOOD_ENDS]
+        # every one is polled, so that every return code is known
+        while None in [process.poll() for process in processes]:
+            failed = [
+                (rank, process.returncode)
+                for rank, process in enumerate(processes)
+                if process.returncode not in GOOD_ENDS
+            ]
             if failed and not first_failure:
                 rank, first_failure = failed[0]
                 deadline = time.monotonic() + GRACE_SECONDS
-                print(f"rank {rank} ended with code {first_failure}; its log: {folder / 'logs' / f'rank-{rank}.log'}", file=sys.stderr)
+                print(
+                    f"rank {rank} ended with code {first_failure}; its log: "
+                    f"{folder / 'logs' / f'rank-{rank}.log'}",
+                    file=sys.stderr,
+                )
             if time.monotonic() > deadline:
                 _end_hung(processes)
             time.sleep(POLL_SECONDS)
-        code = first_failure or next((process.returncode for process in processes if process.returncode), 0)
+        code = first_failure or next(
+            (process.returncode for process in processes if process.returncode), 0
+        )
         if code == Exit.PREEMPTED:
             print(f"saved; it goes on by: python -m launch resume {folder}", file=sys.stderr)
         return code
@@ -87,7 +109,9 @@ def _wait(processes: list[subprocess.Popen[bytes]], folder: Path) -> int:
 
 
 def _end_hung(processes: list[subprocess.Popen[bytes]]) -> None:
-    """End ranks that wait for one that is gone; the abort makes them write where each of their threads stands."""
+    """End ranks that wait for one that is gone; the abort makes them write where each of their
+    threads stands.
+    """
     for process in processes:
         if process.poll() is None:
             abort(process)

@@ -1,4 +1,6 @@
-"""Where the ranks of a job meet: a port that all of them compute alike, and the network interface that leads there."""
+"""Where the ranks of a job meet: a port that all of them compute alike, and the network interface
+that leads there.
+"""
 
 import socket
 import struct
@@ -10,7 +12,9 @@ FIRST_PORT, PORTS = 10000, 20000  # below the range that systems give to outgoin
 
 
 def rendezvous_port(job: str, restart: int, again: int) -> int:
-    """The port of one attempt: another one for each, so that what an earlier attempt left behind cannot answer."""
+    """The port of one attempt: another one for each, so that what an earlier attempt left behind
+    cannot answer.
+    """
     return FIRST_PORT + zlib.crc32(f"{job}.{restart}.{again}".encode()) % PORTS
 
 
@@ -26,7 +30,9 @@ def is_free(port: int) -> bool:
 
 
 def interface_towards(host: str) -> str:
-    """The name of the interface from which this machine reaches `host`; raises OSError where there is no way."""
+    """The name of the interface from which this machine reaches `host`; raises OSError where there
+    is no way.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))  # sends nothing: only asks for the route
         own = probe.getsockname()[0]
@@ -37,4 +43,6 @@ def interface_towards(host: str) -> str:
                 continue
             if socket.inet_ntoa(answer[20:24]) == own:
                 return name
-    raise OSError(f"no network interface of this machine has the address {own} from which {host} is reached")
+    raise OSError(
+        f"no network interface of this machine has the address {own} from which {host} is reached"
+    )

@@ -1,4 +1,5 @@
-"""The checks of `doctor --on-node`: what every rank of a short job finds on its node, written to FOLDER/rank-00003.json.
+"""The checks of `doctor --on-node`: what every rank of a short job finds on its node, written to
+FOLDER/rank-00003.json.
 
 Ranks are started as a run's are, so whatever would keep a run from starting shows here first.
 """
@@ -21,7 +22,9 @@ from launch.doctor import Finding, Unchecked, run_checks
 MIB, GIB = 1 << 20, 1 << 30
 MEETING_SECONDS = 60.0
 REDUCE_BYTES = 64 * MIB
-MIN_REDUCE_GBIT = 0.5  # a step of a model of 20 M weights would spend more than a second on its gradients
+MIN_REDUCE_GBIT = (
+    0.5  # a step of a model of 20 M weights would spend more than a second on its gradients
+)
 MIN_FREE_SHARED_MEMORY = 256 * MIB
 
 
@@ -47,28 +50,50 @@ class NodeChecks:
             ("node: run folder", self.disk),
         ]
         rows: list[Finding] = list(run_checks(checks))
-        result = {"host": place.ranks[place.rank], "rows": [asdict(row) for row in rows], "clock": self.clock}
+        result = {
+            "host": place.ranks[place.rank],
+            "rows": [asdict(row) for row in rows],
+            "clock": self.clock,
+        }
         write_json(Path(self.folder) / f"rank-{place.rank:05d}.json", result)
 
     def health(self) -> str:
         free = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 0
         if free < MIN_FREE_SHARED_MEMORY:
-            raise OSError(f"{free / MIB:.0f} MiB free in /dev/shm; have it cleaned, or set cluster.exclude={socket.gethostname()}")
+            raise OSError(
+                f"{free / MIB:.0f} MiB free in /dev/shm; have it cleaned, "
+                f"or set cluster.exclude={socket.gethostname()}"
+            )
         load = os.getloadavg()[0] / (os.cpu_count() or 1)
-        return f"{os.cpu_count()} cores, load {load:.1f} a core, {free / MIB / 1024:.1f} GiB shared memory"
+        return (
+            f"{os.cpu_count()} cores, load {load:.1f} a core, {free / MIB / 1024:.1f} GiB "
+            "shared memory"
+        )
 
     def accelerator(self) -> str:
         if shutil.which("nvidia-smi") is None:
             raise Unchecked("no NVIDIA driver here; the run computes on the CPU")
         import torch
 
-        query = ["nvidia-smi", "--query-gpu=name,memory.total,ecc.errors.uncorrected.volatile.total", "--format=csv,noheader"]
-        said = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+        query = [
+            "nvidia-smi",
+            "--query-gpu=name,memory.total,ecc.errors.uncorrected.volatile.total",
+            "--format=csv,noheader",
+        ]
+        said = subprocess.run(
+            query, capture_output=True, text=True, timeout=60, check=True
+        ).stdout.splitlines()
         local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
-            raise ValueError(f"torch sees {torch.cuda.device_count()} GPUs and this is rank {local} of its node; set cluster.gpus_per_node")
+            raise ValueError(
+                f"torch sees {torch.cuda.device_count()} GPUs and this is rank {local} of its "
+                "node; set cluster.gpus_per_node"
+            )
         if said[local].rsplit(",", 1)[1].strip() not in ("0", "[N/A]"):
-            raise OSError(f"memory errors on GPU {local} ({said[local]}); use cluster.exclude={socket.gethostname()}")
+            raise OSError(
+                f"memory errors on GPU {local} ({said[local]}); "
+                f"use cluster.exclude={socket.gethostname()}"
+            )
         return said[local]
 
     def memory(self) -> str:
@@ -80,13 +105,21 @@ class NodeChecks:
             free, whole = torch.cuda.mem_get_info(int(os.environ["LOCAL_RANK"]))
             where = f"of {whole / GIB:.0f} GiB on the GPU"
         else:
-            free, where = _free_memory() // int(os.environ.get("SLURM_NTASKS_PER_NODE", "1")), "for each rank on the node"
+            free, where = (
+                _free_memory() // int(os.environ.get("SLURM_NTASKS_PER_NODE", "1")),
+                "for each rank on the node",
+            )
         if self.rank_bytes > free:
             raise OSError(
-                f"a rank needs about {self.rank_bytes / GIB:.1f} GiB, {free / GIB:.1f} GiB are free {where}: lower data.clips_per_lane, "
-                f"raise engine.gradient_accumulation, set backbone.activation_checkpointing=true or a higher engine.zero_stage"
+                f"a rank needs about {self.rank_bytes / GIB:.1f} GiB, "
+                f"{free / GIB:.1f} GiB are free {where}: lower data.clips_per_lane, "
+                "raise engine.gradient_accumulation, set backbone.activation_checkpointing=true "
+                "or a higher engine.zero_stage"
             )
-        return f"a rank needs about {self.rank_bytes / GIB:.1f} GiB, {free / GIB:.1f} GiB are free {where}"
+        return (
+            f"a rank needs about {self.rank_bytes / GIB:.1f} GiB, "
+            f"{free / GIB:.1f} GiB are free {where}"
+        )
 
     def meet(self) -> str:
         import torch
@@ -96,7 +129,10 @@ class NodeChecks:
         dist.init_process_group(backend, timeout=timedelta(seconds=MEETING_SECONDS))
         dist.barrier()
         self.clock = time.time()
-        return f"{dist.get_world_size()} ranks over {backend} at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        return (
+            f"{dist.get_world_size()} ranks over {backend} at "
+            f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        )
 
     def all_reduce(self) -> str:
         import torch
@@ -105,7 +141,11 @@ class NodeChecks:
         if not dist.is_initialized():
             raise Unchecked("the ranks have not met")
         ranks = dist.get_world_size()
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if dist.get_backend() == "nccl" else torch.device("cpu")
+        device = (
+            torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            if dist.get_backend() == "nccl"
+            else torch.device("cpu")
+        )
         values = torch.ones(REDUCE_BYTES // 4, device=device)
         for repeat in range(4):
             if repeat == 1:  # the first one opens the connections
@@ -119,7 +159,9 @@ class NodeChecks:
         gbit = 2 * (ranks - 1) / ranks * REDUCE_BYTES * 8 / seconds / 1e9
         if gbit < MIN_REDUCE_GBIT:
             interface = os.environ.get("GLOO_SOCKET_IFNAME", "?")
-            remedy = "in cluster.setup, export NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME as the fast one"
+            remedy = (
+                "in cluster.setup, export NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME as the fast one"
+            )
             raise OSError(f"{gbit:.2f} Gbit/s through {interface}: {remedy}")
         return f"{gbit:.1f} Gbit/s a rank, {REDUCE_BYTES // MIB} MiB in {seconds * 1000:.0f} ms"
 
@@ -131,17 +173,24 @@ class NodeChecks:
             torch.cuda.synchronize(device)
 
     def data(self) -> str:
+        from ausl_dist.shards.index import Index
+        from ausl_dist.shards.retry import Retry
         from ausl_dist.stream.fetch import Fetcher
-        from ausl_dist.stream.index import Index
-        from ausl_dist.stream.retry import Retry
         from ausl_dist.train.settings import RunSettings
 
         settings = from_mapping(RunSettings, self.run)
         name, source = next(iter(settings.data.corpora.items()))
         index = Index.load(source.url)
         started = time.monotonic()
-        size = len(Fetcher({name: index}, Retry(MEETING_SECONDS)).read(name, int(os.environ["RANK"]) % len(index.chunks)))
-        return f"{size / MIB:.1f} MiB of {source.url} at {size / MIB / (time.monotonic() - started):.0f} MiB/s"
+        size = len(
+            Fetcher({name: index}, Retry(MEETING_SECONDS)).read(
+                name, int(os.environ["RANK"]) % len(index.chunks)
+            )
+        )
+        return (
+            f"{size / MIB:.1f} MiB of {source.url} at "
+            f"{size / MIB / (time.monotonic() - started):.0f} MiB/s"
+        )
 
     def disk(self) -> str:
         from launch.checks import write_speed

@@ -1,8 +1,9 @@
-"""The run folder at the moment of launch: what was asked for, written once, so that later edits cannot change a queued job.
+"""The run folder at the moment of launch: what was asked for, written once, so that later edits
+cannot change a queued job.
 
-    RUN/config.yaml   the resolved config: all that decides what is computed
-    RUN/cluster.yaml  where it runs; may change from one attempt to the next
-    RUN/logs/         one file per rank
+RUN/config.yaml   the resolved config: all that decides what is computed
+RUN/cluster.yaml  where it runs; may change from one attempt to the next
+RUN/logs/         one file per rank
 """
 
 from pathlib import Path
@@ -25,7 +26,8 @@ def prepare(composed: Composed) -> Path:
     if path.exists() and path.read_text() != config:
         changed = _first_difference(path.read_text(), config)
         raise SettingsError(
-            f"{folder} holds a run with another config ({changed}); go on with that one by `python -m launch resume {folder}`, "
+            f"{folder} holds a run with another config ({changed}); go on with that one by `python "
+            f"-m launch resume {folder}`, "
             "or give this one its own folder=..."
         )
     (folder / "logs").mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,10 @@ def read_cluster(folder: Path) -> dict[str, Any]:
 
     path = Path(folder) / "cluster.yaml"
     if not path.exists():
-        raise SettingsError(f"{folder} is not a run folder (no cluster.yaml in it); `python -m launch run folder={folder}` makes one")
+        raise SettingsError(
+            f"{folder} is not a run folder (no cluster.yaml in it); "
+            f"`python -m launch run folder={folder}` makes one"
+        )
     values: dict[str, Any] = yaml.safe_load(path.read_text())
     return values
 
@@ -53,18 +58,31 @@ def read_name(folder: Path) -> str:
 
 
 def change_cluster(folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """Apply `cluster=NAME` and `cluster.KEY=VALUE` to a run folder's cluster.yaml; what is computed stays as it is."""
+    """Apply `cluster=NAME` and `cluster.KEY=VALUE` to a run folder's cluster.yaml; what is computed
+    stays as it is.
+    """
     from omegaconf import OmegaConf
 
     values = read_cluster(folder)
-    wrong = [override for override in overrides if not override.startswith(("cluster=", "cluster."))]
+    wrong = [
+        override for override in overrides if not override.startswith(("cluster=", "cluster."))
+    ]
     if wrong:
-        raise SettingsError(f"{wrong[0]}: a run goes on with its own config; only cluster=NAME and cluster.KEY=VALUE may change")
+        raise SettingsError(
+            f"{wrong[0]}: a run goes on with its own config; "
+            "only cluster=NAME and cluster.KEY=VALUE may change"
+        )
     for override in overrides:
         if override.startswith("cluster="):
             values = compose_cluster(override)
-    dotted = [override.removeprefix("cluster.") for override in overrides if override.startswith("cluster.")]
-    changed: Any = OmegaConf.to_container(OmegaConf.merge(values, OmegaConf.from_dotlist(dotted)), resolve=True)
+    dotted = [
+        override.removeprefix("cluster.")
+        for override in overrides
+        if override.startswith("cluster.")
+    ]
+    changed: Any = OmegaConf.to_container(
+        OmegaConf.merge(values, OmegaConf.from_dotlist(dotted)), resolve=True
+    )
     if overrides:
         read_settings(changed)
         write_atomically(Path(folder) / "cluster.yaml", _to_yaml(changed))

@@ -1,6 +1,8 @@
-"""What is asked of Slurm, by its own commands: the state of jobs, requeue, cancel. Every call is bounded in time.
+"""What is asked of Slurm, by its own commands: the state of jobs, requeue, cancel. Every call is
+bounded in time.
 
-A controller that is being restarted does not answer for a while: calls that must not be lost are tried again until PATIENCE_SECONDS.
+A controller that is being restarted does not answer for a while: calls that must not be lost are
+tried again until PATIENCE_SECONDS.
 """
 
 import shutil
@@ -16,7 +18,17 @@ PATIENCE_SECONDS = 300.0
 RETRY_SECONDS = 2.0
 
 # A job that squeue lists in one of these is passing through, or will be again: not an end.
-NOT_FINAL = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "SIGNALING", "STAGE_OUT"}
+NOT_FINAL = {
+    "PENDING",
+    "RUNNING",
+    "CONFIGURING",
+    "COMPLETING",
+    "SUSPENDED",
+    "REQUEUED",
+    "REQUEUE_HOLD",
+    "SIGNALING",
+    "STAGE_OUT",
+}
 UNKNOWN = "UNKNOWN"
 
 
@@ -40,7 +52,9 @@ class JobState:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs or will run: NODE_FAIL and PREEMPTED in sacct mean nothing while squeue lists the job."""
+        """Whether it runs or will run: NODE_FAIL and PREEMPTED in sacct mean nothing while squeue
+        lists the job.
+        """
         return self.state in NOT_FINAL
 
 
@@ -60,28 +74,42 @@ def available() -> bool:
 def job_state(job: str) -> JobState:
     """State of a job or of one array element (`12_3`).
 
-    From squeue while it is queued, from the controller for the minutes that it remembers an ended job, from sacct afterwards: the
-    accounting lags behind, by minutes where its data base is busy.
+    From squeue while it is queued, from the controller for the minutes that it remembers an ended
+    job, from sacct afterwards: the accounting lags behind, by minutes where its data base is busy.
     """
     # An invalid id is how squeue says that a job has left the queue.
-    lines = _call(["squeue", "--noheader", "--jobs", job, "--format=%T|%r|%N|%L"], accept_failure="Invalid job id").splitlines()
+    lines = _call(
+        ["squeue", "--noheader", "--jobs", job, "--format=%T|%r|%N|%L"],
+        accept_failure="Invalid job id",
+    ).splitlines()
     if lines:
         state, reason, nodes, left = lines[0].split("|", 3)
         # While a requeued job's processes end, squeue says COMPLETING and sacct says what it was.
         return JobState(job, state, "" if reason == "None" else reason, nodes, left)
     fields = _shown(job, CALL_SECONDS)
     if fields:
-        return JobState(job, fields.get("JobState", UNKNOWN), nodes=fields.get("NodeList", "").removesuffix("(null)"))
-    # A site without accounting has no sacct to ask: whatever it answers, the job is then simply gone from the queue.
-    lines = _call(["sacct", "--noheader", "-X", "--parsable2", "--jobs", job, "--format=State,NodeList"], accept_failure="").splitlines()
+        return JobState(
+            job,
+            fields.get("JobState", UNKNOWN),
+            nodes=fields.get("NodeList", "").removesuffix("(null)"),
+        )
+    # A site without accounting has no sacct to ask: whatever it answers, the job is then simply
+    # gone from the queue.
+    lines = _call(
+        ["sacct", "--noheader", "-X", "--parsable2", "--jobs", job, "--format=State,NodeList"],
+        accept_failure="",
+    ).splitlines()
     if not lines:
         return JobState(job, UNKNOWN)
     state, nodes = lines[-1].split("|", 1)
-    return JobState(job, (state.split() or [UNKNOWN])[0], nodes=nodes)  # "CANCELLED by 0" is CANCELLED
+    # "CANCELLED by 0" is CANCELLED
+    return JobState(job, (state.split() or [UNKNOWN])[0], nodes=nodes)
 
 
 def standing(job: str, patience_seconds: float = 0.0) -> Standing:
-    """How the controller sees a job that the caller is a part of; raises Unreachable where it does not answer for so long."""
+    """How the controller sees a job that the caller is a part of; raises Unreachable where it does
+    not answer for so long.
+    """
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
@@ -97,10 +125,11 @@ def standing(job: str, patience_seconds: float = 0.0) -> Standing:
 
 
 def requeue(job: str, restart: int, exclude: Sequence[str] = ()) -> bool:
-    """Put a job back into the queue, on other hosts than `exclude`; its processes, the caller among them, are ended by Slurm.
+    """Put a job back into the queue, on other hosts than `exclude`; its processes, the caller among
+    them, are ended by Slurm.
 
-    False where it is no longer at its start number `restart`: the caller is an orphan, and the job runs elsewhere. While the controller
-    does not answer, this waits for it up to PATIENCE_SECONDS.
+    False where it is no longer at its start number `restart`: the caller is an orphan, and the job
+    runs elsewhere. While the controller does not answer, this waits for it up to PATIENCE_SECONDS.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -114,9 +143,12 @@ def requeue(job: str, restart: int, exclude: Sequence[str] = ()) -> bool:
                 raise
             time.sleep(RETRY_SECONDS)
         except SchedulerError as error:
-            raise SchedulerError(f"this cluster does not requeue jobs ({error}): go on by `python -m launch resume`") from error
+            raise SchedulerError(
+                f"this cluster does not requeue jobs ({error}): go on by `python -m launch resume`"
+            ) from error
     if exclude:
-        # Allowed for a waiting job only, which it is from now on; the caller lives for KillWait yet.
+        # Allowed for a waiting job only, which it is from now on; the caller lives for KillWait
+        # yet.
         _call(["scontrol", "update", f"JobId={job}", f"ExcNodeList={','.join(exclude)}"])
     return True
 
@@ -138,16 +170,29 @@ def _shown(job: str, timeout_seconds: float) -> dict[str, str]:
     return dict(word.split("=", 1) for word in text.split() if "=" in word)
 
 
-def _call(command: list[str], accept_failure: str | None = None, timeout_seconds: float = CALL_SECONDS) -> str:
-    """Output of a command; a failure whose message holds `accept_failure` gives an empty output instead of an error."""
+def _call(
+    command: list[str], accept_failure: str | None = None, timeout_seconds: float = CALL_SECONDS
+) -> str:
+    """Output of a command; a failure whose message holds `accept_failure` gives an empty output
+    instead of an error.
+    """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_seconds, check=False, preexec_fn=_ignore_signals_to_the_job
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
+            preexec_fn=_ignore_signals_to_the_job,
         )
     except FileNotFoundError as error:
-        raise SchedulerError(f"{command[0]} is not here: this needs a host with Slurm's commands") from error
+        raise SchedulerError(
+            f"{command[0]} is not here: this needs a host with Slurm's commands"
+        ) from error
     except subprocess.TimeoutExpired as error:
-        raise Unreachable(f"`{' '.join(command)}`: no answer within {timeout_seconds:.0f} s") from error
+        raise Unreachable(
+            f"`{' '.join(command)}`: no answer within {timeout_seconds:.0f} s"
+        ) from error
     if done.returncode == 0:
         return done.stdout
     if accept_failure is not None and accept_failure in done.stderr:
@@ -157,6 +202,8 @@ def _call(command: list[str], accept_failure: str | None = None, timeout_seconds
 
 
 def _ignore_signals_to_the_job() -> None:
-    """Slurm signals all processes of a job that it requeues, the command that sees to the requeue among them."""
+    """Slurm signals all processes of a job that it requeues, the command that sees to the requeue
+    among them.
+    """
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)

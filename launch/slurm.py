@@ -2,9 +2,10 @@
 
     RUN/config.yaml, cluster.yaml ──▶ RUN/code/HASH (snapshot) ──▶ sbatch script ──▶ job; one line in RUN/slurm/submissions.jsonl
 
-submitit writes the script, pickles what each task calls (`RankJob`: only the run folder's path) and starts it. Requeues are asked for
-by supervise.py, and a resume rests on the checkpoints on disk alone: submitit's own checkpointing is not called when a job is preempted
-without a user signal, and its `SUBMITIT_PREEMPT_SIGNAL=TERM` would bring cancelled jobs back.
+submitit writes the script, pickles what each task calls (`RankJob`: only the run folder's path) and
+starts it. Requeues are asked for by supervise.py, and a resume rests on the checkpoints on disk
+alone: submitit's own checkpointing is not called when a job is preempted without a user signal, and
+its `SUBMITIT_PREEMPT_SIGNAL=TERM` would bring cancelled jobs back.
 """
 
 import os
@@ -24,11 +25,14 @@ from launch.supervise import TRAINER, Place, supervise
 
 SUBMISSIONS_FILE = "slurm/submissions.jsonl"
 SHORT_MINUTES = 10
-MAX_TIMEOUTS = 1000  # requeues of a command; submitit takes every signal in a job's first ten minutes for a time limit
+# requeues of a command; submitit takes every signal in a job's first ten minutes for a time limit
+MAX_TIMEOUTS = 1000
 
 
 class RankJob:
-    """What every task of the job calls; holds no state, so that each requeue starts from the run folder alone."""
+    """What every task of the job calls; holds no state, so that each requeue starts from the run
+    folder alone.
+    """
 
     def __init__(self, run_folder: Path, module: str = TRAINER) -> None:
         self.run_folder, self.module = str(run_folder), module
@@ -37,14 +41,19 @@ class RankJob:
         supervise(Path(self.run_folder), place_of_this_task(), self.module)
 
     def checkpoint(self) -> Any:
-        """For submitit, if the signal comes in the instant before `supervise` listens: start again as at first."""
+        """For submitit, if the signal comes in the instant before `supervise` listens: start again
+        as at first.
+        """
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 class CommandJob:
-    """A command of its own: a stage that follows a run, a part of a corpus. Fails when the command fails."""
+    """A command of its own: a stage that follows a run, a part of a corpus.
+
+    Fails when the command fails.
+    """
 
     def __init__(self, command: Sequence[str]) -> None:
         self.command = tuple(command)
@@ -58,7 +67,9 @@ class CommandJob:
         subprocess.run(words, check=True)
 
     def checkpoint(self) -> Any:
-        """For submitit, before a time limit or a preemption: the command is requeued and goes on by what it left behind."""
+        """For submitit, before a time limit or a preemption: the command is requeued and goes on by
+        what it left behind.
+        """
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -80,7 +91,9 @@ def place_of_this_task() -> Place:
     )
 
 
-def parameters(cluster: SlurmCluster, name: str, workdir: Path, dependency: str | None = None) -> dict[str, Any]:
+def parameters(
+    cluster: SlurmCluster, name: str, workdir: Path, dependency: str | None = None
+) -> dict[str, Any]:
     """The cluster's settings as submitit's parameters; absent ones are left to the site's defaults."""
     values: dict[str, Any] = {
         "job_name": name,
@@ -90,8 +103,13 @@ def parameters(cluster: SlurmCluster, name: str, workdir: Path, dependency: str 
         "cpus_per_task": cluster.cpus_per_rank,
         "signal_delay_s": cluster.signal_delay_seconds,
         "stderr_to_stdout": True,
-        # A rank's end must not end the others before they have reported; srun does not inherit the CPUs per task since Slurm 22.05.
-        "srun_args": ["--kill-on-bad-exit=0", f"--cpus-per-task={cluster.cpus_per_rank}", *cluster.srun_arguments],
+        # A rank's end must not end the others before they have reported; srun does not inherit the
+        # CPUs per task since Slurm 22.05.
+        "srun_args": [
+            "--kill-on-bad-exit=0",
+            f"--cpus-per-task={cluster.cpus_per_rank}",
+            *cluster.srun_arguments,
+        ],
         "additional_parameters": {"requeue": True, "chdir": str(workdir), **cluster.sbatch},
     }
     if cluster.gpus_per_node:
@@ -124,36 +142,73 @@ def script(cluster: SlurmCluster, name: str, run_folder: Path) -> str:
     python = cluster.python or shlex.quote(sys.executable)
     command = f"{python} -u -m submitit.core._submit {shlex.quote(str(log_folder))}"
     workdir = Path(run_folder) / "code"
-    return _make_sbatch_string(command=command, folder=log_folder, **parameters(cluster, name, workdir))
+    return _make_sbatch_string(
+        command=command, folder=log_folder, **parameters(cluster, name, workdir)
+    )
 
 
-def submit_run(run_folder: Path, cluster: SlurmCluster, name: str, *, dependency: str | None = None, module: str = TRAINER) -> str:
-    """Submit (or go on with) the run in `run_folder`; returns the job id. Refuses while an earlier job of the run is alive."""
+def submit_run(
+    run_folder: Path,
+    cluster: SlurmCluster,
+    name: str,
+    *,
+    dependency: str | None = None,
+    module: str = TRAINER,
+) -> str:
+    """Submit (or go on with) the run in `run_folder`; returns the job id.
+
+    Refuses while an earlier job of the run is alive.
+    """
     alive = [job for job in job_ids(run_folder) if scheduler.job_state(job).alive]
     if alive:
         raise SettingsError(
-            f"job {alive[-1]} of {run_folder} is still there; follow it by `python -m launch status {run_folder}`, "
+            f"job {alive[-1]} of {run_folder} is still there; follow it by `python -m launch "
+            f"status {run_folder}`, "
             f"or end it first: `python -m launch cancel {run_folder}`"
         )
-    return submit([RankJob(run_folder, module)], run_folder, cluster, name, dependency=dependency)[0]
+    return submit([RankJob(run_folder, module)], run_folder, cluster, name, dependency=dependency)[
+        0
+    ]
 
 
-def submit_array(run_folders: Sequence[Path], cluster: SlurmCluster, name: str, at_once: int, module: str = TRAINER) -> list[str]:
-    """Submit several runs as one array; each element is requeued, followed and cancelled by itself. Returns the elements' ids."""
+def submit_array(
+    run_folders: Sequence[Path],
+    cluster: SlurmCluster,
+    name: str,
+    at_once: int,
+    module: str = TRAINER,
+) -> list[str]:
+    """Submit several runs as one array; each element is requeued, followed and cancelled by itself.
+
+    Returns the elements' ids.
+    """
     parent = Path(os.path.commonpath(run_folders)) if len(run_folders) > 1 else run_folders[0]
-    ids = submit([RankJob(folder, module) for folder in run_folders], parent, cluster, name, at_once=at_once)
+    ids = submit(
+        [RankJob(folder, module) for folder in run_folders], parent, cluster, name, at_once=at_once
+    )
     for folder, job in zip(run_folders, ids, strict=True):
         (folder / "slurm").mkdir(exist_ok=True)
-        append_json_line(folder / SUBMISSIONS_FILE, {"time": time.time(), "jobs": [job], "name": name})
+        append_json_line(
+            folder / SUBMISSIONS_FILE, {"time": time.time(), "jobs": [job], "name": name}
+        )
     return ids
 
 
-def submit_chain(commands: Sequence[str], run_folder: Path, cluster: SlurmCluster, name: str, after: str) -> list[str]:
-    """Submit commands that run one after the other on one node each, the first when job `after` has ended well; returns their ids.
+def submit_chain(
+    commands: Sequence[str], run_folder: Path, cluster: SlurmCluster, name: str, after: str
+) -> list[str]:
+    """Submit commands that run one after the other on one node each, the first when job `after` has
+    ended well; returns their ids.
 
     `{run}` in a command stands for the run folder.
     """
-    one_task = replace(cluster, nodes=1, ranks_per_node=1, gpus_per_node=min(1, cluster.gpus_per_node), exclusive=False)
+    one_task = replace(
+        cluster,
+        nodes=1,
+        ranks_per_node=1,
+        gpus_per_node=min(1, cluster.gpus_per_node),
+        exclusive=False,
+    )
     ids: list[str] = []
     for number, command in enumerate(commands, start=1):
         job = CommandJob(shlex.split(command.replace("{run}", str(run_folder))))
@@ -164,17 +219,32 @@ def submit_chain(commands: Sequence[str], run_folder: Path, cluster: SlurmCluste
 
 
 def submit(
-    jobs: Sequence[Any], folder: Path, cluster: SlurmCluster, name: str, *, dependency: str | None = None, at_once: int = 256
+    jobs: Sequence[Any],
+    folder: Path,
+    cluster: SlurmCluster,
+    name: str,
+    *,
+    dependency: str | None = None,
+    at_once: int = 256,
 ) -> list[str]:
-    """Submit callables as one job, or as an array where they are several, with a snapshot of the code; returns their ids."""
+    """Submit callables as one job, or as an array where they are several, with a snapshot of the
+    code; returns their ids.
+    """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
     from submitit.slurm.slurm import SlurmExecutor
 
     if not scheduler.available():
-        raise SettingsError("this machine has no Slurm (no sbatch); submit from a login node, or use `python -m launch run` here")
+        raise SettingsError(
+            "this machine has no Slurm (no sbatch); submit from a login node, "
+            "or use `python -m launch run` here"
+        )
     code = take_snapshot(folder)
-    executor = SlurmExecutor(folder=folder / "slurm", python=cluster.python, max_num_timeout=MAX_TIMEOUTS)
-    executor.update_parameters(**parameters(cluster, name, code, dependency), array_parallelism=at_once)
+    executor = SlurmExecutor(
+        folder=folder / "slurm", python=cluster.python, max_num_timeout=MAX_TIMEOUTS
+    )
+    executor.update_parameters(
+        **parameters(cluster, name, code, dependency), array_parallelism=at_once
+    )
     try:
         if len(jobs) == 1:
             submitted = [executor.submit(jobs[0])]
@@ -184,11 +254,16 @@ def submit(
     except (FailedJobError, FailedSubmissionError) as error:
         raise SettingsError(f"Slurm refused the job: {error}") from error
     ids = [job.job_id for job in submitted]
-    append_json_line(folder / SUBMISSIONS_FILE, {"time": time.time(), "jobs": ids, "name": name, "code": code.name})
+    append_json_line(
+        folder / SUBMISSIONS_FILE,
+        {"time": time.time(), "jobs": ids, "name": name, "code": code.name},
+    )
     return ids
 
 
 def job_ids(folder: Path) -> list[str]:
     """All jobs that were submitted from a folder, oldest first."""
     path = Path(folder) / SUBMISSIONS_FILE
-    return [job for line in (read_json_lines(path) if path.exists() else ()) for job in line["jobs"]]
+    return [
+        job for line in (read_json_lines(path) if path.exists() else ()) for job in line["jobs"]
+    ]

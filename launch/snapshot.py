@@ -1,6 +1,6 @@
 """A copy of the code in the run folder, so that later edits cannot change a queued or requeued job.
 
-    checkout ──▶ RUN/code/<first 12 digits of the hash over names and contents>/
+checkout ──▶ RUN/code/<first 12 digits of the hash over names and contents>/
 """
 
 import hashlib
@@ -15,7 +15,10 @@ IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", "node_m
 
 
 def take_snapshot(run_folder: Path, checkout: Path = CHECKOUT) -> Path:
-    """Copy the code of `checkout` into the run folder; the same code is stored once. Returns the copy's folder."""
+    """Copy the code of `checkout` into the run folder; the same code is stored once.
+
+    Returns the copy's folder.
+    """
     files = code_files(checkout)
     target = Path(run_folder) / "code" / code_hash(checkout, files)[:12]
     if target.is_dir():
@@ -40,7 +43,9 @@ def code_files(checkout: Path) -> list[Path]:
         path = checkout / part
         found += [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     relative = (file.relative_to(checkout) for file in found)
-    return sorted(file for file in relative if not IGNORED.intersection(file.parts) and file.suffix != ".pyc")
+    return sorted(
+        file for file in relative if not IGNORED.intersection(file.parts) and file.suffix != ".pyc"
+    )
 
 
 def code_hash(checkout: Path, files: list[Path]) -> str:

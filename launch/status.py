@@ -1,7 +1,7 @@
 """How a run goes: from its folder, from Slurm, and from what its ranks last said of themselves.
 
-    metrics.jsonl, ranks/, checkpoints/, supervision/ ─┐   what is wrong, in words (observe/diagnosis.py), stands first
-    squeue, sacct ─────────────────────────────────────┴─▶ Status ──▶ a table
+metrics.jsonl, ranks/, checkpoints/, supervision/ ─┐   what is wrong, in words (observe/diagnosis.py), stands first
+squeue, sacct ─────────────────────────────────────┴─▶ Status ──▶ a table
 """
 
 import time
@@ -29,12 +29,22 @@ class Status:
 
 
 def look(folder: Path, now: float) -> Status:
-    """Gather what is known of the run in `folder` at Unix time `now`. Raises SettingsError where it is no run folder."""
+    """Gather what is known of the run in `folder` at Unix time `now`.
+
+    Raises SettingsError where it is no run folder.
+    """
     cluster = read_cluster(folder)
     beats = read_heartbeats(folder)
     history = read_history(folder)
     job = _job(folder) if cluster["scheduler"] == "slurm" else None
-    alive = job.alive if job else any(beat.standing == "running" and beat.silent_seconds(now) < SILENT_SECONDS for beat in beats)
+    alive = (
+        job.alive
+        if job
+        else any(
+            beat.standing == "running" and beat.silent_seconds(now) < SILENT_SECONDS
+            for beat in beats
+        )
+    )
     rows = [("run", str(folder)), ("state", _state(job, beats, alive))]
     rows += [("trouble", f"{finding.kind}: {finding.text}") for finding in findings(folder, now)]
     rows += _progress(folder, beats)
@@ -91,7 +101,11 @@ def _state(job: scheduler.JobState | None, beats: list[Heartbeat], alive: bool) 
         return f"failed: {failed.who}: {failed.error}"
     if alive:
         return "running"
-    return "ended" if all(beat.standing == "ended" for beat in beats) else "killed: its ranks fell silent without an end"
+    return (
+        "ended"
+        if all(beat.standing == "ended" for beat in beats)
+        else "killed: its ranks fell silent without an end"
+    )
 
 
 def _progress(folder: Path, beats: list[Heartbeat]) -> list[tuple[str, str]]:
@@ -103,7 +117,13 @@ def _progress(folder: Path, beats: list[Heartbeat]) -> list[tuple[str, str]]:
     done = first.steps_done if first else int(line["step"]) + 1
     rows = [("step", f"{done:,} of {total:,}" if total else f"{done:,}")]
     if first and first.step_seconds > 0 and total:
-        rows.append(("rate", f"{1 / first.step_seconds:.2f} steps/s, {_span((total - done) * first.step_seconds)} left"))
+        rows.append(
+            (
+                "rate",
+                f"{1 / first.step_seconds:.2f} steps/s, "
+                f"{_span((total - done) * first.step_seconds)} left",
+            )
+        )
         rows.append(("waits for data", f"{first.data_share:.0%} of a step"))
     if line.get("loss") is not None:
         rows.append(("loss", f"{line['loss']:.4f}"))
@@ -116,19 +136,31 @@ def _ranks(beats: list[Heartbeat], now: float, alive: bool) -> list[tuple[str, s
     if slowest:
         rows.append(("slowest", f"{slowest.who}: {slowest.own_seconds:.3f} s of its own a step"))
     silent = [beat for beat in beats if alive and beat.silent_seconds(now) > SILENT_SECONDS]
-    rows += [("silent", f"{beat.who} for {_span(beat.silent_seconds(now))}, in {beat.phase}") for beat in silent[:4]]
+    rows += [
+        ("silent", f"{beat.who} for {_span(beat.silent_seconds(now))}, in {beat.phase}")
+        for beat in silent[:4]
+    ]
     corrupt: dict[str, int] = {}
     for beat in beats:
         for reason, count in (beat.counts.get("corrupt") or {}).items():
             corrupt[reason] = corrupt.get(reason, 0) + int(count)
-    rows.append(("corrupt clips", ", ".join(f"{count} {reason}" for reason, count in corrupt.items())))
+    rows.append(
+        ("corrupt clips", ", ".join(f"{count} {reason}" for reason, count in corrupt.items()))
+    )
     return rows
 
 
 def _checkpoint(folder: Path, now: float) -> list[tuple[str, str]]:
     step = checkpoint_step(folder)
     manifest = folder / "checkpoints" / f"step-{step:08d}" / "manifest.json"
-    return [("checkpoint", f"step {step:,}, {_span(now - manifest.stat().st_mtime)} ago" if manifest.exists() else "none yet")]
+    return [
+        (
+            "checkpoint",
+            f"step {step:,}, {_span(now - manifest.stat().st_mtime)} ago"
+            if manifest.exists()
+            else "none yet",
+        )
+    ]
 
 
 def _attempts(history: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -1,16 +1,19 @@
-"""What each task of a job does: run one rank, watch it, and draw the conclusion that all ranks draw.
+"""What each task of a job does: run one rank, watch it, and draw the conclusion that all ranks
+draw.
 
     task ──▶ child `python -m ausl_dist.train RUN` ──▶ report ──▶ decision of all ──▶ again | requeue | leave | stop | done
 
-1. a signal before the time limit or a preemption (SIGUSR2) and a termination (SIGTERM) are passed to the child, which saves with
-   the others at a step boundary and ends; the job is then requeued, unless it was cancelled;
-2. a child that fails is announced; all others then end within SETTLE_SECONDS + DUMP_SECONDS, and one that still hangs in a
-   collective leaves the stacks of all its threads in its log;
-3. failed ranks are started again where they are, from the newest checkpoint: a place in the queue is not given up for one lost
-   process. Hosts that fail repeatedly are given back, and a run that fails the same way again and again is stopped.
+1. a signal before the time limit or a preemption (SIGUSR2) and a termination (SIGTERM) are passed
+   to the child, which saves with the others at a step boundary and ends; the job is then requeued,
+   unless it was cancelled;
+2. a child that fails is announced; all others then end within SETTLE_SECONDS + DUMP_SECONDS, and
+   one that still hangs in a collective leaves the stacks of all its threads in its log;
+3. failed ranks are started again where they are, from the newest checkpoint: a place in the queue
+   is not given up for one lost process. Hosts that fail repeatedly are given back, and a run that
+   fails the same way again and again is stopped.
 
-A child never outlives its task (the kernel ends it), and the task of an older attempt that was thought dead cannot do harm: its
-child finds itself fenced by the newer attempt.
+A child never outlives its task (the kernel ends it), and the task of an older attempt that was
+thought dead cannot do harm: its child finds itself fenced by the newer attempt.
 """
 
 import itertools
@@ -28,17 +31,29 @@ from types import FrameType
 from ausl_dist.observe.history import append_event
 from ausl_dist.train.exits import Exit
 from launch import scheduler
-from launch.attempts import Attempt, append_history, checkpoint_step, ended, excluded_hosts, last_step, read_history, straggler
+from launch.attempts import (
+    Attempt,
+    append_history,
+    checkpoint_step,
+    ended,
+    excluded_hosts,
+    last_step,
+    read_history,
+    straggler,
+)
 from launch.child import STACKS_ON_ABORT, abort, die_with_parent
 from launch.network import interface_towards, is_free, rendezvous_port
 from launch.verdict import Decision, End, Ended, Report, after_termination, blame, decide
 
 POLL_SECONDS = 0.25
-SETTLE_SECONDS = 10.0  # after another rank's failure, for a rank to fail by itself with its own reason
+SETTLE_SECONDS = (
+    10.0  # after another rank's failure, for a rank to fail by itself with its own reason
+)
 SAVE_SECONDS = 20.0  # the same when all were told to end and may be saving
 DUMP_SECONDS = 5.0  # for writing stacks, then it is killed
 REPORT_SECONDS = 45.0  # after which a rank without a report counts as silent: its host is gone
-DEPUTY_SECONDS = 75.0  # after which any rank may decide in place of rank 0: it waits for reports, and for Slurm's answer
+# after which any rank may decide in place of rank 0: it waits for reports, and for Slurm's answer
+DEPUTY_SECONDS = 75.0
 END_SECONDS = 120.0  # for Slurm to end a task whose job was requeued
 TRAINER = "ausl_dist.train"
 
@@ -61,7 +76,10 @@ class Place:
     @property
     def ranks(self) -> dict[int, str]:
         """The host of every rank: tasks are laid out host by host."""
-        return {rank: self.hosts[rank // self.ranks_per_host] for rank in range(len(self.hosts) * self.ranks_per_host)}
+        return {
+            rank: self.hosts[rank // self.ranks_per_host]
+            for rank in range(len(self.hosts) * self.ranks_per_host)
+        }
 
     def environment(self, again: int) -> dict[str, str]:
         """The variables by which a rank knows its place, the same as on one machine."""
@@ -104,9 +122,12 @@ class Signals:
 
 
 def supervise(run_folder: Path, place: Place, module: str = TRAINER) -> None:
-    """Run one rank of the job until the run is done; raises JobFailed where it cannot go on, and SystemExit where the job ends here."""
+    """Run one rank of the job until the run is done; raises JobFailed where it cannot go on, and
+    SystemExit where the job ends here.
+    """
     signals = Signals().install()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a rank ended for its stacks leaves no core file of its memory's size
+    # a rank ended for its stacks leaves no core file of its memory's size
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for again in itertools.count():
         attempt = Attempt(run_folder, f"{place.job}-{place.restart}-{again}")
         report = _run_rank(run_folder, place, attempt, signals, again, module)
@@ -116,30 +137,41 @@ def supervise(run_folder: Path, place: Place, module: str = TRAINER) -> None:
         if decision.action == "done":
             return
         if decision.action == "stop":
-            raise JobFailed(f"{decision.why}\nwhen this is mended, go on with: python -m launch resume {run_folder}")
+            raise JobFailed(
+                f"{decision.why}\nwhen this is mended, go on with: "
+                f"python -m launch resume {run_folder}"
+            )
         if decision.action == "again":
-            # A signal cuts the wait short: the next child gets it, and everything takes its usual course.
+            # A signal cuts the wait short: the next child gets it, and everything takes its usual
+            # course.
             _sleep_until(time.monotonic() + decision.delay_seconds, lambda: signals.any)
             continue
         if decision.action == "requeue":
-            _sleep_until(time.monotonic() + END_SECONDS, lambda: signals.terminate)  # Slurm ends all tasks of a job that it requeues
+            # Slurm ends all tasks of a job that it requeues
+            _sleep_until(time.monotonic() + END_SECONDS, lambda: signals.terminate)
         sys.exit(1)
 
 
-def _run_rank(run_folder: Path, place: Place, attempt: Attempt, signals: Signals, again: int, module: str) -> Report:
+def _run_rank(
+    run_folder: Path, place: Place, attempt: Attempt, signals: Signals, again: int, module: str
+) -> Report:
     """Start this rank's child and wait for its end."""
     host = place.ranks[place.rank]
     environment = {**os.environ, **place.environment(again)}
     if place.rank == 0 and not is_free(int(environment["MASTER_PORT"])):
         attempt.announce_failure()
-        return Report(place.rank, host, "failed", f"port {environment['MASTER_PORT']} is taken", time.time())
+        return Report(
+            place.rank, host, "failed", f"port {environment['MASTER_PORT']} is taken", time.time()
+        )
     log_path = run_folder / "logs" / f"rank-{place.rank}.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with open(log_path, "ab") as log:
         log.write(f"--- attempt {attempt.name} on {host} ---\n".encode())
         log.flush()
         command = [sys.executable, "-m", module, str(run_folder)]
-        child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, preexec_fn=die_with_parent)
+        child = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, preexec_fn=die_with_parent
+        )
     _say(f"rank {place.rank} is process {child.pid}, its log {log_path}")
     end, cause = _watch(child, attempt, signals)
     if end not in ("finished", "saved"):
@@ -149,11 +181,16 @@ def _run_rank(run_folder: Path, place: Place, attempt: Attempt, signals: Signals
 
 
 def _watch(child: subprocess.Popen[bytes], attempt: Attempt, signals: Signals) -> tuple[End, str]:
-    """Wait for the child's end, passing signals on; a child that outlives another rank's failure is ended with its stacks in its log."""
+    """Wait for the child's end, passing signals on; a child that outlives another rank's failure is
+    ended with its stacks in its log.
+    """
     deadline = float("inf")
     ended_by_us = False
     while child.poll() is None:
-        for number, received in ((signal.SIGUSR2, signals.user), (signal.SIGTERM, signals.terminate)):
+        for number, received in (
+            (signal.SIGUSR2, signals.user),
+            (signal.SIGTERM, signals.terminate),
+        ):
             if received and number not in signals.passed_on:
                 signals.passed_on.add(number)
                 child.send_signal(number)
@@ -167,8 +204,13 @@ def _watch(child: subprocess.Popen[bytes], attempt: Attempt, signals: Signals) -
             child.kill()
         time.sleep(POLL_SECONDS)
     if ended_by_us:
-        return "hung", "did not end by itself when another rank had failed; its log holds the stacks of its threads"
-    # Slurm may signal every process of a step: the second of two signals can meet a child that is already on its way out.
+        return (
+            "hung",
+            "did not end by itself when another rank had failed; its log holds the stacks of its "
+            "threads",
+        )
+    # Slurm may signal every process of a step: the second of two signals can meet a child that is
+    # already on its way out.
     if signals.any and -child.returncode in (signal.SIGUSR2, signal.SIGTERM):
         return "interrupted", ""
     return _meaning(child.returncode)
@@ -201,7 +243,9 @@ def _conclude(run_folder: Path, place: Place, attempt: Attempt, signals: Signals
         time.sleep(POLL_SECONDS)
 
 
-def _decide(run_folder: Path, place: Place, attempt: Attempt, signals: Signals, reports: list[Report]) -> Decision:
+def _decide(
+    run_folder: Path, place: Place, attempt: Attempt, signals: Signals, reports: list[Report]
+) -> Decision:
     first = blame(reports, place.ranks)
     told = signals.any and first.end in ("failed", "hung", "silent")
     now = Ended(
@@ -214,7 +258,9 @@ def _decide(run_folder: Path, place: Place, attempt: Attempt, signals: Signals, 
     )
     history = read_history(run_folder)
     excluded = excluded_hosts(history)
-    decision = decide(first, now, [ended(line) for line in history], hosts=len(place.hosts), excluded=excluded)
+    decision = decide(
+        first, now, [ended(line) for line in history], hosts=len(place.hosts), excluded=excluded
+    )
     if decision.action not in ("done", "leave"):
         decision = _as_slurm_sees_it(place, signals, decision)
     if not attempt.decide_once(decision):
@@ -222,30 +268,53 @@ def _decide(run_folder: Path, place: Place, attempt: Attempt, signals: Signals, 
         assert made is not None
         return made
     append_history(run_folder, attempt.name, now, decision)
-    append_event(run_folder, "launcher", {"time": time.time(), "kind": "attempt_ended", "attempt": attempt.name, "why": decision.why})
-    if decision.action == "requeue" and not scheduler.requeue(place.job, place.restart, decision.exclude):
+    append_event(
+        run_folder,
+        "launcher",
+        {
+            "time": time.time(),
+            "kind": "attempt_ended",
+            "attempt": attempt.name,
+            "why": decision.why,
+        },
+    )
+    if decision.action == "requeue" and not scheduler.requeue(
+        place.job, place.restart, decision.exclude
+    ):
         _say("the job has been started elsewhere meanwhile: this task ends")
     return decision
 
 
 def _as_slurm_sees_it(place: Place, signals: Signals, decision: Decision) -> Decision:
-    """Fit the decision to what Slurm does with the job: it may be cancelled, or already started elsewhere without us."""
+    """Fit the decision to what Slurm does with the job: it may be cancelled, or already started
+    elsewhere without us.
+    """
     try:
-        # Only Slurm knows whether a task that was told to end is to come back: worth waiting for until it ends the task by force.
+        # Only Slurm knows whether a task that was told to end is to come back: worth waiting for
+        # until it ends the task by force.
         now = scheduler.standing(place.job, scheduler.PATIENCE_SECONDS if signals.any else 0.0)
     except scheduler.SchedulerError as error:
         if signals.any:
             raise
-        _say(f"deciding alone: {error}")  # harmless: what starts here is fenced off where the job runs elsewhere
+        # harmless: what starts here is fenced off where the job runs elsewhere
+        _say(f"deciding alone: {error}")
         return decision
     if now.restarts != place.restart:
         return Decision("leave", f"Slurm has started the job elsewhere; {decision.why}")
     if not signals.any:
-        return decision if now.state == "RUNNING" else Decision("leave", f"Slurm ends the job ({now.state}); {decision.why}")
+        return (
+            decision
+            if now.state == "RUNNING"
+            else Decision("leave", f"Slurm ends the job ({now.state}); {decision.why}")
+        )
     if after_termination(now.state) == "leave":
         return Decision("leave", f"Slurm ends the job ({now.state}); {decision.why}")
     # An old state is better than none: requeued whatever became of its ranks.
-    return Decision("requeue", f"{'told to save' if signals.user else f'told to end ({now.state})'}; {decision.why}", decision.exclude)
+    return Decision(
+        "requeue",
+        f"{'told to save' if signals.user else f'told to end ({now.state})'}; {decision.why}",
+        decision.exclude,
+    )
 
 
 def last_line(path: Path, tail_bytes: int = 8192) -> str:

@@ -1,14 +1,12 @@
 """Fixtures for the whole suite: real servers, the face videos, and a clean /dev/shm."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # `launch`, `tools` and tests/corpora.py import from the checkout
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,7 +17,9 @@ def faces() -> Path:
     """The folder of real face videos and models; tests that need it skip where it is absent."""
     folder = Path(os.environ.get("AUSL_FACES", ROOT.parent / "shared" / "faces"))
     if not (folder / "video").is_dir():
-        pytest.skip("no face videos: set AUSL_FACES to a folder with video/, models/ and ict_facekit/")
+        pytest.skip(
+            "no face videos: set AUSL_FACES to a folder with video/, models/ and ict_facekit/"
+        )
     return folder
 
 

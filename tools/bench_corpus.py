@@ -1,10 +1,12 @@
-"""How fast each stage of corpus building is on this machine, what a worker needs, and how steady crops are.
+"""How fast each stage of corpus building is on this machine, what a worker needs, and how steady
+crops are.
 
 python tools/bench_corpus.py VIDEO ... [--workers 2]
 
-Stages are measured one by one over the first frames of each video (640 x 480 is the usual yardstick); the whole is measured in worker
-processes, from the first frame they report. Everything is in frames for each second of processor time, so that other work on the
-machine disturbs little; workers are compared by the clock as well, which means something on an idle machine alone.
+Stages are measured one by one over the first frames of each video (640 x 480 is the usual
+yardstick); the whole is measured in worker processes, from the first frame they report. Everything
+is in frames for each second of processor time, so that other work on the machine disturbs little;
+workers are compared by the clock as well, which means something on an idle machine alone.
 """
 
 import argparse
@@ -21,19 +23,19 @@ from typing import Any
 import numpy as np
 
 from ausl_dist import command
-from ausl_dist.corpus.align import AlignedFace, align_tracks, warp
 from ausl_dist.corpus.encode import encode_video, verify_video
-from ausl_dist.corpus.faces import Detector, Landmarker
 from ausl_dist.corpus.layouts import layout
 from ausl_dist.corpus.pack import ResultStore
 from ausl_dist.corpus.quality import measure, signature
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import Source, collect
-from ausl_dist.corpus.steadiness import tremble
-from ausl_dist.corpus.track import FaceTracker
-from ausl_dist.corpus.video import Frame, FrameReader
 from ausl_dist.corpus.workers import Crew, Task
-from ausl_dist.landmarks import alignment_to_template
+from ausl_dist.faces.align import AlignedFace, align_tracks, warp
+from ausl_dist.faces.detect import Detector, Landmarker
+from ausl_dist.faces.landmarks import alignment_to_template
+from ausl_dist.faces.steadiness import tremble
+from ausl_dist.faces.track import FaceTracker
+from ausl_dist.faces.video import Frame, FrameReader
 
 STAGE_FRAMES = 150
 STILL_FRAMES, CAMERA_NOISE = 60, 4.0  # levels
@@ -50,25 +52,39 @@ class Whole:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("videos", nargs="+", metavar="VIDEO")
-    parser.add_argument("--workers", type=int, default=2, help="compare one worker with this many (default 2)")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="compare one worker with this many (default 2)"
+    )
     parser.add_argument("--models", type=Path, metavar="DIR")
     arguments = parser.parse_args()
     sources, settings = collect(arguments.videos, layout("plain")).sources, CorpusSettings()
-    detector, landmarker = Detector(arguments.models, side=settings.faces.detect_side), Landmarker(arguments.models)
+    detector, landmarker = (
+        Detector(arguments.models, side=settings.faces.detect_side),
+        Landmarker(arguments.models),
+    )
     print(f"{'stage':<12} {'frames/s per core':>17} {'frames':>10}")
     for stage, frames, seconds in _stages(sources, settings, detector, landmarker):
         print(f"{stage:<12} {frames / max(seconds, 1e-9):>17.0f} {frames:>10}")
-    runs = {count: _whole(sources, settings, arguments.models, count) for count in sorted({1, arguments.workers})}
+    runs = {
+        count: _whole(sources, settings, arguments.models, count)
+        for count in sorted({1, arguments.workers})
+    }
     for count, run in runs.items():
         print(
             f"whole, {count:<5} {run.per_cpu_second:>17.0f} {run.frames:>10}   "
-            f"{run.per_second:.0f} frames/s by the clock, {run.per_second / runs[1].per_second:.2f} x one; "
+            f"{run.per_second:.0f} frames/s by the clock, "
+            f"{run.per_second / runs[1].per_second:.2f} x one; "
             f"{run.mebibytes:.0f} MiB a worker at most"
         )
     crops, single = _still_head(sources[0], settings, detector, landmarker)
-    print(f"still head   {crops:.3f} crop pixels/frame^2 of acceleration, {single:.3f} were each frame aligned by itself")
+    print(
+        f"still head   {crops:.3f} crop pixels/frame^2 of acceleration, "
+        f"{single:.3f} were each frame aligned by itself"
+    )
     return 0
 
 
@@ -89,7 +105,11 @@ def _stages(
     followed, seconds = _timed(lambda: [landmarker.follow(frame.pixels, face) for frame in frames])
     rows.append(("landmarks", len(followed), seconds))
     matrices = [alignment_to_template(found.landmarks) for found in followed]
-    crops, seconds = _timed(lambda: np.stack([warp(frame.pixels, matrix) for frame, matrix in zip(frames, matrices, strict=True)]))
+    crops, seconds = _timed(
+        lambda: np.stack(
+            [warp(frame.pixels, matrix) for frame, matrix in zip(frames, matrices, strict=True)]
+        )
+    )
     rows.append(("warp", len(crops), seconds))
     tracker = FaceTracker(detector, landmarker, settings.faces, settings.read.fps)
     faces = [item for item in align_tracks(iter(frames), tracker) if isinstance(item, AlignedFace)]
@@ -102,7 +122,9 @@ def _stages(
     return rows
 
 
-def _whole(sources: Sequence[Source], settings: CorpusSettings, models: Path | None, count: int) -> Whole:
+def _whole(
+    sources: Sequence[Source], settings: CorpusSettings, models: Path | None, count: int
+) -> Whole:
     """`count` workers over all sources; starting the processes does not count."""
     with tempfile.TemporaryDirectory(prefix="ausl-bench-") as folder:
         crew = Crew(Task(settings, Path(folder), models, None, 0), sources, count)
@@ -117,7 +139,8 @@ def _whole(sources: Sequence[Source], settings: CorpusSettings, models: Path | N
         results = [ResultStore(Path(folder)).read(index) for index in range(len(sources))]
     cpu_seconds, seconds, frames = (end - start for end, start in zip(now, started, strict=True))
     source_frames = sum(result.source_frames for result in results)
-    frames *= source_frames / max(1, crew.frames)  # of the sources, where those are not of 25 frames/s
+    # of the sources, where those are not of 25 frames/s
+    frames *= source_frames / max(1, crew.frames)
     return Whole(source_frames, frames / cpu_seconds, frames / seconds, largest)
 
 
@@ -131,18 +154,28 @@ def _cpu_seconds_of_workers() -> float:
 
 def _mebibytes_of_largest_worker() -> float:
     # Not by getrusage: what it says of a child starts with the memory of this process.
-    texts = [Path(f"/proc/{process.pid}/status").read_text() for process in multiprocessing.active_children()]
+    texts = [
+        Path(f"/proc/{process.pid}/status").read_text()
+        for process in multiprocessing.active_children()
+    ]
     return max(int(text.split("VmHWM:")[1].split()[0]) for text in texts) / 1024
 
 
-def _still_head(source: Source, settings: CorpusSettings, detector: Detector, landmarker: Landmarker) -> tuple[float, float]:
+def _still_head(
+    source: Source, settings: CorpusSettings, detector: Detector, landmarker: Landmarker
+) -> tuple[float, float]:
     """The first picture again and again, each time with other camera noise."""
     picture = next(iter(FrameReader(Path(source.location), settings.read))).pixels
     random = np.random.default_rng(0)
-    noisy = (np.clip(picture + random.normal(0, CAMERA_NOISE, picture.shape), 0, 255).astype(np.uint8) for _ in range(STILL_FRAMES))
+    noisy = (
+        np.clip(picture + random.normal(0, CAMERA_NOISE, picture.shape), 0, 255).astype(np.uint8)
+        for _ in range(STILL_FRAMES)
+    )
     tracker = FaceTracker(detector, landmarker, settings.faces, settings.read.fps)
     frames = (Frame(number, number, pixels, False) for number, pixels in enumerate(noisy))
-    return tremble([item for item in align_tracks(frames, tracker) if isinstance(item, AlignedFace)])
+    return tremble(
+        [item for item in align_tracks(frames, tracker) if isinstance(item, AlignedFace)]
+    )
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

@@ -3,9 +3,10 @@
 python tools/bench_evaluate.py features --corpus URL [--backbone resnet18] [--image-size 112]
 python tools/bench_evaluate.py probe [--rows 150000] [--width 512] [--units 12]
 
-Rates are in frames for each CPU-second of this process, all threads together, so that other work on the machine does not change them. The
-backbone runs on the GPU where there is one; without one, its own time hides everything else, and the line without a backbone is the one to
-read: what extraction adds to decoding.
+Rates are in frames for each CPU-second of this process, all threads together, so that other work on
+the machine does not change them. The backbone runs on the GPU where there is one; without one, its
+own time hides everything else, and the line without a backbone is the one to read: what extraction
+adds to decoding.
 """
 
 import argparse
@@ -17,11 +18,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from ausl_dist import command
-from ausl_dist.backbones import BackboneSettings, build_backbone
-from ausl_dist.evaluate.entrant import fastest_device
-from ausl_dist.evaluate.features import FeatureTable, extract
-from ausl_dist.evaluate.probe import fit_linear
-from ausl_dist.evaluate.scores import occurrence
+from ausl_dist.evaluate.features.entrant import fastest_device
+from ausl_dist.evaluate.features.table import FeatureTable, extract
+from ausl_dist.evaluate.predictors.probe import fit_linear
+from ausl_dist.evaluate.scores.formulas import occurrence
+from ausl_dist.model.backbones import BackboneSettings, build_backbone
 from ausl_dist.stream.scan import scan
 
 SUBJECTS = 41  # as BP4D
@@ -39,11 +40,20 @@ class _Mean(nn.Module):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     features = commands.add_parser("features", help="extraction of features against decoding alone")
-    features.add_argument("--corpus", required=True, metavar="URL", help="labelled corpus: a path or s3://bucket/prefix")
-    features.add_argument("--backbone", default="resnet18", metavar="NAME", help="timm's name (default: resnet18)")
+    features.add_argument(
+        "--corpus",
+        required=True,
+        metavar="URL",
+        help="labelled corpus: a path or s3://bucket/prefix",
+    )
+    features.add_argument(
+        "--backbone", default="resnet18", metavar="NAME", help="timm's name (default: resnet18)"
+    )
     features.add_argument("--image-size", type=int, default=112, metavar="PIXELS")
     features.set_defaults(run=_features)
     probe = commands.add_parser("probe", help="ridge and logistic probe with their selection")
@@ -58,16 +68,23 @@ def main() -> int:
 
 def _features(arguments: argparse.Namespace) -> None:
     size = arguments.image_size
-    backbone = build_backbone(BackboneSettings(arguments.backbone, size)).eval().to(fastest_device())
+    backbone = (
+        build_backbone(BackboneSettings(arguments.backbone, size)).eval().to(fastest_device())
+    )
 
     def clips() -> int:
         return sum(len(clip.numbers) for clip in scan(arguments.corpus, image_size=size))
 
     def rows(network: nn.Module) -> int:
-        return len(extract({"features": network}, scan(arguments.corpus, image_size=size))["features"])
+        return len(
+            extract({"features": network}, scan(arguments.corpus, image_size=size))["features"]
+        )
 
     decoding = _rate("decoding", clips)
-    for name, network in (("without a backbone", _Mean().eval()), (f"{arguments.backbone} on {fastest_device()}", backbone)):
+    for name, network in (
+        ("without a backbone", _Mean().eval()),
+        (f"{arguments.backbone} on {fastest_device()}", backbone),
+    ):
         rate = _rate(f"features, {name}", lambda network=network: rows(network))  # type: ignore[misc]
         print(f"  {rate / decoding:.2f} of the decode rate", flush=True)
 
@@ -76,7 +93,11 @@ def _rate(label: str, work: Callable[[], int]) -> float:
     cpu, wall = time.process_time(), time.monotonic()
     frames = work()
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-    print(f"{label}: {frames} frames, {frames / cpu:.0f} per CPU-second, {frames / wall:.0f} per second", flush=True)
+    print(
+        f"{label}: {frames} frames, {frames / cpu:.0f} per CPU-second, "
+        f"{frames / wall:.0f} per second",
+        flush=True,
+    )
     return frames / cpu
 
 
@@ -86,7 +107,11 @@ def _probe(arguments: argparse.Namespace) -> None:
         cpu, wall = time.process_time(), time.monotonic()
         fit_linear(replace(table, labels=labels), task)  # type: ignore[arg-type]
         cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-        print(f"{task}: {arguments.rows} x {arguments.width}, {arguments.units} units: {cpu:.1f} CPU-seconds, {wall:.1f} s", flush=True)
+        print(
+            f"{task}: {arguments.rows} x {arguments.width}, {arguments.units} units: "
+            f"{cpu:.1f} CPU-seconds, {wall:.1f} s",
+            flush=True,
+        )
 
 
 def _made_up(rows: int, width: int, units: int) -> FeatureTable:

@@ -1,12 +1,14 @@
-"""What each objective learns, alone and together, on a rendered world; and what a joint step costs beside the single ones.
+"""What each objective learns, alone and together, on a rendered world; and what a joint step costs
+beside the single ones.
 
-python tools/bench_objectives.py learn --work DIR [--steps 600 --seeds 3 --cases random,joint] [settings ...]
-python tools/bench_objectives.py cost --work DIR [settings ...]
+python tools/bench_objectives.py learn --work DIR [--steps 600 --seeds 3 --cases random,joint]
+[settings ...] python tools/bench_objectives.py cost --work DIR [settings ...]
 
-`learn` renders two worlds of different people, pretrains on the first, and probes frozen features on the second, by subjects: intensity
-(ICC), occurrence (F1 at the threshold chosen on training subjects) and identity. Backbones are kept in DIR, so that the same command goes
-on where it was. Settings are those of a run, on top of experiment=joint; the single objectives take theirs from it, so all cases see the
-same clips in the same view.
+`learn` renders two worlds of different people, pretrains on the first, and probes frozen features
+on the second, by subjects: intensity (ICC), occurrence (F1 at the threshold chosen on training
+subjects) and identity. Backbones are kept in DIR, so that the same command goes on where it was.
+Settings are those of a run, on top of experiment=joint; the single objectives take theirs from it,
+so all cases see the same clips in the same view.
 """
 
 import argparse
@@ -24,17 +26,17 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # launch/ is imported from the checkout
+# launch/ is imported from the checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ausl_dist import command
-from ausl_dist.backbones import Backbone, build_backbone
 from ausl_dist.batch import Batch, View
-from ausl_dist.corpus.world.make import WorldSettings, make_world
 from ausl_dist.evaluate.compare import CompareSettings, compare
-from ausl_dist.evaluate.features import TRUE_LANDMARKS, FeatureTable, extract
-from ausl_dist.evaluate.identity_leak import identity_leak
-from ausl_dist.evaluate.splits import folds
-from ausl_dist.model import JointModel, build_model
+from ausl_dist.evaluate.features.table import TRUE_LANDMARKS, FeatureTable, extract
+from ausl_dist.evaluate.folds.splits import folds
+from ausl_dist.evaluate.scores.identity_leak import identity_leak
+from ausl_dist.model.backbones import Backbone, build_backbone
+from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.randomness import stable_hash
 from ausl_dist.settings import from_mapping
 from ausl_dist.stream.loader import Loader
@@ -44,15 +46,25 @@ from ausl_dist.train.memory import kept_for_backward
 from ausl_dist.train.schedule import learning_rate
 from ausl_dist.train.settings import RunSettings
 from ausl_dist.train.teacher import Teacher
+from ausl_dist.world.make import WorldSettings, make_world
 from launch.compose import compose
 from launch.ports import free_ports
 
 RANDOM, JOINT, MASKED = "random", "joint", "masked_video"
 PIXELS = "grey pixels, 16 x 16"
-# Brows to chin, because a small image has no pixels to spare for hair and shoulders; and milder than at full size, because what a small
-# network learns in some hundred steps is little: with the augmentation of experiment=joint it does not get off the ground.
+# Brows to chin, because a small image has no pixels to spare for hair and shoulders; and milder
+# than at full size, because what a small network learns in some hundred steps is little: with the
+# augmentation of experiment=joint it does not get off the ground.
 CROP = (0.58, 0.64)  # of the frame's side
-MILD = {"crop": list(CROP), "flip": 0.0, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "grey": 0.0, "blur": 0.0}
+MILD = {
+    "crop": list(CROP),
+    "flip": 0.0,
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "saturation": 0.2,
+    "grey": 0.0,
+    "blur": 0.0,
+}
 FOLDS = 4  # of the people who are probed: each is tested once
 REPORT_SECONDS = 10.0
 COST_ROUNDS = 5
@@ -62,13 +74,33 @@ def main() -> int:
     arguments = _parser().parse_intermixed_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     settings = _settings(arguments)
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0])}
+    os.environ |= {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_ports(1)[0]),
+    }
     device = start_ranks(settings.engine)
-    make_world(_world(arguments, "train"), str(arguments.work / "train"), work=arguments.work / "rendering", workers=arguments.workers)
+    make_world(
+        _world(arguments, "train"),
+        str(arguments.work / "train"),
+        work=arguments.work / "rendering",
+        workers=arguments.workers,
+    )
     if arguments.what == "cost":
         return _cost(settings, arguments, device)
-    make_world(_world(arguments, "heldout"), str(arguments.work / "heldout"), work=arguments.work / "rendering", workers=arguments.workers)
-    cases = arguments.cases.split(",") if arguments.cases else [RANDOM, *settings.objectives, MASKED, JOINT]
+    make_world(
+        _world(arguments, "heldout"),
+        str(arguments.work / "heldout"),
+        work=arguments.work / "rendering",
+        workers=arguments.workers,
+    )
+    cases = (
+        arguments.cases.split(",")
+        if arguments.cases
+        else [RANDOM, *settings.objectives, MASKED, JOINT]
+    )
     for seed in range(arguments.seeds):
         for case in cases:
             _pretrain(case, replace(settings, seed=seed), arguments.work, device)
@@ -77,40 +109,85 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("learn", "cost"))
-    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where worlds and backbones are kept")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where worlds and backbones are kept",
+    )
     parser.add_argument("--steps", type=int, default=600, help="of each run (default 600)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each case (default 3)")
-    parser.add_argument("--cases", metavar="NAME,NAME", help=f"{RANDOM}, {JOINT} and names of objectives (default: all)")
-    parser.add_argument("--identities", type=int, default=80, help="people to train on (default 80)")
-    parser.add_argument("--heldout", type=int, default=40, help="other people, to probe (default 40)")
+    parser.add_argument(
+        "--cases",
+        metavar="NAME,NAME",
+        help=f"{RANDOM}, {JOINT} and names of objectives (default: all)",
+    )
+    parser.add_argument(
+        "--identities", type=int, default=80, help="people to train on (default 80)"
+    )
+    parser.add_argument(
+        "--heldout", type=int, default=40, help="other people, to probe (default 40)"
+    )
     parser.add_argument("--clips", type=int, default=4, help="of each (default 4)")
-    parser.add_argument("--size", type=int, default=48, metavar="PIXELS", help="of the images that the backbone sees (default 48)")
-    parser.add_argument("--backbone", default="test_resnet", help="a file of configs/backbone (default test_resnet)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=48,
+        metavar="PIXELS",
+        help="of the images that the backbone sees (default 48)",
+    )
+    parser.add_argument(
+        "--backbone", default="test_resnet", help="a file of configs/backbone (default test_resnet)"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes that render (default 1)")
-    parser.add_argument("settings", nargs="*", help="settings of the runs, such as data.clips_per_lane=8 optimizer.learning_rate=3e-4")
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        help="settings of the runs, such as data.clips_per_lane=8 optimizer.learning_rate=3e-4",
+    )
     return parser
 
 
 def _world(arguments: argparse.Namespace, part: str) -> WorldSettings:
     people, seed = (arguments.identities, 1) if part == "train" else (arguments.heldout, 2)
-    return WorldSettings(identities=people, clips=arguments.clips, size=max(2 * arguments.size, 64), seed=seed)
+    return WorldSettings(
+        identities=people, clips=arguments.clips, size=max(2 * arguments.size, 64), seed=seed
+    )
 
 
 def _settings(arguments: argparse.Namespace) -> RunSettings:
-    """The joint run, small; a teacher of a few hundred steps must be faster than one of a hundred thousand."""
+    """The joint run, small; a teacher of a few hundred steps must be faster than one of a hundred
+    thousand.
+    """
+    # fmt: skip
     words = [
-        "experiment=joint", f"backbone={arguments.backbone}", f"data.corpora.main.url={arguments.work / 'train'}",
+        "experiment=joint",
+        f"backbone={arguments.backbone}",
+        f"data.corpora.main.url={arguments.work / 'train'}",
         f"steps={arguments.steps}",
-        f"data.image_size={arguments.size}", "data.lanes=1", "data.clips_per_lane=8", "engine=zero0",
-        f"optimizer.warmup_steps={arguments.steps // 20}", "objectives.cross_identity_reconstruction.bank_size=4096",
-        "objectives.temporal_contrast.teacher_momentum=0.99", "objectives.cross_identity_reconstruction.teacher_momentum=0.99",
-    ]  # fmt: skip
+        f"data.image_size={arguments.size}",
+        "data.lanes=1",
+        "data.clips_per_lane=8",
+        "engine=zero0",
+        f"optimizer.warmup_steps={arguments.steps // 20}",
+        "objectives.cross_identity_reconstruction.bank_size=4096",
+        "objectives.temporal_contrast.teacher_momentum=0.99",
+        "objectives.cross_identity_reconstruction.teacher_momentum=0.99",
+    ]
     if arguments.what == "learn":  # a small image moves little from frame to frame
         words += ["objectives.temporal_ranking.spacing=3", "objectives.temporal_ranking.n_far=7"]
     composed = compose([*words, *arguments.settings]).run["objectives"]
-    views = [f"objectives.{name}.{key}" for name, own in composed.items() for key in ("view", "key_view") if key in own]
+    views = [
+        f"objectives.{name}.{key}"
+        for name, own in composed.items()
+        for key in ("view", "key_view")
+        if key in own
+    ]
     words += [word for view in views for word in _mild(view)]
     return from_mapping(RunSettings, compose([*words, *arguments.settings]).run)
 
@@ -122,13 +199,22 @@ def _mild(view: str) -> list[str]:
 def _model(case: str, settings: RunSettings) -> JointModel:
     torch.manual_seed(stable_hash(settings.seed, "weights"))
     if case == JOINT:
-        return build_model(settings.backbone, settings.objectives, settings.mixture, settings.balance_decay)
+        return build_model(
+            settings.backbone, settings.objectives, settings.mixture, settings.balance_decay
+        )
     if case in settings.objectives:
         return build_model(settings.backbone, {case: settings.objectives[case]}, {case: 1.0})
     size = settings.data.image_size
-    patch = size // 6 if size < 96 and size % 6 == 0 else 16  # of 48 pixels, squares of 16 would be 9
-    words = [f"mixture={case}", *_mild(f"objectives.{case}.view"), f"objectives.{case}.patch={patch}"]
-    added = compose([*words, "name=single", "steps=1", "data.corpora.main.url=none"]).run["objectives"]
+    # of 48 pixels, squares of 16 would be 9
+    patch = size // 6 if size < 96 and size % 6 == 0 else 16
+    words = [
+        f"mixture={case}",
+        *_mild(f"objectives.{case}.view"),
+        f"objectives.{case}.patch={patch}",
+    ]
+    added = compose([*words, "name=single", "steps=1", "data.corpora.main.url=none"]).run[
+        "objectives"
+    ]
     return build_model(settings.backbone, added, {case: 1.0})
 
 
@@ -140,16 +226,33 @@ def _pretrain(case: str, settings: RunSettings, work: Path, device: torch.device
     model = _model(case, settings)
     engine = Engine(model, settings.engine, settings.optimizer, device)
     reported = time.monotonic()
-    with Loader(settings.data, model.plan, seed=settings.seed, rank=0, world_size=1, run_folder=work) as loader:
+    with Loader(
+        settings.data, model.plan, seed=settings.seed, rank=0, world_size=1, run_folder=work
+    ) as loader:
         for step in range(settings.steps):
             torch.manual_seed(stable_hash(settings.seed, "step", step))
-            outcome = engine.train_step(next(loader), learning_rate(step, settings.steps, settings.optimizer))
+            outcome = engine.train_step(
+                next(loader), learning_rate(step, settings.steps, settings.optimizer)
+            )
             if time.monotonic() - reported > REPORT_SECONDS or step in (0, settings.steps - 1):
                 reported = time.monotonic()
-                losses = ", ".join(f"{name[:-5]} {value:.3f}" for name, value in outcome.logs.items() if name.endswith("/loss"))
-                print(f"{case} seed {settings.seed} step {step + 1}/{settings.steps}: {losses}", flush=True)
+                losses = ", ".join(
+                    f"{name[:-5]} {value:.3f}"
+                    for name, value in outcome.logs.items()
+                    if name.endswith("/loss")
+                )
+                print(
+                    f"{case} seed {settings.seed} step {step + 1}/{settings.steps}: {losses}",
+                    flush=True,
+                )
     path.parent.mkdir(exist_ok=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.backbone.net.state_dict().items()}, path)
+    save_file(
+        {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in model.backbone.net.state_dict().items()
+        },
+        path,
+    )
 
 
 def _weights(work: Path, case: str, seed: int) -> Path:
@@ -164,22 +267,41 @@ def _backbone(case: str, settings: RunSettings, work: Path, device: torch.device
     return backbone.eval().to(device)
 
 
-def _table(settings: RunSettings, cases: list[str], arguments: argparse.Namespace, device: torch.device) -> None:
+def _table(
+    settings: RunSettings, cases: list[str], arguments: argparse.Namespace, device: torch.device
+) -> None:
     """Mean and spread over seeds of every score, as a Markdown table."""
     runs = [(case, seed) for case in cases for seed in range(arguments.seeds)]
     backbones: dict[str, nn.Module] = {PIXELS: _Pixels().eval().to(device)}
-    backbones |= {f"{case}-{seed}": _backbone(case, replace(settings, seed=seed), arguments.work, device) for case, seed in runs}
-    clips = scan(str(arguments.work / "heldout"), image_size=settings.data.image_size, stride=3, view=View(crop=CROP))
+    backbones |= {
+        f"{case}-{seed}": _backbone(case, replace(settings, seed=seed), arguments.work, device)
+        for case, seed in runs
+    }
+    clips = scan(
+        str(arguments.work / "heldout"),
+        image_size=settings.data.image_size,
+        stride=3,
+        view=View(crop=CROP),
+    )
     tables = extract(backbones, clips, true_landmarks=True)
     scores = {name: _scores(table) for name, table in tables.items()}
-    print("\n| features | AU intensity, ICC(3,1) | AU occurrence, F1 chosen | identity, accuracy |\n|---|---|---|---|")
+    print(
+        "\n| features | AU intensity, ICC(3,1) | AU occurrence, F1 chosen | identity, "
+        "accuracy |\n|---|---|---|---|"
+    )
     for case in cases:
         own = np.array([scores[f"{case}-{seed}"] for seed in range(arguments.seeds)])
-        cells = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in zip(own.mean(0), own.std(0), strict=True)]
+        cells = [
+            f"{mean:.3f} ± {spread:.3f}"
+            for mean, spread in zip(own.mean(0), own.std(0), strict=True)
+        ]
         print(f"| {case} | {' | '.join(cells)} |")
     for name in (PIXELS, TRUE_LANDMARKS):
         print(f"| {name} | {' | '.join(f'{value:.3f}' for value in scores[name])} |")
-    print(f"\nIdentity by chance: {identity_leak(tables[TRUE_LANDMARKS]).chance:.3f}; {arguments.seeds} seeds, {settings.steps} steps.")
+    print(
+        f"\nIdentity by chance: {identity_leak(tables[TRUE_LANDMARKS]).chance:.3f}; "
+        f"{arguments.seeds} seeds, {settings.steps} steps."
+    )
 
 
 class _Pixels(nn.Module):
@@ -197,19 +319,36 @@ class _Pixels(nn.Module):
 
 def _scores(table: FeatureTable) -> tuple[float, float, float]:
     split = folds("rendered", table.present_subjects(), count=FOLDS)
-    intensity = compare({"features": table}, CompareSettings(task="intensity", resamples=0), folds=split).rows[0]
-    occurrence = compare({"features": table}, CompareSettings(task="occurrence", resamples=0), folds=split).rows[0]
-    return intensity.scores["icc"].mean, occurrence.scores["f1_chosen"].mean, identity_leak(table).accuracy
+    intensity = compare(
+        {"features": table}, CompareSettings(task="intensity", resamples=0), folds=split
+    ).rows[0]
+    occurrence = compare(
+        {"features": table}, CompareSettings(task="occurrence", resamples=0), folds=split
+    ).rows[0]
+    return (
+        intensity.scores["icc"].mean,
+        occurrence.scores["f1_chosen"].mean,
+        identity_leak(table).accuracy,
+    )
 
 
 def _cost(settings: RunSettings, arguments: argparse.Namespace, device: torch.device) -> int:
-    """Seconds of a step (forward and backward) and memory held for the backward pass, all cases on the same clips, in turns."""
-    models = {case: _ready(_model(case, settings), device) for case in [*settings.objectives, JOINT]}
-    batches = {case: _first_batch(settings, model, arguments.work).to(device) for case, model in models.items()}
+    """Seconds of a step (forward and backward) and memory held for the backward pass, all cases on
+    the same clips, in turns.
+    """
+    models = {
+        case: _ready(_model(case, settings), device) for case in [*settings.objectives, JOINT]
+    }
+    batches = {
+        case: _first_batch(settings, model, arguments.work).to(device)
+        for case, model in models.items()
+    }
     seconds: dict[str, list[float]] = {case: [] for case in models}
     for _ in range(COST_ROUNDS + 1):
         for case, model in models.items():
-            seconds[case].append(_timed(lambda model=model, batch=batches[case]: _step(model, batch), device))  # type: ignore[misc]
+            seconds[case].append(
+                _timed(lambda model=model, batch=batches[case]: _step(model, batch), device)  # type: ignore[misc]
+            )
     median = {case: statistics.median(times[1:]) for case, times in seconds.items()}
     single = sum(median[case] for case in settings.objectives)
     print("| step of | seconds | MiB held for backward |\n|---|---|---|")
@@ -217,10 +356,17 @@ def _cost(settings: RunSettings, arguments: argparse.Namespace, device: torch.de
         print(f"| {case} | {median[case]:.3f} | {_held(model, batches[case], False):.0f} |")
     print(f"| sum of single steps | {single:.3f} | |")
     print(f"| joint, bfloat16 autocast | | {_held(models[JOINT], batches[JOINT], True):.0f} |")
-    checkpointed = replace(settings, backbone=replace(settings.backbone, activation_checkpointing=True))
+    checkpointed = replace(
+        settings, backbone=replace(settings.backbone, activation_checkpointing=True)
+    )
     model = _ready(_model(JOINT, checkpointed), device)
-    checkpointed_seconds = statistics.median(_timed(lambda: _step(model, batches[JOINT]), device) for _ in range(COST_ROUNDS))
-    print(f"| joint, activation checkpointing | {checkpointed_seconds:.3f} | {_held(model, batches[JOINT], False):.0f} |")
+    checkpointed_seconds = statistics.median(
+        _timed(lambda: _step(model, batches[JOINT]), device) for _ in range(COST_ROUNDS)
+    )
+    print(
+        f"| joint, activation checkpointing | {checkpointed_seconds:.3f} | "
+        f"{_held(model, batches[JOINT], False):.0f} |"
+    )
     print(f"\nJoint step / sum of single steps: {median[JOINT] / single:.2f}")
     if device.type == "cuda":
         print(f"Peak memory: {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB")

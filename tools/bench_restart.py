@@ -2,8 +2,9 @@
 
     python tools/bench_restart.py runs/demo/train
 
-A copy of the run goes on from its newest checkpoint, is killed with SIGKILL and started again, several times. The scheduler's own
-delay is not in it. The stages are told apart by what the run writes anyway: fence/, record.json, metrics.jsonl.
+A copy of the run goes on from its newest checkpoint, is killed with SIGKILL and started again,
+several times. The scheduler's own delay is not in it. The stages are told apart by what the run
+writes anyway: fence/, record.json, metrics.jsonl.
 """
 
 import argparse
@@ -24,22 +25,35 @@ from ausl_dist.observe.history import last_metrics, read_lines
 
 MORE_STEPS = 1000000
 WAIT_SECONDS = 600.0
-STAGES = ("processes up, ranks joined", "model, checkpoint, engine", "loader, first batch", "first step")
+STAGES = (
+    "processes up, ranks joined",
+    "model, checkpoint, engine",
+    "loader, first batch",
+    "first step",
+)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Time from a kill to the first new step of a run on this machine.")
+    parser = argparse.ArgumentParser(
+        description="Time from a kill to the first new step of a run on this machine."
+    )
     parser.add_argument("run", type=Path, help="a run folder with at least one checkpoint")
-    parser.add_argument("--repeats", type=int, default=3, help="how often the run is killed (default 3)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="how often the run is killed (default 3)"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-restart-") as scratch:
         folder = copy_run(arguments.run, Path(scratch) / "run")
-        times = [restart(folder) for _ in range(arguments.repeats + 1)][1:]  # the first one warms the file cache
+        # the first one warms the file cache
+        times = [restart(folder) for _ in range(arguments.repeats + 1)][1:]
     print(f"kill to first new step, median of {len(times)} (scheduler's delay not included):")
     for stage in STAGES:
         print(f"  {statistics.median(each[stage] for each in times):6.2f} s  {stage}")
     totals = [sum(each.values()) for each in times]
-    print(f"  {statistics.median(totals):6.2f} s  in all (from {min(totals):.2f} to {max(totals):.2f})")
+    print(
+        f"  {statistics.median(totals):6.2f} s  in all (from {min(totals):.2f} to "
+        f"{max(totals):.2f})"
+    )
     return 0
 
 
@@ -49,12 +63,17 @@ def copy_run(source: Path, target: Path) -> Path:
 
     newest = max((source / "checkpoints").glob("step-*"), default=None)
     if newest is None:
-        raise ValueError(f"{source} has no checkpoint: give the folder of a run that has saved, such as runs/demo/train")
+        raise ValueError(
+            f"{source} has no checkpoint: give the folder of a run that has saved, "
+            "such as runs/demo/train"
+        )
     shutil.copytree(newest, target / "checkpoints" / newest.name)
     (target / "logs").mkdir()
     config: dict[str, Any] = yaml.safe_load((source / "config.yaml").read_text())
     config |= {"folder": str(target), "steps": config["steps"] + MORE_STEPS}
-    write_atomically(target / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_atomically(
+        target / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    )
     shutil.copy2(source / "cluster.yaml", target)
     return target
 
@@ -65,7 +84,9 @@ def restart(folder: Path) -> dict[str, float]:
     started = time.time()
     with open(folder / "bench.log", "ab") as log:
         words = [sys.executable, "-m", "launch", "resume", str(folder)]
-        process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True, cwd=Path(__file__).parents[1])
+        process = subprocess.Popen(
+            words, stdout=log, stderr=log, start_new_session=True, cwd=Path(__file__).parents[1]
+        )
     try:
         line = _first_step(folder, attempts, process)
     finally:
@@ -74,7 +95,13 @@ def restart(folder: Path) -> dict[str, float]:
     ready = float(read_json(folder / "record.json")["starts"][-1]["time"])
     ended, seconds = float(line["time"]), line["seconds"]
     computed = seconds["total"] - seconds["data"]
-    return dict(zip(STAGES, (joined - started, ready - joined, ended - computed - ready, computed), strict=True))
+    return dict(
+        zip(
+            STAGES,
+            (joined - started, ready - joined, ended - computed - ready, computed),
+            strict=True,
+        )
+    )
 
 
 def _first_step(folder: Path, attempt: int, process: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -82,9 +109,15 @@ def _first_step(folder: Path, attempt: int, process: subprocess.Popen[bytes]) ->
     while process.poll() is None and time.monotonic() < deadline:
         newest = last_metrics(folder)
         if newest is not None and newest.get("attempt", 0) >= attempt:
-            return next(line for line in read_lines(folder / "metrics.jsonl") if line.get("attempt", 0) == attempt)
+            return next(
+                line
+                for line in read_lines(folder / "metrics.jsonl")
+                if line.get("attempt", 0) == attempt
+            )
         time.sleep(0.05)
-    raise RuntimeError(f"the run made no step:\n{(folder / 'bench.log').read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(
+        f"the run made no step:\n{(folder / 'bench.log').read_text(errors='replace')[-2000:]}"
+    )
 
 
 def _kill_tree(process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,5 @@
-"""How fast the rendered world is: frames a second of one core, by stage, for the built-in head and for one from a file.
+"""How fast the rendered world is: frames a second of one core, by stage, for the built-in head and
+for one from a file.
 
 python tools/bench_world.py [--head FILE]
 """
@@ -6,7 +7,8 @@ python tools/bench_world.py [--head FILE]
 import argparse
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core means one: set before NumPy starts its threads
+# one core means one: set before NumPy starts its threads
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import functools
 import time
@@ -18,25 +20,35 @@ import cv2
 
 from ausl_dist import command
 from ausl_dist.corpus.encode import encode_video, verify_video
-from ausl_dist.corpus.world.file_head import FileHead
-from ausl_dist.corpus.world.head import BuiltinHead, Head
-from ausl_dist.corpus.world.render import World
+from ausl_dist.world.file_head import FileHead
+from ausl_dist.world.head import BuiltinHead, Head
+from ausl_dist.world.render import World
 
 REPEATS = 3
 T = TypeVar("T")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--head", type=Path, metavar="FILE", help="a blendshape head (.npz), measured too")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--head", type=Path, metavar="FILE", help="a blendshape head (.npz), measured too"
+    )
     parser.add_argument("--frames", type=int, default=50, help="of each clip measured (default 50)")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     cases: list[tuple[Head, int]] = [(BuiltinHead(), 128), (BuiltinHead(), 256)]
     if arguments.head:
         cases += [(FileHead(arguments.head), 128), (FileHead(arguments.head), 256)]
-    print(f"frames a second of CPU time, best of {REPEATS} clips of {arguments.frames} frames; identity: seconds to draw one")
-    print(f"{'head':<40} {'size':>4} {'render':>7} {'encode':>7} {'verify':>7} {'all':>7} {'identity':>8}")
+    print(
+        f"frames a second of CPU time, best of {REPEATS} clips of {arguments.frames} frames; "
+        "identity: seconds to draw one"
+    )
+    print(
+        f"{'head':<40} {'size':>4} {'render':>7} {'encode':>7} {'verify':>7} {'all':>7} "
+        f"{'identity':>8}"
+    )
     for head, size in cases:
         print(_measure(head, size, arguments.frames), flush=True)
     return 0
@@ -52,7 +64,11 @@ def _measure(head: Head, size: int, num_frames: int) -> str:
         verify, _ = _timed(functools.partial(verify_video, video, frames))
         times.append((render, encode, verify, render + encode + verify))
     best = [num_frames / min(column) for column in zip(*times, strict=True)]
-    return f"{head.name:<40} {size:>4} " + " ".join(f"{rate:>7.0f}" for rate in best) + f" {identity:>8.2f}"
+    return (
+        f"{head.name:<40} {size:>4} "
+        + " ".join(f"{rate:>7.0f}" for rate in best)
+        + f" {identity:>8.2f}"
+    )
 
 
 def _timed(work: Callable[[], T]) -> tuple[float, T]:

@@ -1,9 +1,10 @@
-"""Turn raw face video into a corpus: aligned, checked clips in shards, with an index and an account of every second.
+"""Turn raw face video into a corpus: aligned, checked clips in shards, with an index and an account
+of every second.
 
 python tools/build_corpus.py INPUT ... --out s3://bucket/name|DIR
 
-INPUT is a folder, a file, a glob in quotes, a list of paths (.txt), or an s3:// prefix. Run the same command again to go on after a
-kill; when everything is done it does nothing.
+INPUT is a folder, a file, a glob in quotes, a list of paths (.txt), or an s3:// prefix. Run the
+same command again to go on after a kill; when everything is done it does nothing.
 """
 
 import argparse
@@ -19,16 +20,18 @@ from omegaconf.errors import OmegaConfBaseException
 from ausl_dist import command
 from ausl_dist.corpus.build import WORK_FOLDER, Job, build
 from ausl_dist.corpus.layouts import LAYOUTS, layout
-from ausl_dist.corpus.models import cache_folder
 from ausl_dist.corpus.progress import show_progress
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import collect
+from ausl_dist.faces.models import cache_folder
 
 
 def main() -> int:
     arguments = _parser().parse_args()
     settings = read_settings(arguments.config, arguments.set)
-    collection = collect(arguments.inputs, layout(arguments.layout), licence=arguments.licence, table=arguments.table)
+    collection = collect(
+        arguments.inputs, layout(arguments.layout), licence=arguments.licence, table=arguments.table
+    )
     part, parts = _part(arguments.part)
     job = Job(
         name=arguments.name or arguments.out.rstrip("/").rsplit("/", 1)[-1],
@@ -42,16 +45,28 @@ def main() -> int:
         part=part,
         parts=parts,
     )
-    others = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in collection.passed_over.most_common(5))
-    print(f"{len(collection.sources)} sources" + (f"; files passed over: {others}" if others else ""), flush=True)
+    others = ", ".join(
+        f"{count} {suffix or 'without suffix'}"
+        for suffix, count in collection.passed_over.most_common(5)
+    )
+    print(
+        f"{len(collection.sources)} sources" + (f"; files passed over: {others}" if others else ""),
+        flush=True,
+    )
     with show_progress() as report:
         outcome = build(job, workers=arguments.workers, on_progress=report)
     print(outcome.books.table())
     if outcome.statement is None:
-        print(f"part {part} of {parts} is done; the corpus is complete at {job.out} when the last part is")
+        print(
+            f"part {part} of {parts} is done; the corpus is complete at {job.out} when the last "
+            "part is"
+        )
         return 0
     made = outcome.statement
-    print(f"{'nothing to do: ' if outcome.was_done else ''}{made['clips']} clips, {made['seconds']:.1f} s, at {job.out}")
+    print(
+        f"{'nothing to do: ' if outcome.was_done else ''}{made['clips']} clips, "
+        f"{made['seconds']:.1f} s, at {job.out}"
+    )
     print(f"look at it:  python tools/inspect_corpus.py {job.out}")
     return 0
 
@@ -59,7 +74,9 @@ def main() -> int:
 def read_settings(config: Path | None, overrides: Sequence[str]) -> CorpusSettings:
     """The settings of a YAML file (default: those of settings.py) with `group.name=value` on top."""
     try:
-        loaded: Any = OmegaConf.merge(OmegaConf.load(config) if config else {}, OmegaConf.from_dotlist(list(overrides)))
+        loaded: Any = OmegaConf.merge(
+            OmegaConf.load(config) if config else {}, OmegaConf.from_dotlist(list(overrides))
+        )
         values = OmegaConf.to_container(loaded, resolve=True)
     except OmegaConfBaseException as error:
         raise ValueError(f"settings cannot be read: {error}") from error
@@ -68,23 +85,85 @@ def read_settings(config: Path | None, overrides: Sequence[str]) -> CorpusSettin
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="folders, files, globs, lists (.txt), s3:// prefixes")
-    parser.add_argument("--out", required=True, metavar="URL", help="where the corpus goes: a folder, or s3://bucket/name")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one for each core)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML, such as configs/corpus/default.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="one setting, such as clips.seconds=2")
-    parser.add_argument(
-        "--layout", default="plain", metavar="NAME|RULE", help=f"{', '.join(LAYOUTS)}, or a regular expression with (?P<identity>...)"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--licence", help="of all sources (default: what the layout says, or unknown)")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="CSV with the columns file, identity, licence")
-    parser.add_argument("--labels", type=Path, metavar="PATH", help="action-unit labels: a CSV file, or a folder with one for each source")
-    parser.add_argument("--first-frame", type=int, default=0, metavar="N", help="what the label tables call the first frame (default 0)")
-    parser.add_argument("--models", type=Path, metavar="DIR", help=f"folder of the models (default: $AUSL_MODELS, or {cache_folder()})")
-    parser.add_argument("--part", metavar="I/N", help="build part I (from 0) of N, for instance on N machines of an array job")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="folder for unfinished work (default: in a local OUT, else in the cache)")
-    parser.add_argument("--name", help="name of the corpus in its statement (default: last part of the URL)")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="folders, files, globs, lists (.txt), s3:// prefixes",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="URL",
+        help="where the corpus goes: a folder, or s3://bucket/name",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="processes (default: one for each core)",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings as YAML, such as configs/corpus/default.yaml",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="GROUP.NAME=VALUE",
+        help="one setting, such as clips.seconds=2",
+    )
+    parser.add_argument(
+        "--layout",
+        default="plain",
+        metavar="NAME|RULE",
+        help=f"{', '.join(LAYOUTS)}, or a regular expression with (?P<identity>...)",
+    )
+    parser.add_argument(
+        "--licence", help="of all sources (default: what the layout says, or unknown)"
+    )
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="CSV with the columns file, identity, licence"
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="PATH",
+        help="action-unit labels: a CSV file, or a folder with one for each source",
+    )
+    parser.add_argument(
+        "--first-frame",
+        type=int,
+        default=0,
+        metavar="N",
+        help="what the label tables call the first frame (default 0)",
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        metavar="DIR",
+        help=f"folder of the models (default: $AUSL_MODELS, or {cache_folder()})",
+    )
+    parser.add_argument(
+        "--part",
+        metavar="I/N",
+        help="build part I (from 0) of N, for instance on N machines of an array job",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="folder for unfinished work (default: in a local OUT, else in the cache)",
+    )
+    parser.add_argument(
+        "--name", help="name of the corpus in its statement (default: last part of the URL)"
+    )
     return parser
 
 
@@ -101,7 +180,12 @@ def _work_folder(out: str, part: int, parts: int) -> Path:
     name = "build" if parts == 1 else f"part-{part:03d}-of-{parts:03d}"
     if "://" not in out:
         return Path(out) / WORK_FOLDER / name
-    return cache_folder().parent / "builds" / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:16] / name
+    return (
+        cache_folder().parent
+        / "builds"
+        / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:16]
+        / name
+    )
 
 
 if __name__ == "__main__":

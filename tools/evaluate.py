@@ -1,12 +1,16 @@
-"""What a backbone is worth for action units, beside the same network with random weights, a constant and a guess.
+"""What a backbone is worth for action units, beside the same network with random weights, a
+constant and a guess.
 
 python tools/evaluate.py compare BUNDLE --corpus URL --out DIR      on a labelled corpus of shards
-python tools/evaluate.py bundle=BUNDLE data=disfa root=DIR          on a published data set as it lies on disk
-python tools/evaluate.py foreign.kind=mae foreign.weights=FILE data=disfa root=DIR     somebody else's: timm, state_dict, mae, marlin
+python tools/evaluate.py bundle=BUNDLE data=disfa root=DIR          on a published data set as it
+lies on disk python tools/evaluate.py foreign.kind=mae foreign.weights=FILE data=disfa root=DIR
+somebody else's: timm, state_dict, mae, marlin
 
-The last two take settings as key=value: out, cache, protocol (linear, mlp, temporal, finetune), task, split, lists, label_share,
-label_rates, alignment_meter, stride, models, seed, probe.penalties, network.hidden, finetune.layer_decay, …; config=FILE reads them from a
-file of configs/eval/ first. Identities that are tested on are never fitted on; every decision is made before the test is read, once.
+The last two take settings as key=value: out, cache, protocol (linear, mlp, temporal, finetune),
+task, split, lists, label_share, label_rates, alignment_meter, stride, models, seed,
+probe.penalties, network.hidden, finetune.layer_decay, …; config=FILE reads them from a file of
+configs/eval/ first. Identities that are tested on are never fitted on; every decision is made
+before the test is read, once.
 """
 
 import argparse
@@ -20,24 +24,55 @@ from ausl_dist import command
 from ausl_dist.evaluate.compare import CompareSettings
 from ausl_dist.evaluate.protocol import ProtocolSettings, run_protocol
 from ausl_dist.evaluate.released import compare_bundle
-from ausl_dist.evaluate.report import to_text, write_report
+from ausl_dist.evaluate.report.tables import to_text, write_report
 from ausl_dist.settings import from_mapping
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     if any("=" in text and not text.startswith("-") for text in sys.argv[1:2]):
         return _protocol(sys.argv[1:])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    compare = commands.add_parser("compare", help="pretrained, random weights, a constant and a guess on a labelled corpus")
-    compare.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder, as tools/release.py writes it")
-    compare.add_argument("--corpus", required=True, metavar="URL", help="labelled corpus: a path or s3://bucket/prefix")
-    compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="for report.json, .md, .html and the predictions")
+    compare = commands.add_parser(
+        "compare", help="pretrained, random weights, a constant and a guess on a labelled corpus"
+    )
+    compare.add_argument(
+        "bundle", type=Path, metavar="BUNDLE", help="bundle folder, as tools/release.py writes it"
+    )
+    compare.add_argument(
+        "--corpus",
+        required=True,
+        metavar="URL",
+        help="labelled corpus: a path or s3://bucket/prefix",
+    )
+    compare.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="for report.json, .md, .html and the predictions",
+    )
     compare.add_argument("--task", choices=("intensity", "occurrence"), default="intensity")
-    compare.add_argument("--positive-from", type=int, default=2, metavar="LEVEL", help="occurrence from this intensity on (default: 2)")
+    compare.add_argument(
+        "--positive-from",
+        type=int,
+        default=2,
+        metavar="LEVEL",
+        help="occurrence from this intensity on (default: 2)",
+    )
     compare.add_argument("--stride", type=int, default=1, metavar="N", help="use every N-th frame")
-    compare.add_argument("--test-share", type=float, default=0.3, metavar="SHARE", help="of the identities, held out (default: 0.3)")
-    compare.add_argument("--seed", type=int, default=0, help="of the split and of the random weights")
+    compare.add_argument(
+        "--test-share",
+        type=float,
+        default=0.3,
+        metavar="SHARE",
+        help="of the identities, held out (default: 0.3)",
+    )
+    compare.add_argument(
+        "--seed", type=int, default=0, help="of the split and of the random weights"
+    )
     compare.set_defaults(run=_compare)
     arguments = parser.parse_args()
     result: int = arguments.run(arguments)
@@ -46,9 +81,14 @@ def main() -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     settings = CompareSettings(
-        task=arguments.task, positive_from=arguments.positive_from, test_share=arguments.test_share, seed=arguments.seed
+        task=arguments.task,
+        positive_from=arguments.positive_from,
+        test_share=arguments.test_share,
+        seed=arguments.seed,
     )
-    comparison, context = compare_bundle(arguments.bundle, arguments.corpus, settings, stride=arguments.stride)
+    comparison, context = compare_bundle(
+        arguments.bundle, arguments.corpus, settings, stride=arguments.stride
+    )
     write_report(comparison, arguments.out, **context)
     print(to_text(comparison), end="")
     print(f"report: {arguments.out / 'report.html'}")
@@ -59,7 +99,9 @@ def _protocol(words: list[str]) -> int:
     wrong = [word for word in words if "=" not in word]
     if wrong:
         raise ValueError(f"write settings as key=value, not {wrong[0]!r}")
-    files = [OmegaConf.load(word.removeprefix("config=")) for word in words if word.startswith("config=")]
+    files = [
+        OmegaConf.load(word.removeprefix("config=")) for word in words if word.startswith("config=")
+    ]
     given = OmegaConf.from_dotlist([word for word in words if not word.startswith("config=")])
     config = OmegaConf.to_container(OmegaConf.merge(*files, given), resolve=True)
     settings = from_mapping(ProtocolSettings, cast(dict[str, Any], config))

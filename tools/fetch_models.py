@@ -1,4 +1,5 @@
-"""Fetch the face detector and the landmark model from their official addresses, each checked against its pinned SHA-256.
+"""Fetch the face detector and the landmark model from their official addresses, each checked
+against its pinned SHA-256.
 
 python tools/fetch_models.py [--to DIR]
 """
@@ -7,12 +8,20 @@ import argparse
 from pathlib import Path
 
 from ausl_dist import command
-from ausl_dist.corpus.models import MODELS, cache_folder, fetch_model
+from ausl_dist.faces.models import MODELS, cache_folder, fetch_model
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--to", type=Path, default=cache_folder(), metavar="DIR", help=f"folder (default: {cache_folder()})")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--to",
+        type=Path,
+        default=cache_folder(),
+        metavar="DIR",
+        help=f"folder (default: {cache_folder()})",
+    )
     folder = parser.parse_args().to
     for model in MODELS:
         print(f"{fetch_model(model, folder)}  {model.licence}", flush=True)

@@ -15,12 +15,21 @@ from ausl_dist.train.checkpoint import MANIFEST_FILE, STATE_FILE, completed, dam
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("path", type=Path, help="a run folder, or one checkpoint")
     path: Path = parser.parse_args().path
-    checkpoints = [path] if (path / MANIFEST_FILE).exists() or path.name.startswith("step-") else completed(path)
+    checkpoints = (
+        [path]
+        if (path / MANIFEST_FILE).exists() or path.name.startswith("step-")
+        else completed(path)
+    )
     if not checkpoints:
-        raise ValueError(f"{path} is no checkpoint, and holds none: give a run folder or one of its checkpoints/step-NNNNNNNN")
+        raise ValueError(
+            f"{path} is no checkpoint, and holds none: give a run folder or one of its "
+            "checkpoints/step-NNNNNNNN"
+        )
     damaged = [checkpoint for checkpoint in checkpoints if not _tell(checkpoint)]
     return 1 if damaged else 0
 
@@ -33,11 +42,25 @@ def _tell(checkpoint: Path) -> bool:
     state, manifest = read_json(checkpoint / STATE_FILE), read_json(checkpoint / MANIFEST_FILE)
     weights = sum(math.prod(shape) for shape in state["parameters"].values())
     total = sum(entry["bytes"] for entry in manifest["files"].values())
-    written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((checkpoint / MANIFEST_FILE).stat().st_mtime))
-    print(f"{checkpoint.name}  whole, {total / 2**20:.1f} MiB in {len(manifest['files'])} files, written {written}")
-    print(f"  after {state['step']} steps of attempt {state['attempt']} on {state['world_size']} ranks, seed {state['seed']}")
-    print(f"  {weights / 1e6:.2f} M weights in {len(state['parameters'])} tensors, optimizer {state['optimizer_kind']}")
-    print(f"  order version {state['order_version']}, {state['lanes']} lanes of {state['clips_per_lane']} clips a step")
+    written = time.strftime(
+        "%Y-%m-%d %H:%M:%S", time.localtime((checkpoint / MANIFEST_FILE).stat().st_mtime)
+    )
+    print(
+        f"{checkpoint.name}  whole, {total / 2**20:.1f} MiB in {len(manifest['files'])} files, "
+        f"written {written}"
+    )
+    print(
+        f"  after {state['step']} steps of attempt {state['attempt']} on {state['world_size']} "
+        f"ranks, seed {state['seed']}"
+    )
+    print(
+        f"  {weights / 1e6:.2f} M weights in {len(state['parameters'])} tensors, "
+        f"optimizer {state['optimizer_kind']}"
+    )
+    print(
+        f"  order version {state['order_version']}, {state['lanes']} lanes of "
+        f"{state['clips_per_lane']} clips a step"
+    )
     return True
 
 

@@ -12,9 +12,16 @@ from ausl_dist.files import write_atomically
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("corpus", help="a folder, or s3://bucket/name")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="where to write the page (default: NAME.html in this folder)")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="FILE",
+        help="where to write the page (default: NAME.html in this folder)",
+    )
     arguments = parser.parse_args()
     statement, _ = read_account(arguments.corpus)
     print(account_text(statement))

@@ -11,8 +11,12 @@ DEFAULT_OUT = Path(__file__).resolve().parent / "monitoring" / "dashboard.json"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write the Grafana dashboard; import it under Dashboards > New > Import.")
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="where to (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description="Write the Grafana dashboard; import it under Dashboards > New > Import."
+    )
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT_OUT, help="where to (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     write_json(arguments.out, build())
     print(f"wrote {arguments.out}")

@@ -18,12 +18,17 @@ def main() -> int:
     arguments = _parser().parse_args()
     if arguments.push:
         check_repository(arguments.push)
-    corpora = {name: parse_statement(Path(path).read_bytes(), path) for name, path in map(_pair, arguments.corpus)}
+    corpora = {
+        name: parse_statement(Path(path).read_bytes(), path)
+        for name, path in map(_pair, arguments.corpus)
+    }
     named = [text for text in arguments.evaluation if text != "none"]
     choices = {
         "checkpoint": arguments.checkpoint,
         "corpora": corpora,
-        "evaluations": {name: Path(path) for name, path in map(_pair, named)} if arguments.evaluation else None,
+        "evaluations": {name: Path(path) for name, path in map(_pair, named)}
+        if arguments.evaluation
+        else None,
         "exports": arguments.export,
         "weights": arguments.weights,
         "head": arguments.head,
@@ -41,54 +46,104 @@ def main() -> int:
     print(f"released {info.architecture} of step {info.step}, {info.record['chosen']}, as {bundle}")
     print(f"{info.release}, identity {info.identity}; preprocessing {info.preprocessing.digest}")
     if info.models is None:
-        print("without the detection models, which were not found: run tools/fetch_models.py before, and the bundle needs nothing else")
+        print(
+            "without the detection models, which were not found: run tools/fetch_models.py before, "
+            "and the bundle needs nothing else"
+        )
     if released.head is not None:
-        print(f"action units {', '.join(map(str, released.head.spec.action_units))}: {released.head.spec.source}")
+        print(
+            f"action units {', '.join(map(str, released.head.spec.action_units))}: "
+            f"{released.head.spec.source}"
+        )
     if arguments.push:
         print(f"pushed as {push(bundle, arguments.push)}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="run folder")
     place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("--out", type=Path, metavar="DIR", help="bundle folder to write; an older bundle there is replaced")
-    place.add_argument("--into", type=Path, metavar="DIR", help="folder to write the bundle into, as NAME-STEP-HASH: named by its content")
+    place.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="bundle folder to write; an older bundle there is replaced",
+    )
+    place.add_argument(
+        "--into",
+        type=Path,
+        metavar="DIR",
+        help="folder to write the bundle into, as NAME-STEP-HASH: named by its content",
+    )
     parser.add_argument(
         "--checkpoint",
         default="newest",
         metavar="newest|best|DIR",
-        help="the newest complete checkpoint (default), the best of those kept by the run's online probe, or a checkpoint folder",
+        help="the newest complete checkpoint (default), the best of those kept by the run's online "
+        "probe, or a checkpoint folder",
     )
     parser.add_argument(
-        "--corpus", action="append", default=[], metavar="NAME=FILE", help="a copy of corpus.json, where the corpus cannot be reached"
+        "--corpus",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a copy of corpus.json, where the corpus cannot be reached",
     )
     parser.add_argument(
         "--evaluation",
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help="an output folder of tools/evaluate.py to put into the card (default: all under RUN/evaluation); 'none' for no evaluation",
+        help="an output folder of tools/evaluate.py to put into the card (default: "
+        "all under RUN/evaluation); 'none' for no evaluation",
     )
     parser.add_argument(
         "--head",
         default="run",
         metavar="run|none|DIR",
-        help="action-unit head: the one that the run trained, if it did (default); none; or the linear probe of an evaluation's folder",
+        help="action-unit head: the one that the run trained, if it did (default); none; "
+        "or the linear probe of an evaluation's folder",
     )
-    parser.add_argument("--export", action="append", default=[], choices=KINDS, help="write the backbone in this form too; can be repeated")
+    parser.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        choices=KINDS,
+        help="write the backbone in this form too; can be repeated",
+    )
     parser.add_argument(
         "--faces",
         action="append",
         default=[],
         metavar="VIDEO",
-        help="video, picture or folder with the faces that tolerance and errors of exports are measured on (default: rendered faces)",
+        help="video, picture or folder with the faces that tolerance and errors of exports are "
+        "measured on (default: rendered faces)",
     )
-    parser.add_argument("--models", type=Path, metavar="DIR", help="folder of the face detection models (see tools/fetch_models.py)")
-    parser.add_argument("--weights", choices=("student", "teacher"), default="student", help="whose weights (default: student)")
-    parser.add_argument("--licence", default="other", help="licence of the weights, as the hub writes it (default: other)")
-    parser.add_argument("--push", metavar="ORG/NAME", help="upload the bundle to the hub too; a new repository there is private")
+    parser.add_argument(
+        "--models",
+        type=Path,
+        metavar="DIR",
+        help="folder of the face detection models (see tools/fetch_models.py)",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("student", "teacher"),
+        default="student",
+        help="whose weights (default: student)",
+    )
+    parser.add_argument(
+        "--licence",
+        default="other",
+        help="licence of the weights, as the hub writes it (default: other)",
+    )
+    parser.add_argument(
+        "--push",
+        metavar="ORG/NAME",
+        help="upload the bundle to the hub too; a new repository there is private",
+    )
     return parser
 
 

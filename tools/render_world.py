@@ -1,8 +1,10 @@
-"""Render a world of talking faces as a labelled corpus: frames, landmarks and action-unit intensities that are true by construction.
+"""Render a world of talking faces as a labelled corpus: frames, landmarks and action-unit
+intensities that are true by construction.
 
 python tools/render_world.py --identities 80 --clips 4 --out s3://bucket/world|DIR
 
-Equal options give equal bytes. Run the same command again to go on after a kill; when everything is done it does nothing.
+Equal options give equal bytes. Run the same command again to go on after a kill; when everything is
+done it does nothing.
 """
 
 import argparse
@@ -14,9 +16,9 @@ from pathlib import Path
 
 from ausl_dist import command
 from ausl_dist.corpus.encode import CODECS
-from ausl_dist.corpus.models import cache_folder
-from ausl_dist.corpus.world.make import WorldSettings, make_world, work_folder
+from ausl_dist.faces.models import cache_folder
 from ausl_dist.progress import progress
+from ausl_dist.world.make import WorldSettings, make_world, work_folder
 
 
 def main() -> int:
@@ -35,31 +37,76 @@ def main() -> int:
     )
     work = arguments.work or work_folder(arguments.out, cache_folder().parent)
     with _progress(settings) as report:
-        made = make_world(settings, arguments.out, work=work, workers=arguments.workers, on_progress=report)
+        made = make_world(
+            settings, arguments.out, work=work, workers=arguments.workers, on_progress=report
+        )
     statement = made.statement
     print(
-        f"{'nothing to do: ' if made.was_done else ''}{statement['clips']} clips of {statement['identities']} identities, "
-        f"{statement['seconds']:.0f} s, action units {' '.join(map(str, statement['action_units']))}, at {arguments.out}"
+        f"{'nothing to do: ' if made.was_done else ''}{statement['clips']} clips of "
+        f"{statement['identities']} identities, "
+        f"{statement['seconds']:.0f} s, "
+        f"action units {' '.join(map(str, statement['action_units']))}, at {arguments.out}"
     )
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--identities", type=int, required=True, metavar="N", help="how many people")
-    parser.add_argument("--clips", type=int, default=4, metavar="N", help="clips of each (default 4)")
-    parser.add_argument("--out", required=True, metavar="URL", help="where the corpus goes: a folder, or s3://bucket/name")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--identities", type=int, required=True, metavar="N", help="how many people"
+    )
+    parser.add_argument(
+        "--clips", type=int, default=4, metavar="N", help="clips of each (default 4)"
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="URL",
+        help="where the corpus goes: a folder, or s3://bucket/name",
+    )
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a clip (default 2)")
     parser.add_argument("--fps", type=float, default=25.0, help="frames a second (default 25)")
-    parser.add_argument("--size", type=int, default=128, metavar="PIXELS", help="side of a frame (default 128; real video has 256)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default 0)")
-    parser.add_argument("--head", type=Path, metavar="FILE", help="a blendshape head (.npz) instead of the built-in one")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=128,
+        metavar="PIXELS",
+        help="side of a frame (default 128; real video has 256)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="another seed, other people (default 0)"
+    )
+    parser.add_argument(
+        "--head",
+        type=Path,
+        metavar="FILE",
+        help="a blendshape head (.npz) instead of the built-in one",
+    )
     parser.add_argument("--codec", choices=CODECS, default="vp9", help="of the clips (default vp9)")
     parser.add_argument("--clips-per-shard", type=int, default=32, metavar="N", help="default 32")
-    parser.add_argument("--flow-gap", type=int, default=0, metavar="FRAMES", help="store the true motion over this gap")
+    parser.add_argument(
+        "--flow-gap",
+        type=int,
+        default=0,
+        metavar="FRAMES",
+        help="store the true motion over this gap",
+    )
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--workers", type=int, default=cores, metavar="N", help="processes (default: one for each core)")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="where shards wait for an upload (default: in the user's cache)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=cores,
+        metavar="N",
+        help="processes (default: one for each core)",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="where shards wait for an upload (default: in the user's cache)",
+    )
     return parser
 
 

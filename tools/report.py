@@ -11,7 +11,8 @@ from ausl_dist.observe.report import build_report
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description="Write one self-contained HTML page about a run: curves, stalls, restarts and faults, unusable clips, config, record. "
+        description="Write one self-contained HTML page about a run: curves, stalls, "
+        "restarts and faults, unusable clips, config, record. "
         "The run may be in progress, finished or dead."
     )
     parser.add_argument("run", type=Path, help="the run folder")

@@ -1,9 +1,11 @@
-"""Predict step time, stall, storage traffic, checkpoint cost and goodput of a run on 1 to 512 nodes.
+"""Predict step time, stall, storage traffic, checkpoint cost and goodput of a run on 1 to 512
+nodes.
 
-    python tools/bench_step.py --profile profile.json
-    python tools/simulate_scale.py profile.json ranks_per_node=8 node_hours_between_failures=2000 save_every_steps=500
+    python tools/bench_step.py --profile profile.json python tools/simulate_scale.py profile.json
+    ranks_per_node=8 node_hours_between_failures=2000 save_every_steps=500
 
-The assumptions stand at the top of ausl_dist/train/scale.py. The first line checks them on what was measured: one rank to two.
+The assumptions stand at the top of ausl_dist/train/scale.py. The first line checks them on what was
+measured: one rank to two.
 """
 
 import argparse
@@ -20,16 +22,33 @@ COLUMNS = (*TIMES, "save, s", "save stall, s", "h between failures", "goodput")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("profile", type=Path, help="figures of one node, from bench_step.py --profile")
-    parser.add_argument("--nodes", default="1,2,4,8,16,32,64,128,256,512", metavar="N,N", help="default 1,2,4,...,512")
-    parser.add_argument("cluster", nargs="*", metavar="NAME=VALUE", help="what the cluster is like; see ausl_dist/train/scale.py")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "profile", type=Path, help="figures of one node, from bench_step.py --profile"
+    )
+    parser.add_argument(
+        "--nodes",
+        default="1,2,4,8,16,32,64,128,256,512",
+        metavar="N,N",
+        help="default 1,2,4,...,512",
+    )
+    parser.add_argument(
+        "cluster",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="what the cluster is like; see ausl_dist/train/scale.py",
+    )
     arguments = parser.parse_intermixed_args()
     profile = from_mapping(Profile, read_json(arguments.profile), str(arguments.profile))
     words = (word.partition("=") for word in arguments.cluster)
     cluster = from_mapping(Cluster, {name: parse(value) for name, _, value in words}, "cluster")
     measured, expected = profile.two_rank_step_seconds, profile.two_rank_prediction_seconds
-    print(f"check, one rank to two: predicted {expected:.3f} s a step, measured {measured:.3f} s, {expected / measured - 1:+.1%}")
+    print(
+        f"check, one rank to two: predicted {expected:.3f} s a step, measured {measured:.3f} s, "
+        f"{expected / measured - 1:+.1%}"
+    )
     print(", ".join(f"{name}={value:g}" for name, value in dataclasses.asdict(cluster).items()))
     print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for nodes in arguments.nodes.split(","):
@@ -46,8 +65,14 @@ def parse(value: str) -> float | int:
 
 
 def row(p: Prediction) -> str:
-    times = f"{p.step_seconds:.3f} | {p.stall_seconds:.3f} | {p.exposed_reduce_seconds:.4f} | {p.clips_per_second:.0f}"
-    rest = f"{p.save_seconds:.1f} | {p.save_stall_seconds:.3f} | {p.hours_between_failures:.1f} | {p.goodput:.1%}"
+    times = (
+        f"{p.step_seconds:.3f} | {p.stall_seconds:.3f} | {p.exposed_reduce_seconds:.4f} | "
+        f"{p.clips_per_second:.0f}"
+    )
+    rest = (
+        f"{p.save_seconds:.1f} | {p.save_stall_seconds:.3f} | "
+        f"{p.hours_between_failures:.1f} | {p.goodput:.1%}"
+    )
     return f"| {p.nodes} | {times} | {p.read_bytes_per_second / 1e9:.3f} | {rest} |"
 
 

@@ -1,6 +1,8 @@
-"""Take videos, identities or clips out of a finished corpus: out of the index at once, then out of the shards.
+"""Take videos, identities or clips out of a finished corpus: out of the index at once, then out of
+the shards.
 
-python tools/take_down.py s3://bucket/name|DIR --source id00012/21Uxsk56VDQ --why "asked for by the uploader"
+python tools/take_down.py s3://bucket/name|DIR --source id00012/21Uxsk56VDQ --why "asked for by the
+uploader"
 """
 
 import argparse
@@ -11,9 +13,16 @@ from ausl_dist.corpus.takedown import Request, take_down
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("corpus", help="a folder, or s3://bucket/name")
-    parser.add_argument("--source", action="append", default=[], help="a source, or the beginning of its name up to a '/'")
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        help="a source, or the beginning of its name up to a '/'",
+    )
     parser.add_argument("--identity", action="append", default=[])
     parser.add_argument("--clip", action="append", default=[], help="a clip's key")
     parser.add_argument("--why", default="", help="goes into the corpus' statement")
@@ -21,7 +30,10 @@ def main() -> int:
     request = Request(tuple(arguments.source), tuple(arguments.identity), tuple(arguments.clip))
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     removed = take_down(arguments.corpus, request, date=date, why=arguments.why)
-    print(f"removed {removed.clips} clips, {removed.seconds} s, from {removed.shards} shards of {arguments.corpus}")
+    print(
+        f"removed {removed.clips} clips, {removed.seconds} s, from {removed.shards} shards of "
+        f"{arguments.corpus}"
+    )
     return 0
 
 

@@ -1,20 +1,21 @@
-"""Shards that somebody else's tool wrote become a corpus: an index, a statement, and a list of what they lack.
+"""Shards that somebody else's tool wrote become a corpus: an index, a statement, and a list of what
+they lack.
 
-    URL/*.tar ──(each read once)──▶ index.json, index.chunks.npy, corpus.json
+URL/*.tar ──(each read once)──▶ index.json, index.chunks.npy, corpus.json
 """
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ausl_dist import clip
 from ausl_dist.corpus.publish import STATEMENT_NAME, Tally, statement, to_json
-from ausl_dist.corpus.shards import read_clips
 from ausl_dist.corpus.sources import list_files, local_copy
-from ausl_dist.stream import storage
-from ausl_dist.stream.index import ShardEntry, scan_shard, write_index
+from ausl_dist.shards import clip, storage
+from ausl_dist.shards.index import ShardEntry, scan_shard, write_index
+from ausl_dist.shards.writer import read_clips
 
-# What a part of the clip record is for; objectives say which they need (landmarks, identity, action_units).
+# What a part of the clip record is for; objectives say which they need (landmarks, identity,
+# action_units).
 USES = {
     "landmarks": "objectives that look at face regions or landmarks",
     "identity": "objectives that compare people, and splits that keep people apart",
@@ -27,19 +28,26 @@ class Adoption:
     """What was found in the shards."""
 
     tally: Tally = field(default_factory=Tally)
-    present: Counter[str] = field(default_factory=Counter)  # clips that have each part of the record
+    # clips that have each part of the record
+    present: Counter[str] = field(default_factory=Counter)
 
     def missing(self) -> list[str]:
         """One sentence for each part of the record that some clip lacks."""
         return [
-            f"{name}: {self.present[name]} of {self.tally.clips} clips have it; without it they are of no use to {use}"
+            f"{name}: {self.present[name]} of {self.tally.clips} clips have it; "
+            f"without it they are of no use to {use}"
             for name, use in USES.items()
             if self.present[name] < self.tally.clips
         ]
 
 
-def adopt(url: str, *, on_shard: Callable[[ShardEntry, int], None] = lambda entry, total: None) -> Adoption:
-    """Index the shards at `url` (not in folders below it). Raises ValueError, naming shard and clip, where they break the clip record."""
+def adopt(
+    url: str, *, on_shard: Callable[[ShardEntry, int], None] = lambda entry, total: None
+) -> Adoption:
+    """Index the shards at `url` (not in folders below it).
+
+    Raises ValueError, naming shard and clip, where they break the clip record.
+    """
     names = [name for name in list_files(url) if name.endswith(".tar") and "/" not in name]
     if not names:
         raise FileNotFoundError(f"{url} holds no .tar file")

@@ -2,7 +2,8 @@
 
 Two accounts are kept of each source, both in frames at the constant rate (seconds = frames / fps):
 
-* **time**: frames in = frames kept + frames rejected by reason. A frame is kept when any person's clip shows it.
+* **time**: frames in = frames kept + frames rejected by reason. A frame is kept when any person's
+  clip shows it.
 * **faces**: face frames in = kept + rejected by reason. A frame with two people counts twice.
 
 `check` fails when either does not balance, and the builder checks before it publishes.
@@ -17,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Every reason there is. The later one speaks for a frame of which two things can be said: the face that came further.
+# Every reason there is. The later one speaks for a frame of which two things can be said: the face
+# that came further.
 REASONS = {
     "no_face": "nobody was found",
     "unreadable": "FFmpeg cannot open it: empty, no video, or cut off before the table of contents",
@@ -50,7 +52,9 @@ _NAMES = {code: reason for reason, code in _CODES.items()}
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames [first, end) of one track, or of the source itself where `track` is None, and what became of them."""
+    """Frames [first, end) of one track, or of the source itself where `track` is None, and what
+    became of them.
+    """
 
     first: int
     end: int
@@ -69,14 +73,23 @@ class Timeline:
     def __init__(self, pieces: Iterable[Piece], length: int, fallback: str) -> None:
         self._codes: NDArray[np.uint8] = np.full(length, _CODES[fallback], np.uint8)
         for piece in pieces:
-            assert 0 <= piece.first < piece.end <= length, f"piece {piece} lies outside of the {length} frames"
+            assert 0 <= piece.first < piece.end <= length, (
+                f"piece {piece} lies outside of the {length} frames"
+            )
             part = slice(piece.first, piece.end)
             self._codes[part] = np.maximum(self._codes[part], _CODES[piece.outcome])
 
     def runs(self) -> list[tuple[int, int, str]]:
         """The outcomes as runs (first, end, outcome)."""
-        edges = [0, *(np.flatnonzero(np.diff(self._codes)) + 1).tolist(), len(self._codes)] if len(self._codes) else []
-        return [(first, end, _NAMES[int(self._codes[first])]) for first, end in itertools.pairwise(edges)]
+        edges = (
+            [0, *(np.flatnonzero(np.diff(self._codes)) + 1).tolist(), len(self._codes)]
+            if len(self._codes)
+            else []
+        )
+        return [
+            (first, end, _NAMES[int(self._codes[first])])
+            for first, end in itertools.pairwise(edges)
+        ]
 
     def count(self) -> Counter[str]:
         counts: Counter[str] = Counter()
@@ -100,10 +113,20 @@ class Books:
     faces: int = 0
     faces_kept: int = 0
     faces_rejected: Counter[str] = field(default_factory=Counter)
-    source_problems: Counter[str] = field(default_factory=Counter)  # sources, by what is wrong with the whole file
+    # sources, by what is wrong with the whole file
+    source_problems: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Books") -> None:
-        for name in ("sources", "sources_kept", "source_frames", "clips", "frames", "kept", "faces", "faces_kept"):
+        for name in (
+            "sources",
+            "sources_kept",
+            "source_frames",
+            "clips",
+            "frames",
+            "kept",
+            "faces",
+            "faces_kept",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.rejected.update(other.rejected)
         self.faces_rejected.update(other.faces_rejected)
@@ -113,7 +136,9 @@ class Books:
         """Raise AssertionError unless both accounts balance to the frame."""
         for name, total, kept, rejected in self._accounts():
             assert min(kept, 0, *rejected.values()) >= 0, f"{name}: a negative count in {rejected}"
-            assert total == kept + sum(rejected.values()), f"{name}: {total} in, {kept} kept, {dict(rejected)} rejected"
+            assert total == kept + sum(rejected.values()), (
+                f"{name}: {total} in, {kept} kept, {dict(rejected)} rejected"
+            )
 
     def _accounts(self) -> Iterable[tuple[str, int, int, Counter[str]]]:
         yield "time", self.frames, self.kept, self.rejected
@@ -123,22 +148,30 @@ class Books:
         """For JSON; reasons in the order of REASONS, zero counts left out."""
         values: dict[str, Any] = dict(vars(self))
         for name in ("rejected", "faces_rejected", "source_problems"):
-            values[name] = {reason: values[name][reason] for reason in REASONS if values[name][reason]}
+            values[name] = {
+                reason: values[name][reason] for reason in REASONS if values[name][reason]
+            }
         return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Books":
-        counters = {name: Counter(value) for name, value in values.items() if isinstance(value, dict)}
+        counters = {
+            name: Counter(value) for name, value in values.items() if isinstance(value, dict)
+        }
         return cls(**{**values, **counters})
 
     def table(self) -> str:
         """The books as lines for people."""
-        lines = [f"{self.sources} sources, {self.source_frames} frames decoded; {self.clips} clips from {self.sources_kept} sources"]
+        lines = [
+            f"{self.sources} sources, {self.source_frames} frames decoded; "
+            f"{self.clips} clips from {self.sources_kept} sources"
+        ]
         for name, total, kept, rejected in self._accounts():
             lines.append(f"{name:<8} in  {self._amount(total)}")
             lines.append(f"         kept {self._amount(kept)}  {100 * kept / max(total, 1):5.1f} %")
             lines += [
-                f"         {reason:<16} {self._amount(rejected[reason])}  {100 * rejected[reason] / max(total, 1):5.1f} %  {text}"
+                f"         {reason:<16} {self._amount(rejected[reason])}  "
+                f"{100 * rejected[reason] / max(total, 1):5.1f} %  {text}"
                 for reason, text in REASONS.items()
                 if rejected[reason]
             ]

@@ -1,10 +1,12 @@
-"""The builder: a list of sources becomes a corpus, with any number of workers, through any number of kills, always the same bytes.
+"""The builder: a list of sources becomes a corpus, with any number of workers, through any number
+of kills, always the same bytes.
 
     collect ──▶ Job ──▶ work folder ──▶ Crew (workers) ──▶ results ──▶ Packer ──▶ shards ──▶ survey ──▶ publish, join
                          job.json                          one by one    in order
 
-The work folder remembers everything: to go on after a kill, run the same command again. What was finished is not done again, and
-since packing goes by the order of the list, neither kills nor the number of workers show in the result.
+The work folder remembers everything: to go on after a kill, run the same command again. What was
+finished is not done again, and since packing goes by the order of the list, neither kills nor the
+number of workers show in the result.
 """
 
 import fcntl
@@ -19,16 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from ausl_dist.corpus.books import Books
-from ausl_dist.corpus.models import MODELS, find_model
 from ausl_dist.corpus.pack import DECISIONS_NAME, STATE_NAME, Packer, ResultStore
 from ausl_dist.corpus.parts import Part, join_parts, part_account, publish_part
 from ausl_dist.corpus.publish import MAX_STATEMENT_BYTES, STATEMENT_NAME, send_shards, survey
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import Source
 from ausl_dist.corpus.workers import Crew, Task
+from ausl_dist.faces.models import MODELS, find_model
 from ausl_dist.files import read_json, sha256_of, write_json
-from ausl_dist.stream import storage
-from ausl_dist.stream.index import INDEX_NAME
+from ausl_dist.shards import storage
+from ausl_dist.shards.index import INDEX_NAME
 
 BUILDER_VERSION = 2  # part of a build's digest: raise it when the same input gives other bytes
 WORK_FOLDER = ".build"
@@ -53,7 +55,10 @@ class Job:
 
     def __post_init__(self) -> None:
         if not 0 <= self.part < self.parts <= 1000:
-            raise ValueError(f"part {self.part} of {self.parts}: parts are numbered from 0, and there are at most 1000")
+            raise ValueError(
+                f"part {self.part} of {self.parts}: parts are numbered from 0, "
+                "and there are at most 1000"
+            )
 
     @property
     def own_sources(self) -> tuple[Source, ...]:
@@ -73,8 +78,17 @@ class Job:
     def digest(self) -> str:
         """Changes with anything that changes the corpus; the same for all parts."""
         labels = _digest_of_labels(self.labels) if self.labels else ""
-        what = [BUILDER_VERSION, self.name, self.settings.digest, [model.sha256 for model in MODELS], labels, self.first_frame, self.parts]
-        text = json.dumps([what, [astuple(source) for source in self.sources]])  # as ASCII: a location may be no UTF-8
+        what = [
+            BUILDER_VERSION,
+            self.name,
+            self.settings.digest,
+            [model.sha256 for model in MODELS],
+            labels,
+            self.first_frame,
+            self.parts,
+        ]
+        # as ASCII: a location may be no UTF-8
+        text = json.dumps([what, [astuple(source) for source in self.sources]])
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -87,7 +101,8 @@ class Progress:
     done_before: int = 0  # by earlier runs
     frames: int = 0  # read by this run
     seconds: float = 0.0  # of this run
-    books: Books = field(default_factory=lambda: Books(25.0))  # of the finished sources, duplicates not yet found
+    # of the finished sources, duplicates not yet found
+    books: Books = field(default_factory=lambda: Books(25.0))
 
 
 @dataclass(frozen=True)
@@ -99,8 +114,13 @@ class Outcome:
     was_done: bool = False
 
 
-def build(job: Job, *, workers: int = 1, on_progress: Callable[[Progress], None] = lambda progress: None) -> Outcome:
-    """Build the job, or go on with it, or do nothing when it is done. Raises ValueError or OSError for what a person must mend."""
+def build(
+    job: Job, *, workers: int = 1, on_progress: Callable[[Progress], None] = lambda progress: None
+) -> Outcome:
+    """Build the job, or go on with it, or do nothing when it is done.
+
+    Raises ValueError or OSError for what a person must mend.
+    """
     with _locked(job.work):
         digest = job.digest
         _open_work_folder(job, digest)
@@ -114,7 +134,9 @@ def build(job: Job, *, workers: int = 1, on_progress: Callable[[Progress], None]
             books, ledger = _extract_and_pack(job, workers, on_progress)
             tally, entries = survey(job.shards, f"{job.prefix}-")
             if tally.clips != books.clips:
-                raise AssertionError(f"the shards hold {tally.clips} clips, the books {books.clips}")
+                raise AssertionError(
+                    f"the shards hold {tally.clips} clips, the books {books.clips}"
+                )
             send_shards(job.shards, job.out, entries)
             publish_part(job.out, Part(digest, job.part, job.parts, books, tally), entries, ledger)
             write_json(done, {"books": books.to_dict()})
@@ -125,7 +147,9 @@ def build(job: Job, *, workers: int = 1, on_progress: Callable[[Progress], None]
 
 
 def _statement(job: Job, digest: str) -> dict[str, Any] | None:
-    """The corpus' statement; parts are joined if that is not done yet, and never again: clips may have been taken down since."""
+    """The corpus' statement; parts are joined if that is not done yet, and never again: clips may
+    have been taken down since.
+    """
     made = _published(job, digest)
     if made is not None and (made["removed"] or storage.exists(storage.join(job.out, INDEX_NAME))):
         return made
@@ -149,10 +173,14 @@ def _forget(work: Path) -> None:
         (work / name).unlink(missing_ok=True)
 
 
-def _extract_and_pack(job: Job, workers: int, on_progress: Callable[[Progress], None]) -> tuple[Books, Iterator[dict[str, Any]]]:
+def _extract_and_pack(
+    job: Job, workers: int, on_progress: Callable[[Progress], None]
+) -> tuple[Books, Iterator[dict[str, Any]]]:
     sources, settings = job.own_sources, job.settings
     store = ResultStore(job.work / "results")
-    packer = Packer(job.work, store, job.shards, sources=len(sources), settings=settings, prefix=job.prefix)
+    packer = Packer(
+        job.work, store, job.shards, sources=len(sources), settings=settings, prefix=job.prefix
+    )
     progress = Progress(len(sources), books=Books(settings.read.fps))
     todo = []
     for index in range(len(sources)):
@@ -166,7 +194,11 @@ def _extract_and_pack(job: Job, workers: int, on_progress: Callable[[Progress], 
         for model in MODELS:
             find_model(model, job.models)
         started = time.monotonic()
-        crew = Crew(Task(settings, store.folder, job.models, job.labels, job.first_frame), sources, min(workers, len(todo)))
+        crew = Crew(
+            Task(settings, store.folder, job.models, job.labels, job.first_frame),
+            sources,
+            min(workers, len(todo)),
+        )
         for finished in crew.run(todo):
             if finished is not None:
                 progress.books.add(store.read(finished).books())
@@ -197,33 +229,52 @@ def _ledger(packer: Packer, sources: int) -> Iterator[dict[str, Any]]:
 def _open_work_folder(job: Job, digest: str) -> None:
     record = job.work / "job.json"
     known = read_json(record) if record.exists() else None
-    mine = {"build": digest, "part": job.part, "parts": job.parts, "sources": len(job.sources), "settings": job.settings.to_dict()}
+    mine = {
+        "build": digest,
+        "part": job.part,
+        "parts": job.parts,
+        "sources": len(job.sources),
+        "settings": job.settings.to_dict(),
+    }
     if known is None:
         if storage.exists(storage.join(job.out, INDEX_NAME)):
-            raise ValueError(f"{job.out} holds a corpus already: choose another --out, or delete it first")
+            raise ValueError(
+                f"{job.out} holds a corpus already: choose another --out, or delete it first"
+            )
         write_json(record, mine)
     elif known["build"] != digest:
-        raise ValueError(f"{job.work} belongs to another build ({_difference(known, mine)}): choose another --out, or delete {job.work}")
+        raise ValueError(
+            f"{job.work} belongs to another build ({_difference(known, mine)}): "
+            f"choose another --out, or delete {job.work}"
+        )
     for leftover in (job.work / "results").glob("*.*/"):  # of workers that were killed
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _difference(known: dict[str, Any], mine: dict[str, Any]) -> str:
     def flat(values: dict[str, Any], where: str = "") -> dict[str, Any]:
-        parts = {f"{where}{key}": value for key, value in values.items() if not isinstance(value, dict)}
+        parts = {
+            f"{where}{key}": value for key, value in values.items() if not isinstance(value, dict)
+        }
         for key, value in values.items():
             if isinstance(value, dict):
                 parts |= flat(value, f"{where}{key}.")
         return parts
 
     old, new = flat(known), flat(mine)
-    changed = [f"{key} was {old.get(key)}, is {new[key]}" for key in new if key != "build" and old.get(key) != new[key]]
+    changed = [
+        f"{key} was {old.get(key)}, is {new[key]}"
+        for key in new
+        if key != "build" and old.get(key) != new[key]
+    ]
     return "; ".join(changed) or "other sources, models, labels or name"
 
 
 def _digest_of_labels(path: Path) -> str:
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return hashlib.sha256("".join(f"{file.name}:{sha256_of(file)}\n" for file in files).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(f"{file.name}:{sha256_of(file)}\n" for file in files).encode()
+    ).hexdigest()
 
 
 @contextmanager
@@ -234,5 +285,7 @@ def _locked(work: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ValueError(f"another process is building in {work}: wait for it, or choose another --out") from error
+            raise ValueError(
+                f"another process is building in {work}: wait for it, or choose another --out"
+            ) from error
         yield

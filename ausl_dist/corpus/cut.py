@@ -1,9 +1,10 @@
-"""A track of aligned faces becomes candidate clips; what cannot be in a clip becomes rejected pieces.
+"""A track of aligned faces becomes candidate clips; what cannot be in a clip becomes rejected
+pieces.
 
     AlignedFace, … ──▶ fit for a clip? ──▶ runs without a break ──▶ Candidate (3 s) | Piece with a reason
 
-A run is cut into clips of `clips.seconds`; a rest shorter than `clips.min_seconds` lengthens the clip before it, so no frame of a run
-is lost. Memory holds one clip and the shortest rest.
+A run is cut into clips of `clips.seconds`; a rest shorter than `clips.min_seconds` lengthens the
+clip before it, so no frame of a run is lost. Memory holds one clip and the shortest rest.
 """
 
 import base64
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ausl_dist.corpus.align import AlignedFace
 from ausl_dist.corpus.books import Piece
-from ausl_dist.corpus.settings import CorpusSettings, FaceSettings
+from ausl_dist.corpus.settings import CorpusSettings
+from ausl_dist.faces.align import AlignedFace
+from ausl_dist.faces.settings import FaceSettings
 
 PICTURE_SIDE = 64  # pixels
 
@@ -37,11 +39,16 @@ class Candidate:
 
     def rejected(self, reason: str, detail: dict[str, float] | None = None) -> Piece:
         """The piece that this candidate is when it becomes no clip."""
-        return Piece(self.first, self.end, reason, self.faces[0].track, detail or {}, picture(self.faces))
+        return Piece(
+            self.first, self.end, reason, self.faces[0].track, detail or {}, picture(self.faces)
+        )
 
 
 class TrackCutter:
-    """Feed it one track's faces in order. `one_person`: only the largest face of each frame may be in a clip."""
+    """Feed it one track's faces in order.
+
+    `one_person`: only the largest face of each frame may be in a clip.
+    """
 
     def __init__(self, settings: CorpusSettings, *, one_person: bool = False) -> None:
         self._settings, self._one_person = settings, one_person
@@ -101,8 +108,15 @@ def frame_problem(face: AlignedFace, settings: FaceSettings) -> str | None:
 
 
 def picture(faces: Sequence[AlignedFace]) -> str:
-    """First, middle and last crop side by side, as a small JPEG in base64, for people who ask what was rejected."""
+    """First, middle and last crop side by side, as a small JPEG in base64, for people who ask what
+    was rejected.
+    """
     chosen = [faces[0], faces[len(faces) // 2], faces[-1]] if len(faces) > 1 else faces
-    row = np.hstack([cv2.resize(face.crop, (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_AREA) for face in chosen])
+    row = np.hstack(
+        [
+            cv2.resize(face.crop, (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_AREA)
+            for face in chosen
+        ]
+    )
     _, jpeg = cv2.imencode(".jpg", row[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])
     return base64.b64encode(jpeg.tobytes()).decode()

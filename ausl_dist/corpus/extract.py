@@ -1,4 +1,5 @@
-"""One source video becomes clips and an account of every frame: the builder's inner work, a pure function of file and settings.
+"""One source video becomes clips and an account of every frame: the builder's inner work, a pure
+function of file and settings.
 
     FrameReader ──▶ FaceTracker ──▶ TrackAligner ──▶ TrackCutter ──▶ measure, limits ──▶ encode, verify ──▶ clip
      25 frames/s     who is where     steady crops     candidates      or rejected          decodes again
@@ -16,30 +17,33 @@ from typing import Any
 
 import numpy as np
 
-from ausl_dist.clip import ClipMeta
-from ausl_dist.corpus.align import align_tracks
 from ausl_dist.corpus.books import KEPT, Books, Piece, Timeline
 from ausl_dist.corpus.cut import Candidate, TrackCutter
-from ausl_dist.corpus.decode import Unreadable
 from ausl_dist.corpus.encode import VideoMismatch, encode_video, verify_video
-from ausl_dist.corpus.faces import Detector, Landmarker
 from ausl_dist.corpus.flow import motion
 from ausl_dist.corpus.labels import Labels
-from ausl_dist.corpus.models import models_id
 from ausl_dist.corpus.quality import first_problem, measure, signature
 from ausl_dist.corpus.settings import CorpusSettings
-from ausl_dist.corpus.shards import clip_blocks
 from ausl_dist.corpus.sources import Source
-from ausl_dist.corpus.track import FaceTracker
-from ausl_dist.corpus.video import Frame, FrameReader
-from ausl_dist.landmarks import template_id
+from ausl_dist.faces.align import align_tracks
+from ausl_dist.faces.decode import Unreadable
+from ausl_dist.faces.detect import Detector, Landmarker
+from ausl_dist.faces.landmarks import template_id
+from ausl_dist.faces.models import models_id
+from ausl_dist.faces.track import FaceTracker
+from ausl_dist.faces.video import Frame, FrameReader
+from ausl_dist.shards.clip import ClipMeta
+from ausl_dist.shards.writer import clip_blocks
 
 MAX_KEY_NAME = 40
 
 
 @dataclass
 class SourceResult:
-    """What became of one source. Its clips were handed to the sink, in the order of the pieces that name them."""
+    """What became of one source.
+
+    Its clips were handed to the sink, in the order of the pieces that name them.
+    """
 
     source: str
     fps: float
@@ -52,13 +56,21 @@ class SourceResult:
 
     def books(self) -> Books:
         """The account of this source, checked."""
-        books = Books(self.fps, sources=1, source_frames=self.source_frames, frames=self.frames, faces=self.faces)
+        books = Books(
+            self.fps,
+            sources=1,
+            source_frames=self.source_frames,
+            frames=self.frames,
+            faces=self.faces,
+        )
         books.clips = sum(piece.outcome == KEPT for piece in self.pieces)
         books.sources_kept = int(books.clips > 0)
         books.rejected = self._timeline().count()
         books.kept = books.rejected.pop(KEPT, 0)
         for track in {piece.track for piece in self.pieces} - {None}:
-            counts = Timeline([p for p in self.pieces if p.track == track], self.frames, "no_face").count()
+            counts = Timeline(
+                [p for p in self.pieces if p.track == track], self.frames, "no_face"
+            ).count()
             del counts["no_face"]  # frames that this track is not in
             books.faces_rejected.update(counts)
         books.faces_kept = books.faces_rejected.pop(KEPT, 0)
@@ -68,12 +80,18 @@ class SourceResult:
         return books
 
     def ledger(self) -> Iterator[dict[str, Any]]:
-        """One line for every rejected piece: of the whole file, of a track, and of the time in which nobody was seen."""
+        """One line for every rejected piece: of the whole file, of a track, and of the time in
+        which nobody was seen.
+        """
         if self.reason:
             yield {"source": self.source, "reason": self.reason, "message": self.message}
         for piece in self.pieces:
             if piece.outcome != KEPT and piece.track is not None:
-                more = {name: value for name in ("track", "key", "detail", "picture") if (value := getattr(piece, name)) not in ("", {})}
+                more = {
+                    name: value
+                    for name in ("track", "key", "detail", "picture")
+                    if (value := getattr(piece, name)) not in ("", {})
+                }
                 yield self._line(piece.first, piece.end, piece.outcome) | more
         claimed = {piece.outcome for piece in self.pieces if piece.track is not None} | {KEPT}
         for first, end, outcome in self._timeline().runs():
@@ -82,7 +100,13 @@ class SourceResult:
 
     def _line(self, first: int, end: int, reason: str) -> dict[str, Any]:
         start, seconds = round(first / self.fps, 3), round((end - first) / self.fps, 3)
-        return {"source": self.source, "reason": reason, "start_second": start, "seconds": seconds, "frames": end - first}
+        return {
+            "source": self.source,
+            "reason": reason,
+            "start_second": start,
+            "seconds": seconds,
+            "frames": end - first,
+        }
 
     def _timeline(self) -> Timeline:
         return Timeline(self.pieces, self.frames, "no_face")
@@ -101,7 +125,9 @@ class Extractor:
     def __init__(self, settings: CorpusSettings, models: Path | str | None = None) -> None:
         self.settings = settings
         faces = settings.faces
-        self._detector = Detector(models, side=faces.detect_side, min_score=faces.min_detector_score)
+        self._detector = Detector(
+            models, side=faces.detect_side, min_score=faces.min_detector_score
+        )
         self._landmarker = Landmarker(models)
 
     def extract(
@@ -113,16 +139,20 @@ class Extractor:
         labels: Labels | None = None,
         progress: Callable[[int], None] = lambda frames: None,
     ) -> SourceResult:
-        """Work through one source at a local `path`; `sink` gets each kept clip as tar members (shards.clip_blocks).
+        """Work through one source at a local `path`; `sink` gets each kept clip as tar members
+        (shards.clip_blocks).
 
-        Never raises for what is wrong with the source: that is in the result. `progress` hears of frames as they pass.
+        Never raises for what is wrong with the source: that is in the result. `progress` hears of
+        frames as they pass.
         """
         result = SourceResult(source.name, self.settings.read.fps)
         try:
             reader = FrameReader(path, self.settings.read)
         except Unreadable as problem:
             return _reject_whole(result, problem)
-        tracker = FaceTracker(self._detector, self._landmarker, self.settings.faces, self.settings.read.fps)
+        tracker = FaceTracker(
+            self._detector, self._landmarker, self.settings.faces, self.settings.read.fps
+        )
         cutters: dict[int, TrackCutter] = {}
         try:
             for item in align_tracks(_counted(reader, progress), tracker):
@@ -130,17 +160,29 @@ class Extractor:
                     ready = cutters.pop(item).finish()
                 else:
                     result.faces += 1
-                    cutter = cutters.setdefault(item.track, TrackCutter(self.settings, one_person=source.identity is not None))
+                    cutter = cutters.setdefault(
+                        item.track,
+                        TrackCutter(self.settings, one_person=source.identity is not None),
+                    )
                     ready = cutter.push(item)
                 for piece in ready:
-                    result.pieces.append(self._judge(source, piece, reader, labels, sink) if isinstance(piece, Candidate) else piece)
+                    result.pieces.append(
+                        self._judge(source, piece, reader, labels, sink)
+                        if isinstance(piece, Candidate)
+                        else piece
+                    )
         except Unreadable as problem:
             return _reject_whole(result, problem)
         _close_accounts(result, reader)
         return result
 
     def _judge(
-        self, source: Source, candidate: Candidate, reader: FrameReader, labels: Labels | None, sink: Callable[[bytes], object]
+        self,
+        source: Source,
+        candidate: Candidate,
+        reader: FrameReader,
+        labels: Labels | None,
+        sink: Callable[[bytes], object],
     ) -> Piece:
         values = measure(candidate.faces, reader.source_fps)
         problem = first_problem(values, self.settings.quality)
@@ -172,7 +214,15 @@ class Extractor:
         blocks = clip_blocks(key, meta, video, landmarks, units, flow)
         sink(blocks)
         footage = signature(candidate.faces).hex()
-        return Piece(candidate.first, candidate.end, KEPT, track, key=key, clip_bytes=len(blocks), signature=footage)
+        return Piece(
+            candidate.first,
+            candidate.end,
+            KEPT,
+            track,
+            key=key,
+            clip_bytes=len(blocks),
+            signature=footage,
+        )
 
 
 def key_of(source: str) -> str:
@@ -201,9 +251,15 @@ def _close_accounts(result: SourceResult, reader: FrameReader) -> None:
     result.frames = reader.frames + missing
     result.pieces += [Piece(first, end, "hole") for first, end in reader.holes]
     if reader.damaged:
-        result.reason, result.message = "damaged", f"{reader.damaged} packets or images could not be decoded"
+        result.reason, result.message = (
+            "damaged",
+            f"{reader.damaged} packets or images could not be decoded",
+        )
     if missing:
         result.pieces.append(Piece(reader.frames, result.frames, "truncated"))
-        result.reason, result.message = "truncated", f"{missing / result.fps:.1f} s are missing at the end"
+        result.reason, result.message = (
+            "truncated",
+            f"{missing / result.fps:.1f} s are missing at the end",
+        )
     if reader.problem is not None:
         result.reason, result.message = reader.problem.reason, str(reader.problem)

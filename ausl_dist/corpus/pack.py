@@ -1,9 +1,11 @@
-"""Finished sources become shards, in the order of the source list whatever order they were finished in.
+"""Finished sources become shards, in the order of the source list whatever order they were finished
+in.
 
     results/000000.json + .clips, 000001.…  ──▶ duplicate? ──▶ ShardWriter ──▶ shard-000000.tar, …
 
-The results of sources wait on disk until all before them are there. `pack.json` moves on with each completed shard; after a kill packing
-starts again at the last shard's end, and since results are kept until their shard is complete the bytes come out the same.
+The results of sources wait on disk until all before them are there. `pack.json` moves on with each
+completed shard; after a kill packing starts again at the last shard's end, and since results are
+kept until their shard is complete the bytes come out the same.
 """
 
 from dataclasses import replace
@@ -17,15 +19,18 @@ from ausl_dist.corpus.books import KEPT
 from ausl_dist.corpus.extract import SourceResult
 from ausl_dist.corpus.quality import SIGNATURE_BITS
 from ausl_dist.corpus.settings import CorpusSettings
-from ausl_dist.corpus.shards import ShardWriter
 from ausl_dist.files import append_json_line, read_json, read_json_lines, write_json
+from ausl_dist.shards.writer import ShardWriter
 
 STATE_NAME = "pack.json"
 DECISIONS_NAME = "duplicates.jsonl"
 
 
 class ResultStore:
-    """The results of sources on disk. A source is done when its .json is there; its .clips are the tar members of its clips."""
+    """The results of sources on disk.
+
+    A source is done when its .json is there; its .clips are the tar members of its clips.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,7 +56,10 @@ class ResultStore:
 
 
 class Duplicates:
-    """Signatures seen so far; near ones are the same footage. Every signature is compared with all before it: 5 ms per million."""
+    """Signatures seen so far; near ones are the same footage.
+
+    Every signature is compared with all before it: 5 ms per million.
+    """
 
     def __init__(self, max_bits: int) -> None:
         self._max_bits = max_bits
@@ -76,15 +84,34 @@ class Duplicates:
 
 
 class Packer:
-    """Packs the results of sources 0, 1, 2, … of a build into shards. To go on after a kill, make it again with the same folders."""
+    """Packs the results of sources 0, 1, 2, … of a build into shards.
 
-    def __init__(self, work: Path, results: ResultStore, shards: Path, *, sources: int, settings: CorpusSettings, prefix: str) -> None:
+    To go on after a kill, make it again with the same folders.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        results: ResultStore,
+        shards: Path,
+        *,
+        sources: int,
+        settings: CorpusSettings,
+        prefix: str,
+    ) -> None:
         self._work, self._results, self._sources = work, results, sources
         self._duplicates = Duplicates(settings.quality.duplicate_bits)
-        self._decided: list[list[str]] = []  # keys of the duplicates of each source, as far as decided
-        state = read_json(work / STATE_NAME) if (work / STATE_NAME).exists() else {"shards": 0, "source": 0, "clip": 0}
+        # keys of the duplicates of each source, as far as decided
+        self._decided: list[list[str]] = []
+        state = (
+            read_json(work / STATE_NAME)
+            if (work / STATE_NAME).exists()
+            else {"shards": 0, "source": 0, "clip": 0}
+        )
         self._next, self._skip = state["source"], state["clip"]
-        self._writer = ShardWriter(shards, settings.max_shard_bytes, first=state["shards"], prefix=prefix)
+        self._writer = ShardWriter(
+            shards, settings.max_shard_bytes, first=state["shards"], prefix=prefix
+        )
         self._shards = state["shards"]
         self._forgotten = 0  # sources whose clips are all in completed shards, and deleted
         self._recall()
@@ -105,13 +132,18 @@ class Packer:
         """A packed source's result, with its duplicates rejected."""
         result = self._results.read(index)
         duplicates = set(self._decided[index])
-        result.pieces = [replace(piece, outcome="duplicate") if piece.key in duplicates and piece.key else piece for piece in result.pieces]
+        result.pieces = [
+            replace(piece, outcome="duplicate") if piece.key in duplicates and piece.key else piece
+            for piece in result.pieces
+        ]
         return result
 
     def _pack(self, index: int) -> None:
         clips = [piece for piece in self._results.read(index).pieces if piece.outcome == KEPT]
         if index == len(self._decided):
-            duplicates = [piece.key for piece in clips if self._duplicates.is_duplicate(piece.signature)]
+            duplicates = [
+                piece.key for piece in clips if self._duplicates.is_duplicate(piece.signature)
+            ]
             self._decided.append(duplicates)
             append_json_line(self._work / DECISIONS_NAME, duplicates)
         if not clips:
@@ -120,13 +152,25 @@ class Packer:
             for number, piece in enumerate(clips):
                 blocks = file.read(piece.clip_bytes)
                 if len(blocks) != piece.clip_bytes:
-                    raise ValueError(f"{file.name} is cut short: delete {self._work} and build again")
-                if number >= self._skip and piece.key not in self._decided[index] and self._writer.add_blocks(blocks):
+                    raise ValueError(
+                        f"{file.name} is cut short: delete {self._work} and build again"
+                    )
+                if (
+                    number >= self._skip
+                    and piece.key not in self._decided[index]
+                    and self._writer.add_blocks(blocks)
+                ):
                     self._save(index, number)
 
     def _save(self, source: int, clip: int) -> None:
-        """A shard is complete: from now on packing starts at this clip, and what lies before it is not needed again."""
-        state: dict[str, Any] = {"shards": self._shards + len(self._writer.completed), "source": source, "clip": clip}
+        """A shard is complete: from now on packing starts at this clip, and what lies before it is
+        not needed again.
+        """
+        state: dict[str, Any] = {
+            "shards": self._shards + len(self._writer.completed),
+            "source": source,
+            "clip": clip,
+        }
         write_json(self._work / STATE_NAME, state)
         for index in range(self._forgotten, source):
             self._results.forget_clips(index)

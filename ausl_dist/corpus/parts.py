@@ -1,11 +1,12 @@
-"""One corpus built by many machines: each part publishes its shards and its account, and whoever completes the set joins them.
+"""One corpus built by many machines: each part publishes its shards and its account, and whoever
+completes the set joins them.
 
     part 0 ──▶ URL/shard-000-*.tar, URL/parts/000/ (part.json, ledger.jsonl, index) ─┐
     part 1 ──▶ URL/shard-001-*.tar, URL/parts/001/                                   ├─▶ ledger.jsonl, corpus.json, index
     …                                                                                ┘
 
-Two parts that finish together may both join: they write the same bytes. A build on one machine is a set of one part. The accounts stay
-at the URL until a take-down makes them untrue.
+Two parts that finish together may both join: they write the same bytes. A build on one machine is a
+set of one part. The accounts stay at the URL until a take-down makes them untrue.
 """
 
 import dataclasses
@@ -14,9 +15,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ausl_dist.corpus.books import Books
-from ausl_dist.corpus.publish import LEDGER_NAME, Tally, index_entries, json_lines, statement, to_json, write_corpus
-from ausl_dist.stream import storage
-from ausl_dist.stream.index import Index, ShardEntry, write_index
+from ausl_dist.corpus.publish import (
+    LEDGER_NAME,
+    Tally,
+    index_entries,
+    json_lines,
+    statement,
+    to_json,
+    write_corpus,
+)
+from ausl_dist.shards import storage
+from ausl_dist.shards.index import Index, ShardEntry, write_index
 
 PARTS_FOLDER = "parts"
 PART_NAME = "part.json"
@@ -34,16 +43,23 @@ class Part:
     tally: Tally
 
 
-def publish_part(url: str, part: Part, entries: list[ShardEntry], ledger: Iterable[Mapping[str, Any]]) -> None:
+def publish_part(
+    url: str, part: Part, entries: list[ShardEntry], ledger: Iterable[Mapping[str, Any]]
+) -> None:
     """Leave this part's account at the URL, part.json last; its shards must be there."""
     folder = _folder(url, part.number)
     if entries:
         write_index(folder, entries)
     storage.write_bytes(storage.join(folder, LEDGER_NAME), json_lines(ledger))
-    storage.write_bytes(storage.join(folder, PART_NAME), to_json(vars(part) | {"books": part.books.to_dict(), "tally": vars(part.tally)}))
+    storage.write_bytes(
+        storage.join(folder, PART_NAME),
+        to_json(vars(part) | {"books": part.books.to_dict(), "tally": vars(part.tally)}),
+    )
 
 
-def join_parts(url: str, build: str, total: int, *, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def join_parts(
+    url: str, build: str, total: int, *, name: str, settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """Make the parts one corpus and return its statement, or None while some are missing.
 
     Raises ValueError when a part belongs to another build, or when nothing was kept in any.
@@ -56,7 +72,10 @@ def join_parts(url: str, build: str, total: int, *, name: str, settings: Mapping
     for folder in folders:
         part = _read_part(folder)
         if (part.build, part.total) != (build, total):
-            raise ValueError(f"{folder} is a part of another build: choose another --out, or delete {storage.join(url, PARTS_FOLDER)}")
+            raise ValueError(
+                f"{folder} is a part of another build: choose another --out, "
+                f"or delete {storage.join(url, PARTS_FOLDER)}"
+            )
         tally.merge(part.tally)
         if part.tally.clips:
             entries += index_entries(Index.load(folder))
@@ -66,7 +85,9 @@ def join_parts(url: str, build: str, total: int, *, name: str, settings: Mapping
     assert books is not None
     books.check()
     if not entries:
-        raise ValueError(f"no clip was kept; {storage.join(folders[0], LEDGER_NAME)} says why\n{books.table()}")
+        raise ValueError(
+            f"no clip was kept; {storage.join(folders[0], LEDGER_NAME)} says why\n{books.table()}"
+        )
     made = statement(name, tally, build=build, books=books.to_dict(), settings=settings)
     write_corpus(url, made, entries, _ledgers(folders))
     return made
@@ -79,12 +100,20 @@ def part_account(url: str, number: int) -> str:
 
 def _read_part(folder: str) -> Part:
     values = json.loads(storage.read_bytes(storage.join(folder, PART_NAME), MAX_PART_BYTES))
-    return Part(**{**values, "books": Books.from_dict(values["books"]), "tally": Tally.from_dict(values["tally"])})
+    return Part(
+        **{
+            **values,
+            "books": Books.from_dict(values["books"]),
+            "tally": Tally.from_dict(values["tally"]),
+        }
+    )
 
 
 def _ledgers(folders: list[str]) -> Iterator[dict[str, Any]]:
     for folder in folders:
-        for line in storage.read_bytes(storage.join(folder, LEDGER_NAME), MAX_PART_BYTES).splitlines():
+        for line in storage.read_bytes(
+            storage.join(folder, LEDGER_NAME), MAX_PART_BYTES
+        ).splitlines():
             yield json.loads(line)
 
 

@@ -17,4 +17,7 @@ def show_progress() -> Iterator[Callable[[BuildProgress], None]]:
 def _text(report: BuildProgress) -> str:
     books = report.books
     rate = report.frames / max(report.seconds, 1e-9)
-    return f"{rate:.0f} frames/s, kept {books.kept / books.fps:.0f} of {books.frames / books.fps:.0f} s, {books.clips} clips"
+    return (
+        f"{rate:.0f} frames/s, kept {books.kept / books.fps:.0f} of "
+        f"{books.frames / books.fps:.0f} s, {books.clips} clips"
+    )

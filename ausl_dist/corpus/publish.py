@@ -1,9 +1,11 @@
-"""A folder of finished shards becomes a corpus at a URL: uploaded, surveyed, stated, and indexed last.
+"""A folder of finished shards becomes a corpus at a URL: uploaded, surveyed, stated, and indexed
+last.
 
     FOLDER/shard-*.tar ──▶ URL/shard-*.tar ──▶ URL/ledger.jsonl ──▶ URL/corpus.json ──▶ URL/index.chunks.npy, index.json
 
-A corpus without its index is not one to any reader, so whatever moment the publisher is killed a reader sees the old corpus or
-the new one. `URL` is a path or s3://bucket/prefix; publishing a folder to itself uploads nothing.
+A corpus without its index is not one to any reader, so whatever moment the publisher is killed a
+reader sees the old corpus or the new one. `URL` is a path or s3://bucket/prefix; publishing a
+folder to itself uploads nothing.
 """
 
 import json
@@ -16,11 +18,11 @@ from typing import Any
 import numpy as np
 
 import ausl_dist
-from ausl_dist.clip import ClipMeta
-from ausl_dist.corpus.shards import read_clips
 from ausl_dist.files import append_json_line, read_json_lines
-from ausl_dist.stream import storage
-from ausl_dist.stream.index import Index, ShardEntry, scan_shard, write_index
+from ausl_dist.shards import storage
+from ausl_dist.shards.clip import ClipMeta
+from ausl_dist.shards.index import Index, ShardEntry, scan_shard, write_index
+from ausl_dist.shards.writer import read_clips
 
 STATEMENT_NAME = "corpus.json"
 LEDGER_NAME = "ledger.jsonl"
@@ -44,7 +46,9 @@ class Tally:
     uniform: dict[str, Any] = field(default_factory=dict)
 
     def add(self, meta: ClipMeta) -> None:
-        """Count one clip; raises ValueError when it cannot stand in one corpus with the clips before it."""
+        """Count one clip; raises ValueError when it cannot stand in one corpus with the clips
+        before it.
+        """
         self._agree({name: getattr(meta, name) for name in UNIFORM}, meta.action_units)
         self.clips += 1
         self.frames += meta.frames
@@ -59,16 +63,26 @@ class Tally:
         self.clips += other.clips
         self.frames += other.frames
         self.labelled_clips += other.labelled_clips
-        for mine, theirs in ((self.sources, other.sources), (self.identities, other.identities), (self.licences, other.licences)):
+        for mine, theirs in (
+            (self.sources, other.sources),
+            (self.identities, other.identities),
+            (self.licences, other.licences),
+        ):
             mine.update(theirs)
 
     def _agree(self, uniform: Mapping[str, Any], action_units: tuple[int, ...]) -> None:
         for name, value in uniform.items():
             if self.uniform.setdefault(name, value) != value:
-                raise ValueError(f"{name} is {value!r} here and {self.uniform[name]!r} before: one corpus has one")
+                raise ValueError(
+                    f"{name} is {value!r} here and {self.uniform[name]!r} before: "
+                    "one corpus has one"
+                )
         if action_units:
             if self.action_units not in ((), action_units):
-                raise ValueError(f"action units are {action_units} here and {self.action_units} before: one corpus has one list")
+                raise ValueError(
+                    f"action units are {action_units} here and {self.action_units} before: "
+                    "one corpus has one list"
+                )
             self.action_units = action_units
 
     @classmethod
@@ -78,7 +92,10 @@ class Tally:
 
 
 def survey(folder: Path, prefix: str = "") -> tuple[Tally, list[ShardEntry]]:
-    """Read every shard of a folder: what its clips say, and its entry of the index. ValueError names the shard and clip that is wrong."""
+    """Read every shard of a folder: what its clips say, and its entry of the index.
+
+    ValueError names the shard and clip that is wrong.
+    """
     tally, entries = Tally(), []
     for shard in sorted(folder.glob(f"{prefix}*.tar")):
         entries.append(scan_shard(shard, shard.name))
@@ -91,9 +108,17 @@ def survey(folder: Path, prefix: str = "") -> tuple[Tally, list[ShardEntry]]:
 
 
 def statement(
-    name: str, tally: Tally, *, build: str = "", books: Mapping[str, Any], settings: Mapping[str, Any], removed: Iterable[Any] = ()
+    name: str,
+    tally: Tally,
+    *,
+    build: str = "",
+    books: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    removed: Iterable[Any] = (),
 ) -> dict[str, Any]:
-    """The content of corpus.json: what is in the corpus, where it comes from, how it was made, and what was taken out since."""
+    """The content of corpus.json: what is in the corpus, where it comes from, how it was made, and
+    what was taken out since.
+    """
     return {
         "format": STATEMENT_FORMAT,
         "name": name,
@@ -125,7 +150,8 @@ def publish(
 ) -> dict[str, Any]:
     """Make the shards in `folder` a corpus at `url`; returns its statement.
 
-    A killed upload goes on where it stopped. Raises ValueError when there is no shard or a clip breaks the clip record.
+    A killed upload goes on where it stopped. Raises ValueError when there is no shard or a clip
+    breaks the clip record.
     """
     folder = Path(folder)
     tally, entries = survey(folder)
@@ -137,8 +163,15 @@ def publish(
     return made
 
 
-def write_corpus(url: str, made: Mapping[str, Any], entries: Iterable[ShardEntry], ledger: Iterable[Mapping[str, Any]]) -> None:
-    """Write ledger, statement and index beside shards that are there; the index, which makes them a corpus, last."""
+def write_corpus(
+    url: str,
+    made: Mapping[str, Any],
+    entries: Iterable[ShardEntry],
+    ledger: Iterable[Mapping[str, Any]],
+) -> None:
+    """Write ledger, statement and index beside shards that are there; the index, which makes them a
+    corpus, last.
+    """
     storage.write_bytes(storage.join(url, LEDGER_NAME), json_lines(ledger))
     storage.write_bytes(storage.join(url, STATEMENT_NAME), to_json(made))
     write_index(url, entries)
@@ -154,7 +187,9 @@ def index_entries(index: Index) -> list[ShardEntry]:
 
 
 def send_shards(folder: Path, url: str, entries: Iterable[ShardEntry]) -> None:
-    """Upload the shards of a folder, but for those whose very content went to this very address before."""
+    """Upload the shards of a folder, but for those whose very content went to this very address
+    before.
+    """
     if is_same_place(folder, url):
         return
     record = folder / SENT_NAME
@@ -176,4 +211,6 @@ def to_json(value: Any) -> bytes:
 
 
 def json_lines(values: Iterable[Mapping[str, Any]]) -> bytes:
-    return "".join(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values).encode()
+    return "".join(
+        json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values
+    ).encode()

@@ -1,4 +1,5 @@
-"""What a candidate clip is worth: measures that travel in KEY.json, the limits that reject, and the signature that finds duplicates.
+"""What a candidate clip is worth: measures that travel in KEY.json, the limits that reject, and the
+signature that finds duplicates.
 
     crops T 256 256 3 + faces ──▶ measure ──▶ {"sharpness": …, "yaw": …, …} ──▶ first_problem ──▶ reason or None
 
@@ -20,12 +21,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ausl_dist.corpus.align import AlignedFace
 from ausl_dist.corpus.settings import QualitySettings
-from ausl_dist.landmarks import TEMPLATE
+from ausl_dist.faces.align import AlignedFace
+from ausl_dist.faces.landmarks import TEMPLATE
 
-FACE = (slice(56, 216), slice(56, 200))  # rows and columns of a crop that show the face and little else
-SMALL = 64  # side in pixels at which motion and signature are measured: above codec noise, below expression
+# rows and columns of a crop that show the face and little else
+FACE = (
+    slice(56, 216),
+    slice(56, 200),
+)
+# side in pixels at which motion and signature are measured: above codec noise, below expression
+SMALL = 64
 BLACK, WHITE = 8, 247
 SHARPNESS_EVERY = 5  # frames
 SIGNATURE_BITS = 256
@@ -48,7 +54,9 @@ def measure(faces: Sequence[AlignedFace], source_fps: float) -> dict[str, float]
         "pitch": float(np.percentile([abs(face.face.pitch) for face in faces], 90)),
         "luma": float(small.mean()),
         "clipped": float(np.mean(clipped)),
-        "motion": float(np.mean([np.abs(small[i] - small[i - 1]).mean() for i in fresh])) if fresh else 0.0,
+        "motion": float(np.mean([np.abs(small[i] - small[i - 1]).mean() for i in fresh]))
+        if fresh
+        else 0.0,
         "presence": float(np.mean([face.face.presence for face in faces])),
         "detector": min(face.detector_score for face in faces),
         "source_fps": source_fps,
@@ -62,7 +70,10 @@ def first_problem(values: dict[str, float], limits: QualitySettings) -> str | No
         return "uncertain_face"
     if values["yaw"] > limits.max_yaw or values["pitch"] > limits.max_pitch:
         return "pose"
-    if not limits.min_luma <= values["luma"] <= limits.max_luma or values["clipped"] > limits.max_clipped:
+    if (
+        not limits.min_luma <= values["luma"] <= limits.max_luma
+        or values["clipped"] > limits.max_clipped
+    ):
         return "exposure"
     if values["sharpness"] < limits.min_sharpness:
         return "blurred"
@@ -72,10 +83,12 @@ def first_problem(values: dict[str, float], limits: QualitySettings) -> str | No
 
 
 def signature(faces: Sequence[AlignedFace]) -> bytes:
-    """256 bits that stay nearly the same when the same footage is encoded again: 64 of the look, 192 of the motion.
+    """256 bits that stay nearly the same when the same footage is encoded again: 64 of the look,
+    192 of the motion.
 
-    The look alone would call one person at two moments a duplicate, since aligned faces look alike. Look: sign of horizontal luma
-    steps of the mean face (difference hash). Motion: sign of luma change in 32 blocks between seven moments of the clip.
+    The look alone would call one person at two moments a duplicate, since aligned faces look alike.
+    Look: sign of horizontal luma steps of the mean face (difference hash). Motion: sign of luma
+    change in 32 blocks between seven moments of the clip.
     """
     moments = np.linspace(0, len(faces) - 1, SIGNATURE_MOMENTS).round().astype(int)
     small = _small([_luma(faces[i]) for i in moments])
@@ -83,7 +96,9 @@ def signature(faces: Sequence[AlignedFace]) -> bytes:
     blocks = np.stack([cv2.resize(luma, (4, 8), interpolation=cv2.INTER_AREA) for luma in small])
     change = np.diff(blocks, axis=0)
     change -= np.median(change, axis=(1, 2), keepdims=True)  # blind to a change of brightness
-    return np.packbits(np.concatenate([(np.diff(look, axis=1) > 0).ravel(), (change > 0).ravel()])).tobytes()
+    return np.packbits(
+        np.concatenate([(np.diff(look, axis=1) > 0).ravel(), (change > 0).ravel()])
+    ).tobytes()
 
 
 def _luma(face: AlignedFace) -> NDArray[np.uint8]:
@@ -91,11 +106,14 @@ def _luma(face: AlignedFace) -> NDArray[np.uint8]:
 
 
 def _small(lumas: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    return np.stack([cv2.resize(luma, (SMALL, SMALL), interpolation=cv2.INTER_AREA) for luma in lumas]).astype(np.float32)
+    return np.stack(
+        [cv2.resize(luma, (SMALL, SMALL), interpolation=cv2.INTER_AREA) for luma in lumas]
+    ).astype(np.float32)
 
 
 def _sharpness(luma: NDArray[np.uint8], eye_pixels: float) -> float:
-    # At the source's own resolution: an enlarged small face is not out of focus, and its size is another measure.
+    # At the source's own resolution: an enlarged small face is not out of focus, and its size is
+    # another measure.
     shrink = min(1.0, eye_pixels / TEMPLATE_EYE_PIXELS)
     size = max(16, round(luma.shape[1] * shrink)), max(16, round(luma.shape[0] * shrink))
     native = cv2.resize(luma, size, interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -2,8 +2,9 @@
 
     folder | file | glob | list file | s3://bucket/prefix ──▶ Source (name, location, identity, licence), …
 
-A folder is searched for video files by their suffix and for folders of numbered images; what it holds besides is counted, so
-that nobody wonders. Files that are named themselves are taken whatever they are called: FFmpeg looks at the content.
+A folder is searched for video files by their suffix and for folders of numbered images; what it
+holds besides is counted, so that nobody wonders. Files that are named themselves are taken whatever
+they are called: FFmpeg looks at the content.
 """
 
 import csv
@@ -16,13 +17,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from ausl_dist.corpus.decode import frame_number
 from ausl_dist.corpus.layouts import Layout
-from ausl_dist.stream import storage
-from ausl_dist.stream.retry import Retry
+from ausl_dist.faces.decode import frame_number
+from ausl_dist.shards import storage
+from ausl_dist.shards.retry import Retry
 
 VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".asf", ".gif", ".flv", ".f4v", ".ts", ".mts", ".m2ts"}
+    {
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".asf",
+        ".gif",
+        ".flv",
+        ".f4v",
+        ".ts",
+        ".mts",
+        ".m2ts",
+    }
     | {".3gp", ".3g2", ".ogv", ".vob", ".mxf", ".divx", ".dv"}
 )
 FETCH_BYTES = 8 << 20
@@ -45,14 +63,19 @@ class Collection:
     """What an input came to."""
 
     sources: list[Source]  # by name
-    passed_over: Counter[str] = field(default_factory=Counter)  # files in folders that are no video, by suffix
+    # files in folders that are no video, by suffix
+    passed_over: Counter[str] = field(default_factory=Counter)
 
 
-def collect(inputs: Sequence[str], layout: Layout, *, licence: str | None = None, table: Path | None = None) -> Collection:
-    """List the sources of all inputs; ValueError or FileNotFoundError with what to type instead where there is none.
+def collect(
+    inputs: Sequence[str], layout: Layout, *, licence: str | None = None, table: Path | None = None
+) -> Collection:
+    """List the sources of all inputs; ValueError or FileNotFoundError with what to type instead
+    where there is none.
 
-    `licence` replaces the layout's; `table` is a CSV file with the columns file, identity and licence (either may be missing), where
-    `file` is a source's name or the last part of it, and replaces both for the sources it lists.
+    `licence` replaces the layout's; `table` is a CSV file with the columns file, identity and
+    licence (either may be missing), where `file` is a source's name or the last part of it, and
+    replaces both for the sources it lists.
     """
     passed_over: Counter[str] = Counter()
     found: dict[str, Source] = {}
@@ -61,20 +84,34 @@ def collect(inputs: Sequence[str], layout: Layout, *, licence: str | None = None
         for relative, location in _expand(text, passed_over):
             try:
                 # A name that is not UTF-8 is written with escapes, as \xe9: the corpus is UTF-8.
-                identity, name = layout.read(os.fsencode(relative).decode("utf-8", "backslashreplace"))
+                identity, name = layout.read(
+                    os.fsencode(relative).decode("utf-8", "backslashreplace")
+                )
             except ValueError as error:
                 misfits.append(str(error))
                 continue
             source = Source(name, location, identity, licence or layout.licence)
             if found.setdefault(name, source).location != location:
-                raise ValueError(f"{found[name].location} and {location} would both be called {name!r}: name the folder above them instead")
+                raise ValueError(
+                    f"{found[name].location} and {location} would both be called {name!r}: "
+                    "name the folder above them instead"
+                )
     if misfits:
-        raise ValueError(f"{len(misfits)} of {len(misfits) + len(found)} sources: {misfits[0]}. Or use --layout plain")
+        raise ValueError(
+            f"{len(misfits)} of {len(misfits) + len(found)} sources: {misfits[0]}. "
+            "Or use --layout plain"
+        )
     if not found:
-        others = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in passed_over.most_common(5))
-        raise ValueError(f"no video in {', '.join(inputs)}" + (f" (other files: {others})" if others else ""))
+        others = ", ".join(
+            f"{count} {suffix or 'without suffix'}" for suffix, count in passed_over.most_common(5)
+        )
+        raise ValueError(
+            f"no video in {', '.join(inputs)}" + (f" (other files: {others})" if others else "")
+        )
     known = _read_table(table) if table else {}
-    return Collection(sorted(_checked(_with_table(source, known)) for source in found.values()), passed_over)
+    return Collection(
+        sorted(_checked(_with_table(source, known)) for source in found.values()), passed_over
+    )
 
 
 def _expand(text: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
@@ -95,7 +132,10 @@ def _expand(text: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
         base = os.path.commonpath([os.path.dirname(match) or "." for match in matches])
         for match in matches:
             if os.path.isdir(match):
-                yield from ((f"{os.path.relpath(match, base)}/{name}", place) for name, place in _expand_folder(Path(match), passed_over))
+                yield from (
+                    (f"{os.path.relpath(match, base)}/{name}", place)
+                    for name, place in _expand_folder(Path(match), passed_over)
+                )
             else:
                 yield Path(os.path.relpath(match, base)).as_posix(), match
     else:
@@ -107,7 +147,10 @@ def _expand_folder(folder: Path, passed_over: Counter[str]) -> Iterator[tuple[st
         folders.sort()
         here = Path(place)
         if _is_frame_folder(files):
-            yield (here.relative_to(folder).as_posix() if here != folder else here.resolve().name), str(here)
+            yield (
+                (here.relative_to(folder).as_posix() if here != folder else here.resolve().name),
+                str(here),
+            )
             continue
         for file in sorted(files):
             if PurePosixPath(file).suffix.lower() in VIDEO_SUFFIXES:
@@ -126,7 +169,14 @@ def _expand_list(path: Path, passed_over: Counter[str]) -> Iterator[tuple[str, s
             raise FileNotFoundError(f"{path} line {number + 1}: {text} does not exist")
         for name, location in _expand(entry, passed_over):
             # A list names its entries; a folder in it keeps its name in front.
-            yield (f"{text.strip('/')}/{name}" if os.path.isdir(entry) else text.split("://")[-1].lstrip("/")), location
+            yield (
+                (
+                    f"{text.strip('/')}/{name}"
+                    if os.path.isdir(entry)
+                    else text.split("://")[-1].lstrip("/")
+                ),
+                location,
+            )
 
 
 def _expand_url(url: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
@@ -139,7 +189,10 @@ def _expand_url(url: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]
         folders.setdefault(name.rpartition("/")[0], []).append(name)
     for folder, files in folders.items():
         if _is_frame_folder(files):
-            yield folder or PurePosixPath(url).name, f"{storage.join(url, folder) if folder else url.rstrip('/')}/"
+            yield (
+                folder or PurePosixPath(url).name,
+                f"{storage.join(url, folder) if folder else url.rstrip('/')}/",
+            )
             continue
         for name in files:
             if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES:
@@ -156,7 +209,10 @@ def _is_frame_folder(files: Sequence[str]) -> bool:
 
 
 def list_files(url: str) -> list[str]:
-    """Names of all files below a URL, sorted; [""] for the URL of a file. FileNotFoundError when there is nothing."""
+    """Names of all files below a URL, sorted; [""] for the URL of a file.
+
+    FileNotFoundError when there is nothing.
+    """
     filesystem, root = storage.connect(url)
     try:
         files = sorted(filesystem.find(root))
@@ -176,18 +232,30 @@ def fetch(url: str) -> Iterator[bytes]:
         raise OSError(f"{url} cannot be read: {type(error).__name__}: {error}") from error
     for start in range(0, size, FETCH_BYTES):
         end = min(start + FETCH_BYTES, size)
-        yield Retry().call(lambda seconds, start=start, end=end: storage.read_range(filesystem, path, start, end, seconds))  # type: ignore[misc]
+        yield Retry().call(
+            lambda seconds, start=start, end=end: storage.read_range(  # type: ignore[misc]
+                filesystem, path, start, end, seconds
+            )
+        )
 
 
 def bring(location: str, folder: Path, on_bytes: Callable[[int], object]) -> Path:
-    """A local path of a source: its own, or that of a copy in `folder` of what lies in an object store. `on_bytes` hears of each piece."""
+    """A local path of a source: its own, or that of a copy in `folder` of what lies in an object
+    store. `on_bytes` hears of each piece.
+    """
     if "://" not in location:
         return Path(location)
-    copy = folder / ("frames" if location.endswith("/") else "source" + PurePosixPath(location).suffix)
+    copy = folder / (
+        "frames" if location.endswith("/") else "source" + PurePosixPath(location).suffix
+    )
     copies = {location: copy}
     if location.endswith("/"):
         copy.mkdir()
-        images = [name for name in list_files(location) if "/" not in name and frame_number(name) is not None]
+        images = [
+            name
+            for name in list_files(location)
+            if "/" not in name and frame_number(name) is not None
+        ]
         copies = {storage.join(location, name): copy / name for name in images}
     for url, path in copies.items():
         with open(path, "wb") as file:
@@ -199,7 +267,9 @@ def bring(location: str, folder: Path, on_bytes: Callable[[int], object]) -> Pat
 
 @contextmanager
 def local_copy(url: str, name: str) -> Iterator[Path]:
-    """A path on this machine of the file `name` at `url`: the file itself, or a copy that goes again."""
+    """A path on this machine of the file `name` at `url`: the file itself, or a copy that goes
+    again.
+    """
     address = storage.join(url, name)
     path = storage.local_path(address)
     if path is not None:
@@ -219,7 +289,10 @@ def _read_table(path: Path) -> dict[str, dict[str, str]]:
         try:
             columns = list(reader.fieldnames or ())
             if "file" not in columns or not {"identity", "licence"} & set(columns):
-                raise ValueError(f"{path}: the first line must name the columns file, identity, licence; it is {str(columns)[:200]}")
+                raise ValueError(
+                    f"{path}: the first line must name the columns file, identity, licence; "
+                    f"it is {str(columns)[:200]}"
+                )
             return {row["file"]: row for row in reader}
         except csv.Error as error:
             raise ValueError(f"{path} is no table of identities and licences ({error})") from error
@@ -229,7 +302,11 @@ def _with_table(source: Source, known: dict[str, dict[str, str]]) -> Source:
     row = known.get(source.name) or known.get(PurePosixPath(source.name).name)
     if row is None:
         return source
-    return replace(source, identity=row.get("identity") or source.identity, licence=row.get("licence") or source.licence)
+    return replace(
+        source,
+        identity=row.get("identity") or source.identity,
+        licence=row.get("licence") or source.licence,
+    )
 
 
 def _checked(source: Source) -> Source:

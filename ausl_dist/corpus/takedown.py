@@ -1,12 +1,15 @@
 """Take a video, an identity or a source out of a finished corpus, without building it again.
 
-    1. find      every clip of every shard is looked at; what is to be done is written to takedown.json at the URL
-    2. index     the shards that hold such clips leave the index: no run that starts from now on sees them
+    1. find      every clip of every shard is looked at; what is to be done is written to
+       takedown.json at the URL
+    2. index     the shards that hold such clips leave the index: no run that starts from now on
+       sees them
     3. shards    they are written again without the clips, under new names, and enter the index
     4. delete    the old shards go; ledger and statement say what was removed
 
-A kill in between leaves a corpus that shows too little, never too much; the next take-down, the same or another, finishes the work
-first. Runs that loaded the old index find their shard gone and count its clips as missing.
+A kill in between leaves a corpus that shows too little, never too much; the next take-down, the
+same or another, finishes the work first. Runs that loaded the old index find their shard gone and
+count its clips as missing.
 """
 
 import json
@@ -15,13 +18,21 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from ausl_dist.clip import ClipMeta
 from ausl_dist.corpus.parts import PARTS_FOLDER
-from ausl_dist.corpus.publish import LEDGER_NAME, STATEMENT_NAME, Tally, index_entries, json_lines, statement, to_json
-from ausl_dist.corpus.shards import ShardWriter, StoredClip, read_clips
+from ausl_dist.corpus.publish import (
+    LEDGER_NAME,
+    STATEMENT_NAME,
+    Tally,
+    index_entries,
+    json_lines,
+    statement,
+    to_json,
+)
 from ausl_dist.corpus.sources import list_files, local_copy
-from ausl_dist.stream import storage
-from ausl_dist.stream.index import INDEX_NAME, Index, ShardEntry, scan_shard, write_index
+from ausl_dist.shards import storage
+from ausl_dist.shards.clip import ClipMeta
+from ausl_dist.shards.index import INDEX_NAME, Index, ShardEntry, scan_shard, write_index
+from ausl_dist.shards.writer import ShardWriter, StoredClip, read_clips
 
 PLAN_NAME = "takedown.json"
 MAX_ACCOUNT_BYTES = 1 << 30
@@ -30,7 +41,9 @@ _REVISION = re.compile(r"(?:-r(\d+))?\.tar$")
 
 @dataclass(frozen=True)
 class Request:
-    """What to remove: a source goes by its name or the beginning of it up to a '/', an identity and a clip by their whole name."""
+    """What to remove: a source goes by its name or the beginning of it up to a '/', an identity and
+    a clip by their whole name.
+    """
 
     sources: tuple[str, ...] = ()
     identities: tuple[str, ...] = ()
@@ -41,7 +54,10 @@ class Request:
             raise ValueError("nothing to take down: name a --source, an --identity or a --clip")
 
     def matches(self, key: str, meta: ClipMeta) -> bool:
-        by_source = any(meta.source == source or meta.source.startswith(source.rstrip("/") + "/") for source in self.sources)
+        by_source = any(
+            meta.source == source or meta.source.startswith(source.rstrip("/") + "/")
+            for source in self.sources
+        )
         return by_source or meta.identity in self.identities or key in self.clips
 
 
@@ -55,8 +71,14 @@ class Removed:
 
 
 def take_down(url: str, request: Request, *, date: str, why: str = "") -> Removed:
-    """Remove what the request names from the corpus at `url`; `date` and `why` go into its statement. Nothing found is not an error."""
-    asked = {**{name: list(value) for name, value in vars(request).items()}, "date": date, "why": why}
+    """Remove what the request names from the corpus at `url`; `date` and `why` go into its
+    statement. Nothing found is not an error.
+    """
+    asked = {
+        **{name: list(value) for name, value in vars(request).items()},
+        "date": date,
+        "why": why,
+    }
     unfinished = storage.join(url, PLAN_NAME)
     if storage.exists(unfinished):
         plan = json.loads(storage.read_bytes(unfinished, MAX_ACCOUNT_BYTES))
@@ -99,15 +121,24 @@ def _carry_out(url: str, plan: dict[str, Any]) -> Removed:
     _write_account(url, plan)
     _delete(storage.join(url, PARTS_FOLDER))  # the accounts of the parts are not true any more
     _delete(storage.join(url, PLAN_NAME))
-    return Removed(len(plan["ledger"]), round(sum(line["seconds"] for line in plan["ledger"]), 3), len(affected))
+    return Removed(
+        len(plan["ledger"]),
+        round(sum(line["seconds"] for line in plan["ledger"]), 3),
+        len(affected),
+    )
 
 
 def _entries_but_for(url: str, affected: set[str]) -> dict[str, ShardEntry]:
     """The entries of the shards that stay."""
     if storage.exists(storage.join(url, INDEX_NAME)):
         try:
-            return {entry.name: entry for entry in index_entries(Index.load(url)) if entry.name not in affected}
-        except ValueError:  # a kill fell between the two files of the index: the shards know what is in them
+            return {
+                entry.name: entry
+                for entry in index_entries(Index.load(url))
+                if entry.name not in affected
+            }
+        # a kill fell between the two files of the index: the shards know what is in them
+        except ValueError:
             pass
     entries = {}
     for name in list_files(url):
@@ -126,7 +157,10 @@ def _ledger_line(stored: StoredClip) -> dict[str, Any]:
 
 def _rewrite(url: str, name: str, keys: set[str]) -> ShardEntry | None:
     """Upload the shard without these clips under a new name; None when none is left."""
-    with local_copy(url, name) as path, tempfile.TemporaryDirectory(prefix="ausl-takedown-") as folder:
+    with (
+        local_copy(url, name) as path,
+        tempfile.TemporaryDirectory(prefix="ausl-takedown-") as folder,
+    ):
         writer = ShardWriter(folder, max_bytes=1 << 62)
         for stored in read_clips(path):
             if stored.key not in keys:
@@ -140,17 +174,25 @@ def _rewrite(url: str, name: str, keys: set[str]) -> ShardEntry | None:
 
 
 def next_revision(name: str) -> str:
-    """shard-000003.tar, shard-000003-r1.tar, shard-000003-r2.tar, …: a name never stands for two contents."""
+    """shard-000003.tar, shard-000003-r1.tar, shard-000003-r2.tar, …: a name never stands for two
+    contents.
+    """
     return _REVISION.sub(lambda match: f"-r{int(match[1] or 0) + 1}.tar", name)
 
 
 def _write_account(url: str, plan: dict[str, Any]) -> None:
     ledger, old_url = storage.join(url, LEDGER_NAME), storage.join(url, STATEMENT_NAME)
-    before = storage.read_bytes(ledger, MAX_ACCOUNT_BYTES).splitlines() if storage.exists(ledger) else []
+    before = (
+        storage.read_bytes(ledger, MAX_ACCOUNT_BYTES).splitlines() if storage.exists(ledger) else []
+    )
     removed = json_lines(plan["ledger"]).splitlines()
     kept = [line for line in before if line not in set(removed)]  # of an earlier, killed attempt
     storage.write_bytes(ledger, b"".join(line + b"\n" for line in [*kept, *removed]))
-    old = json.loads(storage.read_bytes(old_url, MAX_ACCOUNT_BYTES)) if storage.exists(old_url) else {}
+    old = (
+        json.loads(storage.read_bytes(old_url, MAX_ACCOUNT_BYTES))
+        if storage.exists(old_url)
+        else {}
+    )
     entry = {**plan["asked"], "removed_clips": len(removed)}
     made = statement(
         old.get("name", ""),

@@ -2,8 +2,9 @@
 
     indices ──▶ N processes (spawned), one source at a time each ──▶ results/…
 
-A file can hang or kill a decoder. A worker that dies, or shows no sign of life for STALL_SECONDS, is replaced; its source gets a second
-try and is then rejected as `crashed`. Workers end by themselves when the parent is gone.
+A file can hang or kill a decoder. A worker that dies, or shows no sign of life for STALL_SECONDS,
+is replaced; its source gets a second try and is then rejected as `crashed`. Workers end by
+themselves when the parent is gone.
 """
 
 import contextlib
@@ -45,15 +46,18 @@ class Task:
 
 
 class Crew:
-    """Runs `sources` through workers; `run` yields the index of each source when its result is on disk."""
+    """Runs `sources` through workers; `run` yields the index of each source when its result is on
+    disk.
+    """
 
     def __init__(self, task: Task, sources: Sequence[Source], workers: int) -> None:
         self._task, self._sources = task, sources
         self._store = ResultStore(task.results)
-        # glibc would keep frames of some megabytes on its heap, between crops that live longer, and never get the holes back:
-        # 870 instead of 250 MiB for a worker on 1080p video.
+        # glibc would keep frames of some megabytes on its heap, between crops that live longer, and
+        # never get the holes back: 870 instead of 250 MiB for a worker on 1080p video.
         os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(MMAP_THRESHOLD_BYTES))
-        self._context = multiprocessing.get_context("spawn")  # a forked one would inherit the parent's object-store connections
+        # a forked one would inherit the parent's object-store connections
+        self._context = multiprocessing.get_context("spawn")
         self._workers = [_Worker(self._context, task) for _ in range(workers)]
 
     @property
@@ -72,7 +76,9 @@ class Crew:
                         index = waiting.popleft()
                         tries[index] += 1
                         worker.give(index, self._sources[index])
-                wait([handle for worker in self._workers for handle in worker.handles], POLL_SECONDS)
+                wait(
+                    [handle for worker in self._workers for handle in worker.handles], POLL_SECONDS
+                )
                 for worker in self._workers:
                     yield from self._look_after(worker, waiting, tries)
                 yield None
@@ -80,7 +86,9 @@ class Crew:
             for worker in self._workers:
                 worker.stop()
 
-    def _look_after(self, worker: "_Worker", waiting: deque[int], tries: dict[int, int]) -> Iterator[int]:
+    def _look_after(
+        self, worker: "_Worker", waiting: deque[int], tries: dict[int, int]
+    ) -> Iterator[int]:
         index = worker.index
         if index is None:
             return
@@ -100,7 +108,9 @@ class Crew:
 
         message = f"the worker process died or stood still on it {TRIES} times"
         fps = self._task.settings.read.fps
-        self._store.write(index, SourceResult(self._sources[index].name, fps, reason="crashed", message=message))
+        self._store.write(
+            index, SourceResult(self._sources[index].name, fps, reason="crashed", message=message)
+        )
 
 
 class _Worker:
@@ -127,7 +137,9 @@ class _Worker:
             self._pipe.send((index, source))
 
     def outcome(self) -> str:
-        """'done', 'lost' or 'busy'; an exception of the worker that is nobody's file's fault is raised here."""
+        """'done', 'lost' or 'busy'; an exception of the worker that is nobody's file's fault is
+        raised here.
+        """
         try:
             if self._pipe.poll():
                 answer = self._pipe.recv()
@@ -161,14 +173,18 @@ class _Worker:
         self.index = None
         self._counters = self._context.RawArray("Q", 2)  # frames read, bytes fetched
         self._pipe, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_work, args=(theirs, self._task, self._counters), daemon=True)
+        self._process = self._context.Process(
+            target=_work, args=(theirs, self._task, self._counters), daemon=True
+        )
         self._process.start()
         theirs.close()
         self._last_sign = self._signs()
 
 
 def _work(pipe: Connection, task: Task, counters: Any) -> None:
-    """A worker's life: models once, then one source after the other until the parent closes the pipe."""
+    """A worker's life: models once, then one source after the other until the parent closes the
+    pipe.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     from ausl_dist.corpus.extract import Extractor
 
@@ -181,17 +197,33 @@ def _work(pipe: Connection, task: Task, counters: Any) -> None:
     while True:
         try:
             index, source = pipe.recv()
-            labels = thinned(tables.of(source.name), source.name, task.settings.labels) if tables else None
+            labels = (
+                thinned(tables.of(source.name), source.name, task.settings.labels)
+                if tables
+                else None
+            )
             _extract(extractor, task, index, source, labels, counters)
             pipe.send(index)
         except EOFError:
             return  # the parent is gone or done
-        except (LabelError, OSError) as error:  # an unreadable label table, a full disk, a lost store: for people, no fault of this video
+        except (
+            LabelError,
+            OSError,
+            # an unreadable label table, a full disk, a lost store: for people, no fault of this
+            # video
+        ) as error:
             pipe.send(error)
             return
 
 
-def _extract(extractor: "Extractor", task: Task, index: int, source: Source, labels: Labels | None, counters: Any) -> None:
+def _extract(
+    extractor: "Extractor",
+    task: Task,
+    index: int,
+    source: Source,
+    labels: Labels | None,
+    counters: Any,
+) -> None:
     store = ResultStore(task.results)
     with tempfile.TemporaryDirectory(prefix=f"{index:08d}.", dir=task.results) as folder:
 

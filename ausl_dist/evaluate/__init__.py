@@ -1,1 +1,4 @@
-"""What a backbone is worth for action units, measured so that nobody can fool themselves. Start reading at `compare.py`; see README.md."""
+"""What a backbone is worth for action units, measured so that nobody can fool themselves.
+
+Start reading at `compare.py`; see README.md.
+"""

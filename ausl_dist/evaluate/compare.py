@@ -1,9 +1,10 @@
-"""What a pretrained backbone is worth on a labelled corpus: beside the same backbone with random weights, a constant and a guess.
+"""What a pretrained backbone is worth on a labelled corpus: beside the same backbone with random
+weights, a constant and a guess.
 
     corpus ──features of each backbone──▶ split by identity ──▶ probe per backbone and fold ──▶ sealed test fold ──▶ Comparison
 
-Every row has the same frames, the same split and the same selection; only the weights differ. A score that does not beat the rows
-below it says nothing about pretraining.
+Every row has the same frames, the same split and the same selection; only the weights differ. A
+score that does not beat the rows below it says nothing about pretraining.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +12,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ausl_dist.evaluate.features import FeatureTable
-from ausl_dist.evaluate.guess import fit_guess
-from ausl_dist.evaluate.predictor import Predictor, Task
-from ausl_dist.evaluate.probe import ProbeSettings, fit_constant, fit_linear
-from ausl_dist.evaluate.scores import mean_over_units, occurrence
-from ausl_dist.evaluate.scoring import MAIN_SCORE, Predictions, Score, difference, score
-from ausl_dist.evaluate.sealed import hold_out, share_of_subjects
-from ausl_dist.evaluate.splits import Fold
+from ausl_dist.evaluate.features.table import FeatureTable
+from ausl_dist.evaluate.folds.sealed import hold_out, share_of_subjects
+from ausl_dist.evaluate.folds.splits import Fold
+from ausl_dist.evaluate.predictors.base import Predictor, Task
+from ausl_dist.evaluate.predictors.guess import fit_guess
+from ausl_dist.evaluate.predictors.probe import ProbeSettings, fit_constant, fit_linear
+from ausl_dist.evaluate.scores.formulas import mean_over_units, occurrence
+from ausl_dist.evaluate.scores.rows import MAIN_SCORE, Predictions, Score, difference, score
 
 CONSTANT, GUESS = "constant", "guess"
 Fit = Callable[[FeatureTable, Task], Predictor]
@@ -29,7 +30,9 @@ class CompareSettings:
     """What is compared, and how; the same for all rows."""
 
     task: Task = "intensity"
-    positive_from: int = 2  # occurrence from intensities: positive from this level on; 1 where labels are occurrence already
+    # occurrence from intensities: positive from this level on; 1 where labels are occurrence
+    # already
+    positive_from: int = 2
     action_units: tuple[int, ...] = ()  # empty: every unit that some frame shows
     test_share: float = 0.3  # of the identities, where there are no published folds
     probe: ProbeSettings = field(default_factory=ProbeSettings)
@@ -73,7 +76,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rows, in the order given, the constant and the guess last; `gains` is the first row's main score minus each other's, pooled."""
+    """The rows, in the order given, the constant and the guess last; `gains` is the first row's
+    main score minus each other's, pooled.
+    """
 
     task: Task
     rows: tuple[Row, ...]
@@ -93,28 +98,48 @@ def compare(
     folds: Sequence[Fold] | None = None,
     fit: Fit | Mapping[str, Fit] | None = None,
 ) -> Comparison:
-    """Fit a predictor on every table in every fold, on the same subjects, and add the constant and the guess.
+    """Fit a predictor on every table in every fold, on the same subjects, and add the constant and
+    the guess.
 
-    `tables` maps names to features of the same frames by different backbones. `folds` are names and test subjects, by default one fold by
-    the hash of the identities; `fit` is the linear probe by default, or one for each name. Raises LeakError when the split shares images.
+    `tables` maps names to features of the same frames by different backbones. `folds` are names and
+    test subjects, by default one fold by the hash of the identities; `fit` is the linear probe by
+    default, or one for each name. Raises LeakError when the split shares images.
     """
     settings = settings or CompareSettings()
-    fits = fit if isinstance(fit, Mapping) else dict.fromkeys(tables, fit or (lambda table, task: fit_linear(table, task, settings.probe)))
-    prepared = {name: labelled_for(table, settings, settings.action_units) for name, table in tables.items()}
+    fits = (
+        fit
+        if isinstance(fit, Mapping)
+        else dict.fromkeys(
+            tables, fit or (lambda table, task: fit_linear(table, task, settings.probe))
+        )
+    )
+    prepared = {
+        name: labelled_for(table, settings, settings.action_units) for name, table in tables.items()
+    }
     first = next(iter(prepared.values()))
     if any(not _same_frames(first, table) for table in prepared.values()):
-        raise ValueError("the tables hold different frames: extract all of them from the same corpus with the same stride")
+        raise ValueError(
+            "the tables hold different frames: extract all of them from the same corpus with the "
+            "same stride"
+        )
     subjects = first.present_subjects()
     folds = folds or [("held out", share_of_subjects(subjects, settings.test_share, settings.seed))]
     rows = [_row(name, table, folds, settings, fits[name]) for name, table in prepared.items()]
-    rows += [_row(name, first, folds, settings, baseline) for name, baseline in ((CONSTANT, fit_constant), (GUESS, fit_guess))]
+    rows += [
+        _row(name, first, folds, settings, baseline)
+        for name, baseline in ((CONSTANT, fit_constant), (GUESS, fit_guess))
+    ]
     best, *others = rows
     resampling = {"resamples": settings.resamples, "seed": settings.seed}
-    gains = {row.name: difference(best.predictions, row.predictions, **resampling) for row in others}
+    gains = {
+        row.name: difference(best.predictions, row.predictions, **resampling) for row in others
+    }
     return Comparison(settings.task, tuple(rows), tuple(folds), subjects, gains)
 
 
-def _row(name: str, table: FeatureTable, folds: Sequence[Fold], settings: CompareSettings, fit: Fit) -> Row:
+def _row(
+    name: str, table: FeatureTable, folds: Sequence[Fold], settings: CompareSettings, fit: Fit
+) -> Row:
     results = []
     for fold, test_subjects in folds:
         train, sealed = hold_out(table, test_subjects)
@@ -122,16 +147,34 @@ def _row(name: str, table: FeatureTable, folds: Sequence[Fold], settings: Compar
         predictions = Predictions.of(predictor, sealed.open(predictor.decided))
         results.append(FoldResult(fold, predictor, predictions, score(predictions, resamples=0)))
     joined = Predictions.join([result.predictions for result in results])
-    return Row(name, tuple(results), joined, score(joined, resamples=settings.resamples, seed=settings.seed))
+    return Row(
+        name,
+        tuple(results),
+        joined,
+        score(joined, resamples=settings.resamples, seed=settings.seed),
+    )
 
 
-def labelled_for(table: FeatureTable, settings: CompareSettings, action_units: Sequence[int]) -> FeatureTable:
-    """Labels as the task needs them, of these units, or of all that some frame shows: a score of any other says nothing."""
+def labelled_for(
+    table: FeatureTable, settings: CompareSettings, action_units: Sequence[int]
+) -> FeatureTable:
+    """Labels as the task needs them, of these units, or of all that some frame shows: a score of
+    any other says nothing.
+    """
     if settings.task == "occurrence":
         table = replace(table, labels=occurrence(table.labels, settings.positive_from))
-    shown = [unit for column, unit in enumerate(table.action_units) if (table.labels[:, column] > 0).any()]
+    shown = [
+        unit
+        for column, unit in enumerate(table.action_units)
+        if (table.labels[:, column] > 0).any()
+    ]
     return table.only_units(action_units or shown)
 
 
 def _same_frames(a: FeatureTable, b: FeatureTable) -> bool:
-    return a.clips == b.clips and np.array_equal(a.clip, b.clip) and np.array_equal(a.frame, b.frame) and np.array_equal(a.labels, b.labels)
+    return (
+        a.clips == b.clips
+        and np.array_equal(a.clip, b.clip)
+        and np.array_equal(a.frame, b.frame)
+        and np.array_equal(a.labels, b.labels)
+    )

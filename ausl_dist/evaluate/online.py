@@ -4,8 +4,9 @@
 
     backbone.safetensors ──▶ features of a labelled corpus ──▶ split by identity ──▶ nearest neighbours, linear probe ──▶ RUN/online.jsonl
 
-Started beside the run by `train/online.py`, or by hand for a checkpoint that is there. It is cheap (a few frames of each clip, one fit)
-and so it is coarse: it ranks the checkpoints of a run. What a backbone is worth is the business of `compare.py`.
+Started beside the run by `train/online.py`, or by hand for a checkpoint that is there. It is cheap
+(a few frames of each clip, one fit) and so it is coarse: it ranks the checkpoints of a run. What a
+backbone is worth is the business of `compare.py`.
 """
 
 import argparse
@@ -22,14 +23,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from ausl_dist import command
-from ausl_dist.backbones import Backbone, BackboneSettings, build_backbone
 from ausl_dist.batch import View
-from ausl_dist.evaluate.features import FeatureTable, extract
-from ausl_dist.evaluate.predictor import Predictor, Task
-from ausl_dist.evaluate.probe import fit_linear
-from ausl_dist.evaluate.scoring import MAIN_SCORE, Predictions, score
-from ausl_dist.evaluate.sealed import Decided, Looked, hold_out, share_of_subjects
+from ausl_dist.evaluate.features.table import FeatureTable, extract
+from ausl_dist.evaluate.folds.sealed import Decided, Looked, hold_out, share_of_subjects
+from ausl_dist.evaluate.predictors.base import Predictor, Task
+from ausl_dist.evaluate.predictors.probe import fit_linear
+from ausl_dist.evaluate.scores.rows import MAIN_SCORE, Predictions, score
 from ausl_dist.files import append_json_line
+from ausl_dist.model.backbones import Backbone, BackboneSettings, build_backbone
 from ausl_dist.stream.scan import scan
 from ausl_dist.train.checkpoint import BACKBONE_FILE
 from ausl_dist.train.online import ONLINE_FILE
@@ -43,7 +44,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Predicts the mean label of the training frames whose features point in the nearest directions (cosine)."""
+    """Predicts the mean label of the training frames whose features point in the nearest directions
+    (cosine).
+    """
 
     task: Task
     train: FeatureTable = field(repr=False)
@@ -62,7 +65,9 @@ class Neighbours:
         return Decided(Looked.at(self.train), {"task": self.task, "neighbours": self.count})
 
     def predict(self, table: FeatureTable) -> NDArray[np.float32]:
-        """Mean over the neighbours whose label is known, or over all training frames where none is, [N, K]."""
+        """Mean over the neighbours whose label is known, or over all training frames where none is,
+        [N, K].
+        """
         labels, known = self.train.labels.astype(np.float64), self.train.labels >= 0
         mean = np.where(known, labels, 0).sum(0) / np.maximum(known.sum(0), 1)
         own, count = _unit_length(self.train.features), min(self.count, len(self.train))
@@ -76,10 +81,14 @@ class Neighbours:
         return np.concatenate(parts).astype(np.float32)
 
 
-def evaluate_backbone(backbone: Backbone, settings: OnlineSettings, image_size: int) -> dict[str, float]:
-    """Scores of nearest neighbours and linear probe on people that neither has seen, as knn_SCORE and probe_SCORE.
+def evaluate_backbone(
+    backbone: Backbone, settings: OnlineSettings, image_size: int
+) -> dict[str, float]:
+    """Scores of nearest neighbours and linear probe on people that neither has seen, as knn_SCORE
+    and probe_SCORE.
 
-    SCORE is icc where some label is above 1, else f1. Raises ValueError for a corpus without labels or with fewer than three identities.
+    SCORE is icc where some label is above 1, else f1. Raises ValueError for a corpus without labels
+    or with fewer than three identities.
     """
     assert settings.corpus is not None
     clips = scan(
@@ -95,20 +104,39 @@ def evaluate_backbone(backbone: Backbone, settings: OnlineSettings, image_size: 
     test_subjects = share_of_subjects(table.present_subjects(), settings.test_share, "online")
     train, _ = hold_out(table, test_subjects)
     # A unit that the training half does not show cannot be learnt from it.
-    table = table.only_units([unit for column, unit in enumerate(table.action_units) if (train.labels[:, column] > 0).any()])
+    table = table.only_units(
+        [
+            unit
+            for column, unit in enumerate(table.action_units)
+            if (train.labels[:, column] > 0).any()
+        ]
+    )
     train, _ = hold_out(table, test_subjects)
-    predictors: dict[str, Predictor] = {"knn": Neighbours(task, train, settings.neighbours), "probe": fit_linear(train, task)}
-    return {f"{name}_{MAIN_SCORE[task]}": _score(predictor, table, test_subjects) for name, predictor in predictors.items()}
+    predictors: dict[str, Predictor] = {
+        "knn": Neighbours(task, train, settings.neighbours),
+        "probe": fit_linear(train, task),
+    }
+    return {
+        f"{name}_{MAIN_SCORE[task]}": _score(predictor, table, test_subjects)
+        for name, predictor in predictors.items()
+    }
 
 
 def evaluate_checkpoint(settings: RunSettings, checkpoint: Path) -> dict[str, Any]:
     """The line of one checkpoint."""
     started = time.monotonic()
-    backbone = build_backbone(BackboneSettings(settings.backbone.name, settings.backbone.image_size))
+    backbone = build_backbone(
+        BackboneSettings(settings.backbone.name, settings.backbone.image_size)
+    )
     backbone.net.load_state_dict(load_file(checkpoint / BACKBONE_FILE))
     scores = evaluate_backbone(backbone, settings.online, settings.data.image_size)
     seconds = round(time.monotonic() - started, 3)
-    return {"step": int(checkpoint.name.removeprefix("step-")), **scores, "time": time.time(), "seconds": seconds}
+    return {
+        "step": int(checkpoint.name.removeprefix("step-")),
+        **scores,
+        "time": time.time(),
+        "seconds": seconds,
+    }
 
 
 def _score(predictor: Predictor, table: FeatureTable, test_subjects: tuple[str, ...]) -> float:
@@ -118,12 +146,16 @@ def _score(predictor: Predictor, table: FeatureTable, test_subjects: tuple[str, 
 
 
 def _unit_length(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.float32(1e-12))
+    unit: NDArray[np.float32] = features / np.maximum(
+        np.linalg.norm(features, axis=1, keepdims=True), np.float32(1e-12)
+    )
     return unit
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m ausl_dist.evaluate.online", description="Evaluate one checkpoint of a run.")
+    parser = argparse.ArgumentParser(
+        prog="python -m ausl_dist.evaluate.online", description="Evaluate one checkpoint of a run."
+    )
     parser.add_argument("run_folder", type=Path)
     parser.add_argument("checkpoint", type=Path, help="RUN_FOLDER/checkpoints/step-NNNNNNNN")
     arguments = parser.parse_args()

@@ -1,8 +1,9 @@
-"""A data set and a backbone under one protocol: the steps behind `tools/evaluate.py bundle=… data=… root=…`.
+"""A data set and a backbone under one protocol: the steps behind `tools/evaluate.py bundle=… data=…
+root=…`.
 
-    data set on disk ──reader, cropping as in pretraining──▶ cached corpus ──▶ frozen features, or pictures, for backbone and random weights
-        ──▶ published subject-exclusive folds ──▶ predictor per fold ──▶ sealed test folds ──▶ comparison, report
-                                                        └─ again with fewer labels; again on disturbed crops
+data set on disk ──reader, cropping as in pretraining──▶ cached corpus ──▶ frozen features, or pictures, for backbone and random weights
+    ──▶ published subject-exclusive folds ──▶ predictor per fold ──▶ sealed test folds ──▶ comparison, report
+                                                    └─ again with fewer labels; again on disturbed crops
 """
 
 import dataclasses
@@ -18,23 +19,31 @@ from torch import Tensor, nn
 
 from ausl_dist.corpus.publish import LEDGER_NAME
 from ausl_dist.evaluate.adapters import ForeignSettings, open_foreign
-from ausl_dist.evaluate.alignment import Disturbance, disturbed, measure
 from ausl_dist.evaluate.compare import CompareSettings, Comparison, Fit, compare
 from ausl_dist.evaluate.datasets import DataSet, Recording, find_data_set
 from ausl_dist.evaluate.datasets.cache import cached_corpus
 from ausl_dist.evaluate.datasets.lists import as_listed, read_list
-from ausl_dist.evaluate.entrant import Entrant
-from ausl_dist.evaluate.features import FeatureTable
-from ausl_dist.evaluate.finetune import FinetuneSettings, fit_finetune
-from ausl_dist.evaluate.identity_leak import identity_leak
-from ausl_dist.evaluate.networks import NetworkSettings, fit_network, keep_labels
-from ausl_dist.evaluate.pictures import Pictures, PictureWriter
-from ausl_dist.evaluate.predictor import Predictor, Task
-from ausl_dist.evaluate.probe import ProbeSettings, fit_linear
-from ausl_dist.evaluate.released import PRETRAINED, RANDOM, LabelledCorpus, aligned_clips, extract_corpus, open_bundle, open_corpus
-from ausl_dist.evaluate.splits import folds
+from ausl_dist.evaluate.features.entrant import Entrant
+from ausl_dist.evaluate.features.table import FeatureTable
+from ausl_dist.evaluate.folds.splits import folds
+from ausl_dist.evaluate.predictors.base import Predictor, Task
+from ausl_dist.evaluate.predictors.finetune import FinetuneSettings, fit_finetune
+from ausl_dist.evaluate.predictors.networks import NetworkSettings, fit_network, keep_labels
+from ausl_dist.evaluate.predictors.pictures import Pictures, PictureWriter
+from ausl_dist.evaluate.predictors.probe import ProbeSettings, fit_linear
+from ausl_dist.evaluate.released import (
+    PRETRAINED,
+    RANDOM,
+    LabelledCorpus,
+    aligned_clips,
+    extract_corpus,
+    open_bundle,
+    open_corpus,
+)
+from ausl_dist.evaluate.scores.alignment import Disturbance, disturbed, measure
+from ausl_dist.evaluate.scores.identity_leak import identity_leak
 from ausl_dist.progress import shown
-from ausl_dist.stream import storage
+from ausl_dist.shards import storage
 
 MAX_LEDGER_BYTES = 256 << 20
 
@@ -45,15 +54,22 @@ class ProtocolSettings:
 
     data: str  # a name of evaluate.datasets
     root: str  # the data set as it was distributed
-    lists: tuple[str, ...] = ()  # files of another code base (datasets/lists.py) to take instead of the labels under root
+    lists: tuple[
+        str, ...
+        # files of another code base (datasets/lists.py) to take instead of the labels under root
+    ] = ()
     bundle: str | None = None  # a released backbone
     foreign: ForeignSettings | None = None  # or somebody else's
     out: str = "evaluation"
     cache: str = "~/.cache/ausl_dist/evaluate"  # cropped data sets are kept here
     protocol: Literal["linear", "mlp", "temporal", "finetune"] = "linear"
     task: Literal["auto", "intensity", "occurrence"] = "auto"  # auto: as the data set is labelled
-    split: str = "usual"  # a published split, where there are several: ARL for the intensities of DISFA
-    label_share: float = 1.0  # of the training frames keep their labels, drawn at random with `seed`; 0.02 is the 2 % of the literature
+    split: str = (
+        "usual"  # a published split, where there are several: ARL for the intensities of DISFA
+    )
+    # of the training frames keep their labels, drawn at random with `seed`; 0.02 is the 2 % of the
+    # literature
+    label_share: float = 1.0
     label_rates: tuple[float, ...] = ()  # shares of a curve: the whole protocol again with each
     alignment_meter: bool = False  # score again on crops that are shifted, scaled, turned
     stride: int = 1
@@ -66,13 +82,22 @@ class ProtocolSettings:
 
     def __post_init__(self) -> None:
         if (self.bundle is None) == (self.foreign is None):
-            raise ValueError("give one backbone: bundle=DIR of a released one, or foreign.kind=… (timm, state_dict, mae, marlin)")
+            raise ValueError(
+                "give one backbone: bundle=DIR of a released one, or foreign.kind=… (timm, "
+                "state_dict, mae, marlin)"
+            )
         if not all(0 < share <= 1 for share in (self.label_share, *self.label_rates)):
-            raise ValueError(f"label_share and label_rates must lie in (0, 1], not {self.label_share} and {self.label_rates}")
+            raise ValueError(
+                f"label_share and label_rates must lie in (0, 1], not {self.label_share} and "
+                f"{self.label_rates}"
+            )
         if self.stride < 1:
             raise ValueError(f"stride must be at least 1, not {self.stride}")
         if self.alignment_meter and self.protocol == "finetune":
-            raise ValueError("the alignment meter disturbs frozen features: alignment_meter=true needs protocol=linear, mlp or temporal")
+            raise ValueError(
+                "the alignment meter disturbs frozen features: alignment_meter=true needs "
+                "protocol=linear, mlp or temporal"
+            )
 
 
 def run_protocol(settings: ProtocolSettings) -> tuple[Comparison, dict[str, Any]]:
@@ -85,7 +110,11 @@ def run_protocol(settings: ProtocolSettings) -> tuple[Comparison, dict[str, Any]
         context = {
             "kind": "protocol",
             "backbone": evaluation.entrant.description,
-            "corpus": {"url": evaluation.corpus.url, "digest": evaluation.corpus.digest, "name": settings.data},
+            "corpus": {
+                "url": evaluation.corpus.url,
+                "digest": evaluation.corpus.digest,
+                "name": settings.data,
+            },
             "settings": dataclasses.asdict(settings),
             "frames_left_out": _left_out(evaluation.corpus),
             "label_rates": [evaluation.at_label_rate(share) for share in settings.label_rates],
@@ -101,7 +130,11 @@ def read_labels(settings: ProtocolSettings) -> tuple[DataSet, list[Recording]]:
     if not settings.lists:
         _task(settings, data_set)  # a wrong task is told before anything is read
         return data_set, data_set.read(Path(settings.root))
-    recordings = [recording for file in settings.lists for recording in read_list(Path(file), settings.data, Path(settings.root))]
+    recordings = [
+        recording
+        for file in settings.lists
+        for recording in read_list(Path(file), settings.data, Path(settings.root))
+    ]
     return as_listed(data_set, recordings), recordings
 
 
@@ -114,13 +147,20 @@ class _Evaluation:
         self.settings = settings
         self.entrant = _entrant(settings)
         cropping = shown(recordings, "cropping, recordings", len(recordings))
-        self.corpus = open_corpus(cached_corpus(settings.data, recordings, cache, models=settings.models, shown=cropping))
-        self._backbones = {PRETRAINED: self.entrant.backbone, RANDOM: self.entrant.random_double(settings.seed)}
+        self.corpus = open_corpus(
+            cached_corpus(settings.data, recordings, cache, models=settings.models, shown=cropping)
+        )
+        self._backbones = {
+            PRETRAINED: self.entrant.backbone,
+            RANDOM: self.entrant.random_double(settings.seed),
+        }
         self._pictures: Pictures | None = None
         clips = aligned_clips(self.entrant, self.corpus, stride=settings.stride)
         if settings.protocol == "finetune":
             writer = PictureWriter(scratch / "pictures.bin")
-            self._tables = extract_corpus(writer.passing(clips), {name: _NoFeatures() for name in self._backbones})
+            self._tables = extract_corpus(
+                writer.passing(clips), {name: _NoFeatures() for name in self._backbones}
+            )
             self._pictures = writer.close()
         else:
             self._tables = extract_corpus(clips, self._backbones)
@@ -137,25 +177,38 @@ class _Evaluation:
 
     def compare(self, label_share: float) -> Comparison:
         """The whole comparison with this share of the labels."""
-        fits = {name: self._fit(backbone, label_share) for name, backbone in self._backbones.items()}
+        fits = {
+            name: self._fit(backbone, label_share) for name, backbone in self._backbones.items()
+        }
         return compare(self._tables, self._comparing, folds=self._folds, fit=fits)
 
     def at_label_rate(self, share: float) -> dict[str, Any]:
-        """One point of the label-rate curve: the main score of each row, and the seed that drew the labels."""
+        """One point of the label-rate curve: the main score of each row, and the seed that drew the
+        labels.
+        """
         comparison = self.compare(share)
         rows = {}
         for row in comparison.rows:
             pooled = row.scores[comparison.main].to_json()
             mean = row.mean_of_folds(comparison.main).to_json()["mean"]
-            rows[row.name] = {"mean_of_folds": mean, "pooled": pooled["mean"], "interval": pooled["interval"]}
+            rows[row.name] = {
+                "mean_of_folds": mean,
+                "pooled": pooled["mean"],
+                "interval": pooled["interval"],
+            }
         return {"share": share, "seed": self.settings.seed, "rows": rows}
 
     def identity_leaks(self) -> dict[str, Any]:
-        """Share of frames whose subject a linear probe names, by row; why not, where it cannot be measured."""
+        """Share of frames whose subject a linear probe names, by row; why not, where it cannot be
+        measured.
+        """
         if self._pictures is not None:
             return {"not measured": "fine-tuning leaves no frozen features"}
         try:
-            return {name: dataclasses.asdict(identity_leak(table)) for name, table in self._tables.items()}
+            return {
+                name: dataclasses.asdict(identity_leak(table))
+                for name, table in self._tables.items()
+            }
         except ValueError as error:
             return {"not measured": str(error)}
 
@@ -163,7 +216,9 @@ class _Evaluation:
         """The alignment meter of the first row."""
 
         def table_of(disturbance: Disturbance) -> FeatureTable:
-            clips = disturbed(aligned_clips(self.entrant, self.corpus, stride=self.settings.stride), disturbance)
+            clips = disturbed(
+                aligned_clips(self.entrant, self.corpus, stride=self.settings.stride), disturbance
+            )
             return extract_corpus(clips, {PRETRAINED: self.entrant.backbone})[PRETRAINED]
 
         return measure(comparison, self._comparing, table_of)
@@ -175,11 +230,23 @@ class _Evaluation:
             if label_share < 1:
                 table = keep_labels(table, label_share, settings.seed)
             if self._pictures is not None:
-                return fit_finetune(table, task, backbone, self._pictures, dataclasses.replace(settings.finetune, seed=settings.seed))
+                return fit_finetune(
+                    table,
+                    task,
+                    backbone,
+                    self._pictures,
+                    dataclasses.replace(settings.finetune, seed=settings.seed),
+                )
             if settings.protocol == "linear":
-                return fit_linear(table.take(np.flatnonzero((table.labels >= 0).any(1))), task, settings.probe)
-            kind: Literal["mlp", "temporal"] = "temporal" if settings.protocol == "temporal" else "mlp"
-            return fit_network(table, task, dataclasses.replace(settings.network, kind=kind, seed=settings.seed))
+                return fit_linear(
+                    table.take(np.flatnonzero((table.labels >= 0).any(1))), task, settings.probe
+                )
+            kind: Literal["mlp", "temporal"] = (
+                "temporal" if settings.protocol == "temporal" else "mlp"
+            )
+            return fit_network(
+                table, task, dataclasses.replace(settings.network, kind=kind, seed=settings.seed)
+            )
 
         return fit
 
@@ -206,10 +273,16 @@ def _left_out(corpus: LabelledCorpus) -> dict[str, int]:
     """Labelled frames and why some are in no score: published counts differ for this reason."""
     text = storage.read_bytes(storage.join(corpus.url, LEDGER_NAME), MAX_LEDGER_BYTES).decode()
     lines = [json.loads(line) for line in text.splitlines()]
-    return {name: sum(int(line[name]) for line in lines) for name in ("labelled", "kept", "without_face", "without_picture")}
+    return {
+        name: sum(int(line[name]) for line in lines)
+        for name in ("labelled", "kept", "without_face", "without_picture")
+    }
 
 
 def _task(settings: ProtocolSettings, data_set: DataSet) -> Task:
     if settings.task == "intensity" and data_set.kind == "occurrence":
-        raise ValueError(f"{settings.data} is labelled with occurrence, not intensity: leave task out, or set task=occurrence")
+        raise ValueError(
+            f"{settings.data} is labelled with occurrence, not intensity: leave task out, "
+            "or set task=occurrence"
+        )
     return data_set.kind if settings.task == "auto" else settings.task

@@ -1,8 +1,10 @@
-"""What a released backbone is worth on a labelled corpus: the steps behind `tools/evaluate.py compare`.
+"""What a released backbone is worth on a labelled corpus: the steps behind `tools/evaluate.py
+compare`.
 
     bundle ──▶ backbone, and its double with random weights ──one pass over the corpus──▶ features ──▶ comparison, report
 
-On a rendered corpus the true landmarks are a third row: a linear map from them is close to what can be known of these faces at all.
+On a rendered corpus the true landmarks are a third row: a linear map from them is close to what can
+be known of these faces at all.
 """
 
 import dataclasses
@@ -13,16 +15,16 @@ from typing import Any
 
 from torch import nn
 
-from ausl_dist.backbones import BackboneSettings, build_backbone
 from ausl_dist.evaluate.compare import CompareSettings, Comparison, compare
-from ausl_dist.evaluate.entrant import Entrant, fastest_device
-from ausl_dist.evaluate.features import FeatureTable, extract
+from ausl_dist.evaluate.features.entrant import Entrant, fastest_device
+from ausl_dist.evaluate.features.table import FeatureTable, extract
 from ausl_dist.files import sha256_of
+from ausl_dist.model.backbones import BackboneSettings, build_backbone
 from ausl_dist.progress import shown
 from ausl_dist.release.load import ReleasedBackbone, load_backbone
 from ausl_dist.release.network import WEIGHTS_NAME
-from ausl_dist.stream import storage
-from ausl_dist.stream.index import Index
+from ausl_dist.shards import storage
+from ausl_dist.shards.index import Index
 from ausl_dist.stream.scan import ScannedClip, scan
 
 PRETRAINED, RANDOM = "pretrained", "random weights"
@@ -44,25 +46,35 @@ def open_corpus(url: str) -> LabelledCorpus:
     """Read index and statement of a corpus; ValueError when it holds no labels."""
     index = Index.load(url)
     address = storage.join(url, "corpus.json")  # a corpus made elsewhere has none
-    statement = json.loads(storage.read_bytes(address, MAX_STATEMENT_BYTES)) if storage.exists(address) else {}
+    statement = (
+        json.loads(storage.read_bytes(address, MAX_STATEMENT_BYTES))
+        if storage.exists(address)
+        else {}
+    )
     if not isinstance(statement, dict) or not statement.get("labelled_clips", 1):
-        raise ValueError(f"the corpus at {url} has no labels; evaluation needs clips with KEY.au.npy")
+        raise ValueError(
+            f"the corpus at {url} has no labels; evaluation needs clips with KEY.au.npy"
+        )
     return LabelledCorpus(url, index.digest, index.num_clips, statement)
 
 
 def compare_bundle(
     bundle: Path | str, url: str, settings: CompareSettings | None = None, *, stride: int = 1
 ) -> tuple[Comparison, dict[str, Any]]:
-    """Compare a bundle with random weights and a constant on every `stride`-th frame of the corpus at `url`.
+    """Compare a bundle with random weights and a constant on every `stride`-th frame of the corpus
+    at `url`.
 
-    Returns the comparison and what it was made of, for the report. Raises ValueError for a corpus whose faces were cropped otherwise.
+    Returns the comparison and what it was made of, for the report. Raises ValueError for a corpus
+    whose faces were cropped otherwise.
     """
     settings = settings or CompareSettings()
     entrant = open_bundle(bundle)
     corpus = open_corpus(url)
     backbones = {PRETRAINED: entrant.backbone, RANDOM: entrant.random_double(settings.seed)}
     truth = corpus.statement.get("detector") == RENDERED
-    tables = extract_corpus(aligned_clips(entrant, corpus, stride=stride), backbones, true_landmarks=truth)
+    tables = extract_corpus(
+        aligned_clips(entrant, corpus, stride=stride), backbones, true_landmarks=truth
+    )
     context = {
         "kind": "compare",
         "backbone": entrant.description,
@@ -87,14 +99,24 @@ def open_bundle(bundle: Path | str) -> Entrant:
     )
 
 
-def aligned_clips(entrant: Entrant, corpus: LabelledCorpus, *, stride: int = 1) -> Iterator[ScannedClip]:
-    """The clips of a corpus in the entrant's view; ValueError at one that was aligned otherwise than the entrant was trained on."""
+def aligned_clips(
+    entrant: Entrant, corpus: LabelledCorpus, *, stride: int = 1
+) -> Iterator[ScannedClip]:
+    """The clips of a corpus in the entrant's view; ValueError at one that was aligned otherwise
+    than the entrant was trained on.
+    """
     clips = scan(corpus.url, image_size=entrant.image_size, view=entrant.view, stride=stride)
-    return (_checked(clip, entrant.alignment) for clip in shown(clips, "features, clips", corpus.clips))
+    return (
+        _checked(clip, entrant.alignment) for clip in shown(clips, "features, clips", corpus.clips)
+    )
 
 
 def extract_corpus(
-    clips: Iterable[ScannedClip], backbones: dict[str, nn.Module], *, true_landmarks: bool = False, keep_unlabelled: bool = False
+    clips: Iterable[ScannedClip],
+    backbones: dict[str, nn.Module],
+    *,
+    true_landmarks: bool = False,
+    keep_unlabelled: bool = False,
 ) -> dict[str, FeatureTable]:
     """Features of clips by several backbones, on the fastest device."""
     device = fastest_device()
@@ -105,14 +127,17 @@ def extract_corpus(
 def _checked(clip: ScannedClip, alignment: str | None) -> ScannedClip:
     if alignment is not None and clip.meta.alignment != alignment:
         raise ValueError(
-            f"clip {clip.key} was aligned with {clip.meta.alignment}, the backbone was trained on {alignment}: scores would measure the "
+            f"clip {clip.key} was aligned with {clip.meta.alignment}, the backbone was trained on "
+            f"{alignment}: scores would measure the "
             "difference of the crops; build the corpus again with this version"
         )
     return clip
 
 
 def _describe(released: ReleasedBackbone, bundle: Path) -> dict[str, Any]:
-    """What identifies the evaluated weights; a release puts a report into a bundle only when these are its own."""
+    """What identifies the evaluated weights; a release puts a report into a bundle only when these
+    are its own.
+    """
     return {
         "name": released.info.name,
         "architecture": released.info.architecture,

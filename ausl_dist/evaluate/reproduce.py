@@ -13,7 +13,7 @@ from typing import Any
 from ausl_dist.evaluate.compare import CompareSettings, Comparison
 from ausl_dist.evaluate.protocol import ProtocolSettings, run_protocol
 from ausl_dist.evaluate.released import compare_bundle, open_corpus
-from ausl_dist.evaluate.report import to_json
+from ausl_dist.evaluate.report.tables import to_json
 from ausl_dist.files import read_json
 from ausl_dist.settings import from_mapping
 
@@ -36,7 +36,8 @@ class Check:
 
 
 def reproduce(bundle: Path, *, data: dict[str, str] | None = None) -> Iterator[Check]:
-    """Run every recorded evaluation again. `data` says where corpora or data sets lie now, by evaluation name.
+    """Run every recorded evaluation again. `data` says where corpora or data sets lie now, by
+    evaluation name.
 
     Raises ValueError when the bundle records no evaluation, or the data is not the recorded one.
     """
@@ -45,31 +46,51 @@ def reproduce(bundle: Path, *, data: dict[str, str] | None = None) -> Iterator[C
         raise ValueError(f"{bundle} records no evaluation: there is nothing to reproduce")
     unknown = set(data or {}) - {path.parent.name for path in reports}
     if unknown:
-        raise ValueError(f"the bundle records no evaluation {sorted(unknown)}; it records {[path.parent.name for path in reports]}")
+        raise ValueError(
+            f"the bundle records no evaluation {sorted(unknown)}; "
+            f"it records {[path.parent.name for path in reports]}"
+        )
     for path in reports:
         report, name = read_json(path), path.parent.name
         again = to_json(_run_again(bundle, report, (data or {}).get(name)))
         score = report["main_score"]
-        found = {row["name"]: row["pooled"][score]["mean"] for row in again["rows"]}  # may hold rows that are younger than the report
+        # may hold rows that are younger than the report
+        found = {row["name"]: row["pooled"][score]["mean"] for row in again["rows"]}
         for row in report["rows"]:
-            yield Check(name, row["name"], score, float(row["pooled"][score]["mean"]), float(found[row["name"]]))
+            yield Check(
+                name,
+                row["name"],
+                score,
+                float(row["pooled"][score]["mean"]),
+                float(found[row["name"]]),
+            )
 
 
 def _run_again(bundle: Path, report: dict[str, Any], place: str | None) -> Comparison:
     settings = dict(report["settings"])
     if report["kind"] == "protocol":
-        moved = {"bundle": str(bundle), "label_rates": [], "alignment_meter": False, **({"root": place} if place else {})}
+        moved = {
+            "bundle": str(bundle),
+            "label_rates": [],
+            "alignment_meter": False,
+            **({"root": place} if place else {}),
+        }
         comparison, context = run_protocol(from_mapping(ProtocolSettings, settings | moved))
         _check_digest(report, context["corpus"]["digest"])
         return comparison
     url = place or report["corpus"]["url"]
     _check_digest(report, open_corpus(url).digest)
     stride = settings.pop("stride")
-    comparison, _ = compare_bundle(bundle, url, from_mapping(CompareSettings, settings), stride=stride)
+    comparison, _ = compare_bundle(
+        bundle, url, from_mapping(CompareSettings, settings), stride=stride
+    )
     return comparison
 
 
 def _check_digest(report: dict[str, Any], digest: str) -> None:
     recorded = report["corpus"]
     if digest != recorded["digest"]:
-        raise ValueError(f"the data is not the recorded {recorded['name']}: its digest is {digest}, not {recorded['digest']}")
+        raise ValueError(
+            f"the data is not the recorded {recorded['name']}: its digest is {digest}, "
+            f"not {recorded['digest']}"
+        )

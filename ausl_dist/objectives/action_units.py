@@ -1,21 +1,25 @@
-"""Action units: the supervised loss on frames that carry labels, alone or beside self-supervised objectives.
+"""Action units: the supervised loss on frames that carry labels, alone or beside self-supervised
+objectives.
 
     features ──▶ (ConvGRU over the frames before) ──▶ linear head ──▶ loss where the label is known; -1 counts nowhere
 
 `task`:
 
-* detection: a unit is present from intensity `positive_from` on (2 on DISFA; 1 where labels are occurrence). Binary cross-entropy,
-  weighted by w_i = K / r_i / sum_j 1 / r_j where the units' positive rates r are given, plus `dice` times 1 - (2 sum p y + 1) / (sum
-  p^2 + sum y^2 + 1). Both are the published code of JAA-Net (Shao et al.), as the papers of this field have them.
+* detection: a unit is present from intensity `positive_from` on (2 on DISFA; 1 where labels are
+  occurrence). Binary cross-entropy, weighted by w_i = K / r_i / sum_j 1 / r_j where the units'
+  positive rates r are given, plus `dice` times 1 - (2 sum p y + 1) / (sum p^2 + sum y^2 + 1). Both
+  are the published code of JAA-Net (Shao et al.), as the papers of this field have them.
 * intensity: mean squared error on the scale of 0 to 5.
-* ordinal: probabilities of the six levels; cross-entropy to a Gaussian of 0.5 levels around the label, plus the squared error of the
-  mean level.
+* ordinal: probabilities of the six levels; cross-entropy to a Gaussian of 0.5 levels around the
+  label, plus the squared error of the mean level.
 
-This makes two papers' set-ups of the self-supervised objectives: RTATL (Yan et al., ACM MM 2021) is this loss, detection, beside
-`roi_inpainting` and `single_image_flow`. The second stage of Sanchez et al. (ACCV 2020) is this loss on a backbone pretrained by
-`predictive_coding`, with `context: gru`, on a corpus that keeps 2 % of its frames' labels; fact of the paper: the labelled frames are
-random, and gradients run back through time from those alone. Our decisions: the form of the intensity losses, that the state starts
-from zero at the window's first frame, and that the loss sees intact images only.
+This makes two papers' set-ups of the self-supervised objectives: RTATL (Yan et al., ACM MM 2021) is
+this loss, detection, beside `roi_inpainting` and `single_image_flow`. The second stage of Sanchez
+et al. (ACCV 2020) is this loss on a backbone pretrained by `predictive_coding`, with `context:
+gru`, on a corpus that keeps 2 % of its frames' labels; fact of the paper: the labelled frames are
+random, and gradients run back through time from those alone. Our decisions: the form of the
+intensity losses, that the state starts from zero at the window's first frame, and that the loss
+sees intact images only.
 """
 
 from typing import Literal
@@ -34,7 +38,9 @@ LABEL_SPREAD = 0.5  # standard deviation of an ordinal label, levels
 
 
 class ActionUnits(Objective):
-    """Masked loss of action-unit labels; `units` are the FACS numbers of the corpus' label columns, in order."""
+    """Masked loss of action-unit labels; `units` are the FACS numbers of the corpus' label columns,
+    in order.
+    """
 
     unit_weight: Tensor  # K
 
@@ -55,20 +61,40 @@ class ActionUnits(Objective):
     ) -> None:
         super().__init__()
         if task not in ("detection", "intensity", "ordinal") or context not in ("none", "gru"):
-            raise ValueError("action_units: task must be detection, intensity or ordinal, context none or gru")
-        if positive_rates is not None and (len(positive_rates) != len(units) or not all(0 < rate <= 1 for rate in positive_rates)):
-            raise ValueError(f"action_units: positive_rates must be {len(units)} shares in (0, 1], one for each unit")
+            raise ValueError(
+                "action_units: task must be detection, intensity or ordinal, context none or gru"
+            )
+        if positive_rates is not None and (
+            len(positive_rates) != len(units) or not all(0 < rate <= 1 for rate in positive_rates)
+        ):
+            raise ValueError(
+                f"action_units: positive_rates must be {len(units)} shares in (0, 1], "
+                "one for each unit"
+            )
         if task != "detection" and (positive_rates is not None or dice):
             raise ValueError("action_units: positive_rates and dice belong to task=detection")
         if frames < 1 or stride < 1 or not units or not 1 <= positive_from < LEVELS:
-            raise ValueError("action_units: need frames >= 1, stride >= 1, some units, and positive_from in 1..5")
-        self.units, self.task, self.positive_from, self.dice, self.view = tuple(units), task, positive_from, dice, view
+            raise ValueError(
+                "action_units: need frames >= 1, stride >= 1, some units, and positive_from in 1..5"
+            )
+        self.units, self.task, self.positive_from, self.dice, self.view = (
+            tuple(units),
+            task,
+            positive_from,
+            dice,
+            view,
+        )
         self.offsets = tuple(range(0, frames * stride, stride))
         rates = torch.tensor(positive_rates or [1.0] * len(self.units))
-        self.register_buffer("unit_weight", len(self.units) / rates / (1 / rates).sum(), persistent=False)
+        self.register_buffer(
+            "unit_weight", len(self.units) / rates / (1 / rates).sum(), persistent=False
+        )
         self.reduce = nn.Conv2d(feature_dim, width, 1) if context == "gru" else None
         self.gru = ConvGRU(width, width, dropout=0.0) if context == "gru" else None
-        self.head = nn.Linear(width if context == "gru" else feature_dim, len(self.units) * (LEVELS if task == "ordinal" else 1))
+        self.head = nn.Linear(
+            width if context == "gru" else feature_dim,
+            len(self.units) * (LEVELS if task == "ordinal" else 1),
+        )
 
     def needs(self) -> Needs:
         return Needs(views={self.view: self.offsets}, action_units=True)
@@ -77,20 +103,24 @@ class ActionUnits(Objective):
         labels = seen.action_units(self.view, self.offsets)  # B T K
         if labels.shape[-1] != len(self.units):
             raise ValueError(
-                f"action_units: the corpus labels {labels.shape[-1]} units, objectives.action_units.units names {len(self.units)}: "
+                f"action_units: the corpus labels {labels.shape[-1]} units, "
+                f"objectives.action_units.units names {len(self.units)}: "
                 "list the FACS numbers that corpus.json states"
             )
         features = self._features(seen)  # B T W
         known = (labels >= 0) * seen.weight[:, None, None]  # B T K
         truth = labels.float().clamp(min=0)
         with in_float32(features):
-            output = feed(self.head, features).float().unflatten(-1, (len(self.units), -1))  # B T K L
+            # B T K L
+            output = feed(self.head, features).float().unflatten(-1, (len(self.units), -1))
             values, guess = self._errors(output, truth)
         loss = masked_mean(values, known)
         if self.dice:
             present = (truth >= self.positive_from).float()
             loss = loss + self.dice * dice_loss(gather(guess), gather(present), gather(known))
-        logs = {"labelled": seen.mean((labels >= 0).float().mean((1, 2)))} | self._scores(guess.detach(), truth, known)
+        logs = {"labelled": seen.mean((labels >= 0).float().mean((1, 2)))} | self._scores(
+            guess.detach(), truth, known
+        )
         return Loss(loss, logs)
 
     def _features(self, seen: Seen) -> Tensor:
@@ -111,7 +141,9 @@ class ActionUnits(Objective):
         if self.task == "intensity":
             return (output - truth).square(), output
         present = (truth >= self.positive_from).float()
-        return F.binary_cross_entropy_with_logits(output, present, reduction="none") * self.unit_weight, output.sigmoid()
+        return F.binary_cross_entropy_with_logits(
+            output, present, reduction="none"
+        ) * self.unit_weight, output.sigmoid()
 
     def _scores(self, guess: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
         if self.task == "detection":
@@ -121,14 +153,18 @@ class ActionUnits(Objective):
 
 
 def dice_loss(guess: Tensor, present: Tensor, known: Tensor) -> Tensor:
-    """1 - (2 sum p y + 1) / (sum p^2 + sum y^2 + 1) of each unit over all known labels of N T K, mean over units."""
+    """1 - (2 sum p y + 1) / (sum p^2 + sum y^2 + 1) of each unit over all known labels of N T K,
+    mean over units.
+    """
     p, y = guess * known, present * known
     overlap, size = (p * y).sum((0, 1)), (p.square() + y.square()).sum((0, 1))
     return (1 - (2 * overlap + 1) / (size + 1)).mean()
 
 
 def ordinal_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss and expected level, both B T K, of logits B T K 6: divergence from the blurred label plus squared error of the expectation."""
+    """Loss and expected level, both B T K, of logits B T K 6: divergence from the blurred label
+    plus squared error of the expectation.
+    """
     level = torch.arange(LEVELS, device=logits.device, dtype=logits.dtype)
     blurred = (-(level - truth[..., None]).square() / (2 * LABEL_SPREAD**2)).softmax(-1)
     expected = (logits.softmax(-1) * level).sum(-1)

@@ -1,4 +1,5 @@
-"""What every objective is made of: what it may look at, what it returns, and the few things it may do across ranks.
+"""What every objective is made of: what it may look at, what it returns, and the few things it may
+do across ranks.
 
 An objective in full::
 
@@ -17,16 +18,20 @@ An objective in full::
 
 Rules that the contract test holds every objective to:
 
-1. A slot of weight 0 holds pixels of another clip and must not count: reduce with `seen.mean` or `masked_mean`, and leave such slots
-   out of negatives and banks (`seen.weight`).
-2. The mean of an objective's values over ranks is its value over the global batch, and so for gradients: data-parallel averaging then
-   gives on any number of ranks the gradient of one. `seen.mean`, `masked_mean` and `gather` are made so.
-3. Every parameter gets a gradient in every step on every rank (of zeros, if need be): multiply by a mask, never branch on data.
+1. A slot of weight 0 holds pixels of another clip and must not count: reduce with `seen.mean` or
+   `masked_mean`, and leave such slots out of negatives and banks (`seen.weight`).
+2. The mean of an objective's values over ranks is its value over the global batch, and so for
+   gradients: data-parallel averaging then gives on any number of ranks the gradient of one.
+   `seen.mean`, `masked_mean` and `gather` are made so.
+3. Every parameter gets a gradient in every step on every rank (of zeros, if need be): multiply by a
+   mask, never branch on data.
 4. Norms, distances and logits in float32 whatever the precision of the run: `in_float32`.
-5. Randomness without state: from `draws.uniform` where it decides what a clip's loss is about (then rule 2 holds), else, as for dropout,
-   from torch's default generator, which the loop seeds from (seed, step, rank).
-6. State that moves with the data (banks, centres) lives in buffers, equal on all ranks; it is staged in `forward` and committed in
-   `after_step`, which is told whether the optimizer took the step.
+5. Randomness without state: from `draws.uniform` where it decides what a clip's loss is about (then
+   rule 2 holds), else, as for dropout, from torch's default generator, which the loop seeds from
+   (seed, step, rank).
+6. State that moves with the data (banks, centres) lives in buffers, equal on all ranks; it is
+   staged in `forward` and committed in `after_step`, which is told whether the optimizer took the
+   step.
 """
 
 import copy
@@ -53,14 +58,17 @@ class Features:
 class Encoder(Protocol):
     """A backbone over video: frames B T C H W in, or blocks of L frames B T L C H W, features out.
 
-    With `visible`, B T h w bool, a vision transformer sees these tokens alone, the same number in each frame; maps are then B T D 1 tokens.
+    With `visible`, B T h w bool, a vision transformer sees these tokens alone, the same number in
+    each frame; maps are then B T D 1 tokens.
     """
 
     def __call__(self, frames: Tensor, visible: Tensor | None = None) -> Features: ...
 
 
 class TeacherLike(Protocol):
-    """The slow copy of the student: its backbone, and its copies of the submodules an objective names in `taught`."""
+    """The slow copy of the student: its backbone, and its copies of the submodules an objective
+    names in `taught`.
+    """
 
     def encode(self, frames: Tensor) -> Features: ...
 
@@ -72,11 +80,13 @@ class Loss:
     """What an objective returns."""
 
     value: Tensor  # scalar, with gradient
-    logs: dict[str, Tensor] = field(default_factory=dict)  # detached scalars; their mean over ranks is what is logged
+    # detached scalars; their mean over ranks is what is logged
+    logs: dict[str, Tensor] = field(default_factory=dict)
     embedding: Tensor | None = None  # N D, detached: watched for collapse
 
 
-Tap = Callable[[Tensor], Tensor]  # gives back the tensor it gets, and may look at, and scale, the gradient that comes back
+# gives back the tensor it gets, and may look at, and scale, the gradient that comes back
+Tap = Callable[[Tensor], Tensor]
 
 
 def _untouched(features: Tensor) -> Tensor:
@@ -86,10 +96,17 @@ def _untouched(features: Tensor) -> Tensor:
 class Seen:
     """What the objectives see of a batch: pixels, features and labels, by view and offset.
 
-    Each view is encoded once, on first demand, however many objectives ask; gradients reach the backbone through all of them.
+    Each view is encoded once, on first demand, however many objectives ask; gradients reach the
+    backbone through all of them.
     """
 
-    def __init__(self, batch: Batch, plan_offsets: Mapping[View, tuple[int, ...]], encode: Encoder, teacher: TeacherLike | None) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        plan_offsets: Mapping[View, tuple[int, ...]],
+        encode: Encoder,
+        teacher: TeacherLike | None,
+    ) -> None:
         self.batch = batch
         self.weight = batch.weight  # B float32, 1 or 0
         self._encode = encode
@@ -102,7 +119,9 @@ class Seen:
         self._weight_total: Tensor | None = None
 
     def tapped(self, tap: Tap) -> "Seen":
-        """The same, for one objective, whose student features pass through `tap`; all share what has been encoded."""
+        """The same, for one objective, whose student features pass through `tap`; all share what
+        has been encoded.
+        """
         self._count_weight()
         other = copy.copy(self)
         other._tap = tap
@@ -117,13 +136,17 @@ class Seen:
         return self._pick(self._tap(self._student(view).maps), view, offsets)
 
     def encode(self, frames: Tensor, visible: Tensor | None = None) -> Features:
-        """The student on other pixels than the views': damaged images, mixed clips, blocks of frames (see `Encoder`)."""
+        """The student on other pixels than the views': damaged images, mixed clips, blocks of
+        frames (see `Encoder`).
+        """
         features = self._encode(frames, visible)
         self._other_features.append(features)
         return Features(self._tap(features.pooled), self._tap(features.maps))
 
     def teacher_pooled(self, view: View, offsets: Iterable[int]) -> Tensor:
-        """Pooled features of the teacher B T D, without gradient; the objective must set `needs_teacher`."""
+        """Pooled features of the teacher B T D, without gradient; the objective must set
+        `needs_teacher`.
+        """
         return self._pick(self._teach(view).pooled, view, offsets)
 
     def teacher_maps(self, view: View, offsets: Iterable[int]) -> Tensor:
@@ -131,7 +154,9 @@ class Seen:
         return self._pick(self._teach(view).maps, view, offsets)
 
     def teacher_module(self, objective: "Objective", name: str) -> nn.Module:
-        """The teacher's copy of the submodule `name` of `objective`, which must list it in `taught`."""
+        """The teacher's copy of the submodule `name` of `objective`, which must list it in
+        `taught`.
+        """
         return self._need_teacher().module(f"{objective.label}.{name}")
 
     def pixels(self, view: View, offsets: Iterable[int]) -> Tensor:
@@ -161,7 +186,9 @@ class Seen:
         return _share_of_mean(values, self.weight, self._count_weight())
 
     def encoded(self) -> list[Features]:
-        """All features that objectives have looked at: first those of views, then those of other pixels."""
+        """All features that objectives have looked at: first those of views, then those of other
+        pixels.
+        """
         return [*self._student_features.values(), *self._other_features]
 
     def _count_weight(self) -> Tensor:
@@ -181,7 +208,9 @@ class Seen:
         return self._teacher_features[view]
 
     def _need_teacher(self) -> TeacherLike:
-        assert self._teacher is not None, "an objective that asks for the teacher must set needs_teacher = True"
+        assert self._teacher is not None, (
+            "an objective that asks for the teacher must set needs_teacher = True"
+        )
         return self._teacher
 
     def _pick(self, values: Tensor, view: View, offsets: Iterable[int]) -> Tensor:
@@ -193,13 +222,17 @@ class Seen:
 
 
 class Objective(nn.Module):
-    """A self-supervised task: a head and a loss. Its constructor takes `feature_dim` and its own settings as keywords."""
+    """A self-supervised task: a head and a loss.
+
+    Its constructor takes `feature_dim` and its own settings as keywords.
+    """
 
     label: str = ""  # the name it has in the run's config; set by the model
     needs_teacher: bool = False
     teacher_momentum: float = 0.996  # one for all objectives of a run that need the teacher
     adversarial: bool = False  # the backbone is pushed to raise the loss: only the head lowers it
-    taught: tuple[str, ...] = ()  # submodules of which the teacher keeps slow copies, beside the backbone
+    # submodules of which the teacher keeps slow copies, beside the backbone
+    taught: tuple[str, ...] = ()
 
     def needs(self) -> Needs:
         """What the loader must provide for this objective."""
@@ -219,17 +252,20 @@ def in_float32(tensor: Tensor) -> AbstractContextManager[Any]:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` where `mask` is true, over all ranks together; 0 with zero gradients where it is true nowhere.
+    """Mean of `values` where `mask` is true, over all ranks together; 0 with zero gradients where
+    it is true nowhere.
 
-    Returns this rank's share: sum of its values times (number of ranks) / (count over all ranks). The mean of the shares over the ranks
-    is the global masked mean, and so for gradients under data-parallel averaging, however unevenly the mask falls. All ranks must call it.
-    Entries that are masked out may hold anything finite or not.
+    Returns this rank's share: sum of its values times (number of ranks) / (count over all ranks).
+    The mean of the shares over the ranks is the global masked mean, and so for gradients under
+    data-parallel averaging, however unevenly the mask falls. All ranks must call it. Entries that
+    are masked out may hold anything finite or not.
     """
     return _share_of_mean(values, mask, _total_over_ranks(mask))
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """Concatenate a tensor N ... over all ranks, in rank order, with gradient; all ranks must hold the same shape.
+    """Concatenate a tensor N ... over all ranks, in rank order, with gradient; all ranks must hold
+    the same shape.
 
     The gradient of each rank's part is the sum of the gradients that all ranks' losses send to it.
     """

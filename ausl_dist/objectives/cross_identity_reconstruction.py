@@ -3,16 +3,18 @@
     q_i, student, frame i of a clip ──▶ attention over embeddings of OTHER identities ──▶ r_i = their mean, to unit length
     r_i must find q_i among all frames of the clip: it has to carry what the face does, and cannot carry who it is
 
-After the cross-identity half (CIR) of Li and Shan, IEEE TIP 32, 2023 (see `temporal_contrast`). Fact of the paper: the signal, a
-dictionary kept in a memory bank, a momentum encoder. Our decisions: the formulas, every number, masking by identity (not by video),
-gradient also through the attention, no label-mined pairs, and that the teacher's embeddings of the present batch are in the dictionary
-beside the bank, so that the loss exists from the first step.
+After the cross-identity half (CIR) of Li and Shan, IEEE TIP 32, 2023 (see `temporal_contrast`).
+Fact of the paper: the signal, a dictionary kept in a memory bank, a momentum encoder. Our
+decisions: the formulas, every number, masking by identity (not by video), gradient also through the
+attention, no label-mined pairs, and that the teacher's embeddings of the present batch are in the
+dictionary beside the bank, so that the loss exists from the first step.
 
-    a_ik = softmax_k(q_i . M_k / tau_r) over entries of other identities;  r_i = normalise(sum_k a_ik M_k)
-    loss = -mean_i log softmax_j(r_i . q_j / tau)[i]  +  pull (1 - mean_i r_i . q_i)
+    a_ik = softmax_k(q_i . M_k / tau_r) over entries of other identities;  r_i = normalise(sum_k
+    a_ik M_k) loss = -mean_i log softmax_j(r_i . q_j / tau)[i]  +  pull (1 - mean_i r_i . q_i)
 
-A clip for which there is no other identity anywhere is left out, never NaN. The bank is equal on all ranks: embeddings of all ranks, in
-rank order, enter it after each step that was taken; those of slots without a clip do not.
+A clip for which there is no other identity anywhere is left out, never NaN. The bank is equal on
+all ranks: embeddings of all ranks, in rank order, enter it after each step that was taken; those of
+slots without a clip do not.
 """
 
 from typing import Literal
@@ -28,7 +30,9 @@ from ausl_dist.objectives.temporal_contrast import STRONG, STRONG_KEY
 
 
 class CrossIdentityReconstruction(Objective):
-    """Reconstruct each frame's embedding from a bank of other identities' embeddings, and recognise it among its clip's frames."""
+    """Reconstruct each frame's embedding from a bank of other identities' embeddings, and recognise
+    it among its clip's frames.
+    """
 
     needs_teacher = True
     taught = ("head",)
@@ -57,14 +61,25 @@ class CrossIdentityReconstruction(Objective):
         super().__init__()
         if frames < 2 or stride < 1 or bank_size < frames:
             raise ValueError(
-                "cross_identity_reconstruction: need frames >= 2, stride >= 1 and bank_size >= frames, "
+                "cross_identity_reconstruction: need frames >= 2, stride >= 1 and bank_size >= "
+                "frames, "
                 f"not frames={frames}, stride={stride}, bank_size={bank_size}"
             )
         if not (temperature > 0 and attention_temperature > 0):
-            raise ValueError("cross_identity_reconstruction: temperature and attention_temperature must be above 0")
+            raise ValueError(
+                "cross_identity_reconstruction: temperature and attention_temperature must be "
+                "above 0"
+            )
         if gradient not in ("query_and_attention", "query"):
-            raise ValueError("cross_identity_reconstruction: gradient must be query_and_attention or query")
-        self.temperature, self.attention_temperature, self.pull, self.gradient = temperature, attention_temperature, pull, gradient
+            raise ValueError(
+                "cross_identity_reconstruction: gradient must be query_and_attention or query"
+            )
+        self.temperature, self.attention_temperature, self.pull, self.gradient = (
+            temperature,
+            attention_temperature,
+            pull,
+            gradient,
+        )
         self.teacher_momentum = teacher_momentum
         self.view, self.key_view = view, key_view
         self.offsets = tuple(range(0, frames * stride, stride))
@@ -81,7 +96,8 @@ class CrossIdentityReconstruction(Objective):
     def forward(self, seen: Seen) -> Loss:
         queries = embed(self.head, seen.pooled(self.view, self.offsets))  # B n E
         keys, key_identity = self._keys_of_all_ranks(seen)
-        entries = torch.cat([F.normalize(self.bank.float(), dim=-1), keys])  # K+G E; renormalised: the bank may be held in 16 bits
+        # K+G E; renormalised: the bank may be held in 16 bits
+        entries = torch.cat([F.normalize(self.bank.float(), dim=-1), keys])
         other = seen.identity[:, None] != torch.cat([self.bank_identity, key_identity])  # B K+G
         other &= torch.cat([self.bank_step >= 0, torch.ones_like(key_identity, dtype=torch.bool)])
         source = queries.detach() if self.gradient == "query" else queries
@@ -96,13 +112,19 @@ class CrossIdentityReconstruction(Objective):
             "bank_age_steps": self._age(seen.batch.step),
         }
         self._staged.append((keys, key_identity, seen.batch.step))
-        return Loss(masked_mean(loss + self.pull * (1 - agreement), usable), logs, embedding=queries.detach().flatten(0, 1))
+        return Loss(
+            masked_mean(loss + self.pull * (1 - agreement), usable),
+            logs,
+            embedding=queries.detach().flatten(0, 1),
+        )
 
     def after_step(self, taken: bool) -> None:
         staged, self._staged = self._staged, []
         for keys, identity, step in staged if taken else []:
             keys, identity = keys[-len(self.bank) :], identity[-len(self.bank) :]
-            places = (self.bank_cursor + torch.arange(len(keys), device=keys.device)) % len(self.bank)
+            places = (self.bank_cursor + torch.arange(len(keys), device=keys.device)) % len(
+                self.bank
+            )
             self.bank[places] = keys.to(self.bank.dtype)
             self.bank_identity[places] = identity
             self.bank_step[places] = step
@@ -110,9 +132,16 @@ class CrossIdentityReconstruction(Objective):
 
     @torch.no_grad()
     def _keys_of_all_ranks(self, seen: Seen) -> tuple[Tensor, Tensor]:
-        keys = gather(embed(seen.teacher_module(self, "head"), seen.teacher_pooled(self.key_view, self.offsets)))  # B n E of all ranks
+        # B n E of all ranks
+        keys = gather(
+            embed(
+                seen.teacher_module(self, "head"), seen.teacher_pooled(self.key_view, self.offsets)
+            )
+        )
         valid = gather(seen.weight) > 0
-        return keys[valid].flatten(0, 1), gather(seen.identity)[valid].repeat_interleave(len(self.offsets))
+        return keys[valid].flatten(0, 1), gather(seen.identity)[valid].repeat_interleave(
+            len(self.offsets)
+        )
 
     def _age(self, step: int) -> Tensor:
         written = self.bank_step >= 0
@@ -120,15 +149,20 @@ class CrossIdentityReconstruction(Objective):
 
 
 def reconstruct(queries: Tensor, entries: Tensor, allowed: Tensor, temperature: float) -> Tensor:
-    """Attend from queries B n E to the entries M E that are allowed for each clip, B M; returns unit vectors B n E, zeros where none is."""
+    """Attend from queries B n E to the entries M E that are allowed for each clip, B M; returns
+    unit vectors B n E, zeros where none is.
+    """
     scores = (queries @ entries.T / temperature).masked_fill(~allowed[:, None], -torch.inf)
-    scores = scores.where(allowed.any(1)[:, None, None], 0.0)  # a row of -inf alone would give NaN, and NaN its gradient
+    # a row of -inf alone would give NaN, and NaN its gradient
+    scores = scores.where(allowed.any(1)[:, None, None], 0.0)
     attention = scores.softmax(-1) * allowed[:, None]
     return F.normalize(attention @ entries, dim=-1)
 
 
 def recognition_loss(rebuilt: Tensor, queries: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """How badly each reconstruction B n E finds its own query among the clip's: loss B, and the share found B."""
+    """How badly each reconstruction B n E finds its own query among the clip's: loss B, and the
+    share found B.
+    """
     logits = rebuilt @ queries.transpose(1, 2) / temperature  # B n n
     target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
     loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none").mean(1)

@@ -2,10 +2,12 @@
 
     features ──▶ gradient reversal (times -strength) ──▶ linear head ──▶ cross-entropy of the identity
 
-After the identity adversarial training of FMAE-IAT (Ning et al., 2024). Fact of the authors' code: gradient reversal (Ganin and Lempitsky,
-ICML 2015) on one linear layer over the pooled feature, strength 2 on BP4D, 1 on BP4D+, 0.5 on DISFA. Our decisions: the strength grows
-linearly over the first `warmup_steps`; identities are hashes, put into `buckets` classes by their remainder, so that no list of identities
-is needed (one of n identities shares its class with another with a probability of about n / buckets).
+After the identity adversarial training of FMAE-IAT (Ning et al., 2024). Fact of the authors' code:
+gradient reversal (Ganin and Lempitsky, ICML 2015) on one linear layer over the pooled feature,
+strength 2 on BP4D, 1 on BP4D+, 0.5 on DISFA. Our decisions: the strength grows linearly over the
+first `warmup_steps`; identities are hashes, put into `buckets` classes by their remainder, so that
+no list of identities is needed (one of n identities shares its class with another with a
+probability of about n / buckets).
 """
 
 from typing import Any
@@ -20,7 +22,9 @@ from ausl_dist.objectives.layers import feed
 
 
 class IdentityAdversary(Objective):
-    """Cross-entropy of the identity for its head, the same with the opposite sign, times `strength`, for the backbone."""
+    """Cross-entropy of the identity for its head, the same with the opposite sign, times
+    `strength`, for the backbone.
+    """
 
     adversarial = True
 
@@ -37,8 +41,16 @@ class IdentityAdversary(Objective):
     ) -> None:
         super().__init__()
         if strength <= 0 or warmup_steps < 1 or buckets < 2 or frames < 1 or stride < 1:
-            raise ValueError("identity_adversary: need strength > 0, warmup_steps >= 1, buckets >= 2, frames >= 1 and stride >= 1")
-        self.strength, self.warmup_steps, self.buckets, self.view = strength, warmup_steps, buckets, view
+            raise ValueError(
+                "identity_adversary: need strength > 0, warmup_steps >= 1, buckets >= 2, "
+                "frames >= 1 and stride >= 1"
+            )
+        self.strength, self.warmup_steps, self.buckets, self.view = (
+            strength,
+            warmup_steps,
+            buckets,
+            view,
+        )
         self.offsets = tuple(range(0, frames * stride, stride))
         self.head = nn.Linear(feature_dim, buckets)
 
@@ -46,7 +58,8 @@ class IdentityAdversary(Objective):
         return Needs(views={self.view: self.offsets}, identity=True)
 
     def forward(self, seen: Seen) -> Loss:
-        # A head that knows nothing yet is fooled best by features that explode: it gets time to learn first.
+        # A head that knows nothing yet is fooled best by features that explode: it gets time to
+        # learn first.
         strength = self.strength * min((seen.batch.step + 1) / self.warmup_steps, 1.0)
         features = reverse_gradient(seen.pooled(self.view, self.offsets), strength)  # B T D
         target = (seen.identity % self.buckets)[:, None].expand(-1, len(self.offsets))  # B T
@@ -54,7 +67,9 @@ class IdentityAdversary(Objective):
             logits = feed(self.head, features).float()  # B T classes
             loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none").mean(1)
         found = (logits.argmax(-1) == target).float().mean(1)
-        return Loss(seen.mean(loss), {"accuracy": seen.mean(found), "strength": loss.new_tensor(strength)})
+        return Loss(
+            seen.mean(loss), {"accuracy": seen.mean(found), "strength": loss.new_tensor(strength)}
+        )
 
 
 def reverse_gradient(features: Tensor, strength: float) -> Tensor:

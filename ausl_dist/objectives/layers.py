@@ -1,4 +1,6 @@
-"""Layers that the heads of several objectives are made of: projector, decoder, recurrent cell, normalised embedding."""
+"""Layers that the heads of several objectives are made of: projector, decoder, recurrent cell,
+normalised embedding.
+"""
 
 from itertools import pairwise
 from typing import Any
@@ -11,21 +13,27 @@ from ausl_dist.objectives.base import in_float32
 
 
 def feed(module: nn.Module, inputs: Tensor) -> Any:
-    """Apply a module to inputs cast to the type of its weights: 16 bits where the engine holds weights so, float32 otherwise."""
+    """Apply a module to inputs cast to the type of its weights: 16 bits where the engine holds
+    weights so, float32 otherwise.
+    """
     return module(inputs.to(next(module.parameters()).dtype))
 
 
 def embed(head: nn.Module, features: Tensor) -> Tensor:
     """Unit-length embeddings [..., E] in float32 of features [..., D].
 
-    Frames 40 ms apart differ by 1e-3 to 1e-2 in squared distance, below what bfloat16 resolves near 1: hence no autocast here.
+    Frames 40 ms apart differ by 1e-3 to 1e-2 in squared distance, below what bfloat16 resolves near
+    1: hence no autocast here.
     """
     with in_float32(features):
         return F.normalize(feed(head, features).float(), dim=-1)
 
 
 def learnt_tokens(count: int, width: int) -> nn.Embedding:
-    """Learnt vectors, small at the start. In a layer of their own, since under ZeRO 3 a weight is whole only while its own layer runs."""
+    """Learnt vectors, small at the start.
+
+    In a layer of their own, since under ZeRO 3 a weight is whole only while its own layer runs.
+    """
     tokens = nn.Embedding(count, width)
     nn.init.normal_(tokens.weight, std=0.02)
     return tokens
@@ -38,7 +46,9 @@ def all_of(tokens: nn.Embedding) -> Tensor:
 
 
 def projector(*widths: int) -> nn.Sequential:
-    """Linear layers with ReLU between them and no batch norm, which would let clips of a batch see each other."""
+    """Linear layers with ReLU between them and no batch norm, which would let clips of a batch see
+    each other.
+    """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
@@ -46,20 +56,28 @@ def projector(*widths: int) -> nn.Sequential:
 
 
 class UpDecoder(nn.Sequential):
-    """Maps N D h w to N `channels` 2^k h 2^k w by k steps of nearest doubling, 3 x 3 convolution, group norm and GELU."""
+    """Maps N D h w to N `channels` 2^k h 2^k w by k steps of nearest doubling, 3 x 3 convolution,
+    group norm and GELU.
+    """
 
     def __init__(self, inputs: int, widths: tuple[int, ...], channels: int) -> None:
         layers: list[nn.Module] = []
         for before, after in pairwise((inputs, *widths)):
-            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(8, after), nn.GELU()]
+            layers += [
+                nn.Upsample(scale_factor=2),
+                nn.Conv2d(before, after, 3, padding=1),
+                nn.GroupNorm(8, after),
+                nn.GELU(),
+            ]
         super().__init__(*layers, nn.Conv2d(widths[-1], channels, 1))
 
 
 class ConvGRU(nn.Module):
-    """One convolutional gated recurrent unit with 1 x 1 kernels, as in dense predictive coding (Han et al. 2019).
+    """One convolutional gated recurrent unit with 1 x 1 kernels, as in dense predictive coding (Han
+    et al. 2019).
 
-    u = sigmoid(W_u[x, h]), r = sigmoid(W_r[x, h]), n = tanh(W_h[x, r h]), h' = (1 - u) h + u n; orthogonal weights, zero biases,
-    dropout on the new state.
+    u = sigmoid(W_u[x, h]), r = sigmoid(W_r[x, h]), n = tanh(W_h[x, r h]), h' = (1 - u) h + u n;
+    orthogonal weights, zero biases, dropout on the new state.
     """
 
     def __init__(self, inputs: int, width: int, dropout: float) -> None:

@@ -2,15 +2,19 @@
 
     frames ──▶ most patches hidden ──▶ backbone ──▶ decoder ──▶ pixels of the hidden patches
 
-`encoder: drop` is for vision transformers: only visible patches enter the backbone; a small transformer over the tokens of all frames
-of a clip gets them back with a learnt token in each hidden place. With one frame it is MAE (He et al., CVPR 2022), as FMAE has it for
-faces; with `tube: true` and several frames it is after VideoMAE (Tong et al., NeurIPS 2022) and MARLIN (Cai et al., CVPR 2023), except
-that the backbone sees each frame alone, and time meets in the decoder. Fact of those papers: the ratios 0.75 (images) and 0.9 (tubes),
-the squared error on hidden patches only, pixels normalised within each patch.
+`encoder: drop` is for vision transformers: only visible patches enter the backbone; a small
+transformer over the tokens of all frames of a clip gets them back with a learnt token in each
+hidden place. With one frame it is MAE (He et al., CVPR 2022), as FMAE has it for faces; with `tube:
+true` and several frames it is after VideoMAE (Tong et al., NeurIPS 2022) and MARLIN (Cai et al.,
+CVPR 2023), except that the backbone sees each frame alone, and time meets in the decoder. Fact of
+those papers: the ratios 0.75 (images) and 0.9 (tubes), the squared error on hidden patches only,
+pixels normalised within each patch.
 
-`encoder: fill` is for any backbone: hidden squares become the mean colour and a linear layer paints the frame from the last map, after
-SimMIM (Xie et al., CVPR 2022). Fact of that paper: L1 on hidden pixels, the linear layer, ratio 0.6 with squares of 32 pixels. Our
-decisions: mean colour instead of learnt tokens, which not all backbones have, and 0.75 with squares of 16 as default for both encoders.
+`encoder: fill` is for any backbone: hidden squares become the mean colour and a linear layer paints
+the frame from the last map, after SimMIM (Xie et al., CVPR 2022). Fact of that paper: L1 on hidden
+pixels, the linear layer, ratio 0.6 with squares of 32 pixels. Our decisions: mean colour instead of
+learnt tokens, which not all backbones have, and 0.75 with squares of 16 as default for both
+encoders.
 """
 
 from typing import Literal
@@ -24,7 +28,8 @@ from ausl_dist.objectives.base import Loss, Objective, Seen, in_float32
 from ausl_dist.objectives.draws import uniform
 from ausl_dist.objectives.layers import all_of, feed, learnt_tokens
 
-MASKED = View(crop=(0.5, 0.875), flip=0.5)  # crops and mirror images are all the augmentation that MAE uses
+# crops and mirror images are all the augmentation that MAE uses
+MASKED = View(crop=(0.5, 0.875), flip=0.5)
 
 
 class MaskedVideo(Objective):
@@ -50,8 +55,17 @@ class MaskedVideo(Objective):
         if encoder not in ("fill", "drop"):
             raise ValueError("masked_video: encoder must be fill or drop")
         if patch < 4 or not 0 < ratio < 1 or frames < 1 or stride < 1:
-            raise ValueError("masked_video: need patch >= 4, 0 < ratio < 1, frames >= 1 and stride >= 1")
-        self.encoder, self.patch, self.ratio, self.tube, self.normalise, self.view = encoder, patch, ratio, tube, normalise, view
+            raise ValueError(
+                "masked_video: need patch >= 4, 0 < ratio < 1, frames >= 1 and stride >= 1"
+            )
+        self.encoder, self.patch, self.ratio, self.tube, self.normalise, self.view = (
+            encoder,
+            patch,
+            ratio,
+            tube,
+            normalise,
+            view,
+        )
         self.offsets = tuple(range(0, frames * stride, stride))
         pixels = 3 * patch * patch
         self.paint: nn.Module = nn.Conv2d(feature_dim, pixels, 1)
@@ -59,9 +73,17 @@ class MaskedVideo(Objective):
             self.narrow = nn.Linear(feature_dim, decoder_width)
             self.hidden_token = learnt_tokens(1, decoder_width)
             layer = nn.TransformerEncoderLayer(
-                decoder_width, decoder_heads, 4 * decoder_width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+                decoder_width,
+                decoder_heads,
+                4 * decoder_width,
+                dropout=0.0,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
             )
-            self.decode = nn.TransformerEncoder(layer, decoder_layers, nn.LayerNorm(decoder_width), enable_nested_tensor=False)
+            self.decode = nn.TransformerEncoder(
+                layer, decoder_layers, nn.LayerNorm(decoder_width), enable_nested_tensor=False
+            )
             self.paint = nn.Linear(decoder_width, pixels)
 
     def needs(self) -> Needs:
@@ -71,43 +93,62 @@ class MaskedVideo(Objective):
         pixels = seen.pixels(self.view, self.offsets)  # B T C H W
         size = pixels.shape[-1]
         if size % self.patch or size == self.patch:
-            raise ValueError(f"masked_video: patches of {self.patch} pixels do not tile images of {size}: set its patch")
+            raise ValueError(
+                f"masked_video: patches of {self.patch} pixels do not tile images of {size}: "
+                "set its patch"
+            )
         hidden = self._hide(seen, size // self.patch)  # B T g g
         paint = self._fill_and_paint if self.encoder == "fill" else self._drop_and_paint
         painted = paint(seen, pixels, hidden)  # B T L P
         truth = self._patches(pixels)
         with in_float32(pixels):
             if self.normalise:
-                truth = (truth - truth.mean(-1, keepdim=True)) / (truth.var(-1, keepdim=True) + 1e-6).sqrt()
+                truth = (truth - truth.mean(-1, keepdim=True)) / (
+                    truth.var(-1, keepdim=True) + 1e-6
+                ).sqrt()
             difference = painted.float() - truth  # B T L P
             error = (difference.square() if self.encoder == "drop" else difference.abs()).mean(-1)
-        # Every clip hides the same number of patches: a mean in each clip, then over clips, is the mean over hidden patches.
+        # Every clip hides the same number of patches: a mean in each clip, then over clips, is the
+        # mean over hidden patches.
         mask = hidden.flatten(2).float()
         return Loss(seen.mean((error * mask).sum((1, 2)) / mask.sum((1, 2))))
 
     def _hide(self, seen: Seen, grid: int) -> Tensor:
-        """Which of the g x g patches of each frame are hidden, the same number in each: bool B T g g."""
+        """Which of the g x g patches of each frame are hidden, the same number in each: bool B T g
+        g.
+        """
         frames, cells = len(self.offsets), grid * grid
         count = min(max(round(self.ratio * cells), 1), cells - 1)
-        noise = uniform(seen, f"{self.label}/hidden", 1 if self.tube else frames, cells).expand(-1, frames, -1)
+        noise = uniform(seen, f"{self.label}/hidden", 1 if self.tube else frames, cells).expand(
+            -1, frames, -1
+        )
         return (noise.argsort(-1).argsort(-1) < count).unflatten(-1, (grid, grid))
 
     def _fill_and_paint(self, seen: Seen, pixels: Tensor, hidden: Tensor) -> Tensor:
         """Patches B T L P painted from frames whose hidden patches are of mean colour."""
-        hole = hidden.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2)[:, :, None]  # B T 1 H W
+        # B T 1 H W
+        hole = hidden.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2)[
+            :, :, None
+        ]
         maps = seen.encode(torch.where(hole, 0.0, pixels)).maps  # B T D h w
-        image = F.pixel_shuffle(feed(self.paint, maps.flatten(0, 1)), self.patch)  # BT 3 h*patch w*patch
-        if image.shape[-2:] != pixels.shape[-2:]:  # a backbone whose cells are not of `patch` pixels
+        # BT 3 h*patch w*patch
+        image = F.pixel_shuffle(feed(self.paint, maps.flatten(0, 1)), self.patch)
+        # a backbone whose cells are not of `patch` pixels
+        if image.shape[-2:] != pixels.shape[-2:]:
             image = F.interpolate(image.float(), pixels.shape[-2:], mode="bilinear", antialias=True)
         return self._patches(image.unflatten(0, maps.shape[:2]))
 
     def _drop_and_paint(self, seen: Seen, pixels: Tensor, hidden: Tensor) -> Tensor:
         """Patches B T L P painted by the decoder from the tokens of visible patches."""
-        tokens = seen.encode(pixels, ~hidden).maps.squeeze(3).transpose(2, 3)  # B T D 1 L' -> B T L' D
+        # B T D 1 L' -> B T L' D
+        tokens = seen.encode(pixels, ~hidden).maps.squeeze(3).transpose(2, 3)
         batch, frames, grid, _ = hidden.shape
         narrow = feed(self.narrow, tokens)
-        everywhere = all_of(self.hidden_token).to(narrow.dtype).expand(batch, frames, grid * grid, -1)
-        full = everywhere.masked_scatter(~hidden.flatten(2)[..., None], narrow)  # visible tokens are in reading order
+        everywhere = (
+            all_of(self.hidden_token).to(narrow.dtype).expand(batch, frames, grid * grid, -1)
+        )
+        # visible tokens are in reading order
+        full = everywhere.masked_scatter(~hidden.flatten(2)[..., None], narrow)
         full = full + _positions(frames, grid, full.shape[-1]).to(full)
         decoded = self.decode(full.flatten(1, 2))  # B T*L W
         return feed(self.paint, decoded).unflatten(1, (frames, grid * grid))
@@ -119,9 +160,15 @@ class MaskedVideo(Objective):
 
 
 def _positions(frames: int, grid: int, width: int) -> Tensor:
-    """Fixed sine and cosine codes of (frame, row, column), 1 T L W; a quarter of the width for time, the rest for the two directions."""
+    """Fixed sine and cosine codes of (frame, row, column), 1 T L W; a quarter of the width for
+    time, the rest for the two directions.
+    """
     parts = []
-    for axis, share in zip(torch.meshgrid(*(torch.arange(n) for n in (frames, grid, grid)), indexing="ij"), (2, 3, 3), strict=True):
+    for axis, share in zip(
+        torch.meshgrid(*(torch.arange(n) for n in (frames, grid, grid)), indexing="ij"),
+        (2, 3, 3),
+        strict=True,
+    ):
         half = width * share // 16
         frequency = 10000.0 ** (-torch.arange(half) / half)
         angle = axis.flatten()[:, None] * frequency

@@ -1,23 +1,26 @@
-"""Dense predictive coding: from the first blocks of a clip, predict the features of the next ones at every place of the map.
+"""Dense predictive coding: from the first blocks of a clip, predict the features of the next ones
+at every place of the map.
 
     blocks 1 .. N of L frames ──▶ encoder ──▶ z_1 ... z_N, each W h w
     z_1 .. z_{N-P}, ReLU ──▶ ConvGRU ──▶ context h
     for p = 1 .. P:  zhat_p = phi(h);  h <- ConvGRU(ReLU(zhat_p), h)          rollout
     zhat_p at place s must be told from all other (clip, step, place) by its own z_{N-P+p} at s
 
-Han, Xie, Zisserman, "Video Representation Learning by Dense Predictive Coding", ICCV workshop 2019. Fact of the authors' code: N = 8, L
-= 5, P = 3, every third frame; ConvGRU with 1 x 1 kernels, orthogonal weights and dropout 0.1 on its state; phi of two 1 x 1
-convolutions; targets before the ReLU, with gradient; plain dot products over 256 channels without norm or temperature; negatives from
-the clips of one rank only. That is `encoder: block` on backbone `resnet18_2d3d`.
+Han, Xie, Zisserman, "Video Representation Learning by Dense Predictive Coding", ICCV workshop 2019.
+Fact of the authors' code: N = 8, L = 5, P = 3, every third frame; ConvGRU with 1 x 1 kernels,
+orthogonal weights and dropout 0.1 on its state; phi of two 1 x 1 convolutions; targets before the
+ReLU, with gradient; plain dot products over 256 channels without norm or temperature; negatives
+from the clips of one rank only. That is `encoder: block` on backbone `resnet18_2d3d`.
 
-Sanchez et al., "Semi-supervised Facial Action Unit Intensity Estimation with Contrastive Learning", ACCV 2020, learn so from unlabelled
-face video (fact) with a ResNet, a ConvGRU and this loss (recalled). Our decisions: `encoder: frame`, which takes each frame of the
-shared image backbone, brought to W channels by a 1 x 1 convolution, and averages the L frames of a block (here L = 1); the stride; one
-crop and colour for the whole clip, where Han et al. change colour from frame to frame.
+Sanchez et al., "Semi-supervised Facial Action Unit Intensity Estimation with Contrastive Learning",
+ACCV 2020, learn so from unlabelled face video (fact) with a ResNet, a ConvGRU and this loss
+(recalled). Our decisions: `encoder: frame`, which takes each frame of the shared image backbone,
+brought to W channels by a 1 x 1 convolution, and averages the L frames of a block (here L = 1); the
+stride; one crop and colour for the whole clip, where Han et al. change colour from frame to frame.
 
-Two ranks do not give the loss of one, which is the authors' choice: with negatives of one rank, half as many clips a rank mean easier
-questions. Chance is ln(clips of the rank x P h w), logged as `chance`. `negatives: all_ranks` makes the loss independent of the number
-of ranks, but for dropout.
+Two ranks do not give the loss of one, which is the authors' choice: with negatives of one rank,
+half as many clips a rank mean easier questions. Chance is ln(clips of the rank x P h w), logged as
+`chance`. `negatives: all_ranks` makes the loss independent of the number of ranks, but for dropout.
 """
 
 import math
@@ -31,11 +34,17 @@ from ausl_dist.batch import Needs, View
 from ausl_dist.objectives.base import Loss, Objective, Seen, gather, in_float32, rank
 from ausl_dist.objectives.layers import ConvGRU, feed
 
-JITTERED = View(crop=(0.62, 0.875), flip=0.5, brightness=0.5, contrast=0.5, saturation=0.5, grey=0.2)
+JITTERED = View(
+    crop=(0.62, 0.875), flip=0.5, brightness=0.5, contrast=0.5, saturation=0.5, grey=0.2
+)
 
 
 class PredictiveCoding(Objective):
-    """The loss of Han et al. (2019) over `blocks` blocks of `block_frames` frames, `stride` apart, of which `predicted` are predicted."""
+    """The loss of Han et al.
+
+    (2019) over `blocks` blocks of `block_frames` frames, `stride` apart, of which `predicted` are
+    predicted.
+    """
 
     def __init__(
         self,
@@ -54,20 +63,34 @@ class PredictiveCoding(Objective):
         super().__init__()
         if not 1 <= predicted < blocks or block_frames < 1 or stride < 1:
             raise ValueError(
-                "predictive_coding: need 1 <= predicted < blocks, block_frames >= 1 and stride >= 1, "
-                f"not predicted={predicted}, blocks={blocks}, block_frames={block_frames}, stride={stride}"
+                "predictive_coding: need 1 <= predicted < blocks, block_frames >= 1 and stride >= "
+                "1, "
+                f"not predicted={predicted}, blocks={blocks}, block_frames={block_frames}, "
+                f"stride={stride}"
             )
         if encoder not in ("frame", "block") or negatives not in ("rank", "all_ranks"):
-            raise ValueError("predictive_coding: encoder must be frame or block, negatives rank or all_ranks")
+            raise ValueError(
+                "predictive_coding: encoder must be frame or block, negatives rank or all_ranks"
+            )
         if encoder == "block" and view.per_frame:
-            raise ValueError("predictive_coding: a block is one piece of video: set view.per_frame=false")
-        self.encoder, self.negatives, self.predicted, self.view = encoder, negatives, predicted, view
+            raise ValueError(
+                "predictive_coding: a block is one piece of video: set view.per_frame=false"
+            )
+        self.encoder, self.negatives, self.predicted, self.view = (
+            encoder,
+            negatives,
+            predicted,
+            view,
+        )
         self.shape = (blocks, block_frames)
         self.offsets = tuple(range(0, blocks * block_frames * stride, stride))
-        own_width = encoder == "block" and feature_dim == width  # then z is what the encoder gives, as with Han et al.
+        # then z is what the encoder gives, as with Han et al.
+        own_width = encoder == "block" and feature_dim == width
         self.reduce = nn.Identity() if own_width else nn.Conv2d(feature_dim, width, 1)
         self.aggregate = ConvGRU(width, width, dropout)
-        self.predict = nn.Sequential(nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1))
+        self.predict = nn.Sequential(
+            nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1)
+        )
 
     def needs(self) -> Needs:
         return Needs(views={self.view: self.offsets})
@@ -80,7 +103,8 @@ class PredictiveCoding(Objective):
         first, usable = 0, seen.weight
         if self.negatives == "all_ranks":
             first, targets, usable = rank() * len(z), gather(targets), gather(seen.weight)
-        with in_float32(z):  # dot products over 256 channels, not normalised: large numbers, small differences
+        # dot products over 256 channels, not normalised: large numbers, small differences
+        with in_float32(z):
             loss, found = dense_contrast(predictions.float(), targets.float(), usable > 0, first)
         logs = {"accuracy": seen.mean(found)} | count_negatives(targets, usable)
         return Loss(seen.mean(loss), logs, embedding=z.detach().mean((3, 4)).flatten(0, 1))
@@ -104,14 +128,19 @@ class PredictiveCoding(Objective):
         for _ in range(self.predicted):
             predictions.append(self.predict(state))
             state = self.aggregate(F.relu(predictions[-1]), state)
-        return torch.stack(predictions, 1).permute(0, 1, 3, 4, 2).flatten(2, 3)  # B P W h w -> B P S W
+        # B P W h w -> B P S W
+        return torch.stack(predictions, 1).permute(0, 1, 3, 4, 2).flatten(2, 3)
 
 
-def dense_contrast(predictions: Tensor, targets: Tensor, usable: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
-    """Softmax cross-entropy of predictions B P S W against all targets G P S W: loss B, share found B.
+def dense_contrast(
+    predictions: Tensor, targets: Tensor, usable: Tensor, first: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Softmax cross-entropy of predictions B P S W against all targets G P S W: loss B, share found
+    B.
 
-    Clip b's own targets are those of clip `first` + b; the right answer of (b, p, s) is target (first + b) P S + p S + s. Clips that
-    are not `usable`, G, are no one's negatives. Predictions orthogonal to all targets give ln(G P S).
+    Clip b's own targets are those of clip `first` + b; the right answer of (b, p, s) is target
+    (first + b) P S + p S + s. Clips that are not `usable`, G, are no one's negatives. Predictions
+    orthogonal to all targets give ln(G P S).
     """
     clips, steps, places, _ = predictions.shape
     per_clip = steps * places
@@ -127,9 +156,11 @@ def dense_contrast(predictions: Tensor, targets: Tensor, usable: Tensor, first: 
 
 
 def count_negatives(targets: Tensor, usable: Tensor) -> dict[str, Tensor]:
-    """How many negatives of each kind a prediction has among targets G P S W, `usable` G alone counting; and the loss of a guess.
+    """How many negatives of each kind a prediction has among targets G P S W, `usable` G alone
+    counting; and the loss of a guess.
 
-    spatial: the same clip at another place; temporal: the same clip and place at another step; easy: other clips.
+    spatial: the same clip at another place; temporal: the same clip and place at another step;
+    easy: other clips.
     """
     steps, places = targets.shape[1:3]
     clips = (usable > 0).sum().float()

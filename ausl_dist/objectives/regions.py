@@ -2,9 +2,10 @@
 
     landmarks, 68 points ──▶ two points of the face, moved up or down by a share of the `ruler` ──▶ centres ──▶ square boxes
 
-The rules are those of the code of Shao et al., "JAA-Net", ECCV 2018 / IJCV 2021, after EAC-Net (Li et al., TPAMI 2018). The ruler is
-the horizontal distance of the inner eye corners. Several units share a place, so twelve units of BP4D make nine pairs. The pair of AU
-23, 24 and 25 is the middle of the upper and the lower lip, not left and right.
+The rules are those of the code of Shao et al., "JAA-Net", ECCV 2018 / IJCV 2021, after EAC-Net (Li
+et al., TPAMI 2018). The ruler is the horizontal distance of the inner eye corners. Several units
+share a place, so twelve units of BP4D make nine pairs. The pair of AU 23, 24 and 25 is the middle
+of the upper and the lower lip, not left and right.
 """
 
 from collections.abc import Iterable
@@ -47,11 +48,16 @@ DISFA_UNITS = (1, 2, 4, 6, 9, 12, 25, 26)
 
 
 def places_of(action_units: Iterable[int]) -> tuple[Place, ...]:
-    """The distinct places of these action units, in their order. Raises ValueError for a unit without a rule."""
+    """The distinct places of these action units, in their order.
+
+    Raises ValueError for a unit without a rule.
+    """
     action_units = list(action_units)
     unknown = sorted(set(action_units) - set(PLACE_OF_UNIT))
     if unknown:
-        raise ValueError(f"no place on the face is known for AU {unknown}; choose from {sorted(PLACE_OF_UNIT)}")
+        raise ValueError(
+            f"no place on the face is known for AU {unknown}; choose from {sorted(PLACE_OF_UNIT)}"
+        )
     return tuple(dict.fromkeys(PLACE_OF_UNIT[unit] for unit in action_units))
 
 
@@ -61,13 +67,17 @@ def centres(landmarks: Tensor, places: tuple[Place, ...]) -> Tensor:
     ruler = (landmarks[..., right, 0] - landmarks[..., left, 0]).abs()
     index = torch.tensor([place.landmarks for place in places], device=landmarks.device)
     points = landmarks[..., index, :]  # ... P 2 2
-    down = torch.tensor([place.rulers_down for place in places], device=landmarks.device, dtype=landmarks.dtype)
+    down = torch.tensor(
+        [place.rulers_down for place in places], device=landmarks.device, dtype=landmarks.dtype
+    )
     shift = ruler[..., None] * down  # ... P
     return torch.stack([points[..., 0], points[..., 1] + shift[..., None]], dim=-1)
 
 
 def corners(centre: Tensor, side: int, image_size: tuple[int, int]) -> Tensor:
-    """First pixel (x, y), int64, of the `side` x `side` pixel boxes around centres [..., 2], moved inside an image of (height, width)."""
+    """First pixel (x, y), int64, of the `side` x `side` pixel boxes around centres [..., 2], moved
+    inside an image of (height, width).
+    """
     height, width = image_size
     limit = torch.tensor([width - side, height - side], device=centre.device)
     return (centre.float() - (side - 1) / 2).round().long().clamp(min=0).minimum(limit)
@@ -87,4 +97,6 @@ def cut(images: Tensor, corner: Tensor, side: int) -> Tensor:
     steps = torch.arange(side, device=corner.device)
     x, y = corner[..., 0, None] + steps, corner[..., 1, None] + steps  # N R side
     image = torch.arange(len(images), device=corner.device)[:, None, None, None]
-    return images.permute(0, 2, 3, 1)[image, y[..., :, None], x[..., None, :]].permute(0, 1, 4, 2, 3)
+    return images.permute(0, 2, 3, 1)[image, y[..., :, None], x[..., None, :]].permute(
+        0, 1, 4, 2, 3
+    )

@@ -1,14 +1,17 @@
-"""RoI inpainting: paint removed regions of the face from what the other regions, and their relations, say.
+"""RoI inpainting: paint removed regions of the face from what the other regions, and their
+relations, say.
 
     frame ──▶ one or two pairs of regions removed, both sides ──▶ backbone ──▶ map
     map at every region ──▶ token ──▶ relation transformer over all tokens ──▶ tokens of removed regions ──▶ decoder ──▶ their pixels
 
-After the regional task of Yan et al., "Self-Supervised Regional and Temporal Auxiliary Tasks for Facial Action Unit Recognition"
-(RTATL), ACM MM 2021. No code of the authors is known. Fact of the paper: randomly chosen AU patches are removed and recovered;
-relations between AUs are embedded; the backbone sees damaged images in training and intact ones in use. Our decisions: where the
-regions lie and how large they are (`regions`; 17 % of the image), how many are removed, both sides together (or the mirror side gives
-the answer away), the fill (mean colour), 3 x 3 bins of bilinear samples of the last map, tokens of 256, two transformer layers of four
-heads, patches of 32 x 32 and the plain L1 loss. Their tasks accompany a supervised loss; here they also pretrain alone.
+After the regional task of Yan et al., "Self-Supervised Regional and Temporal Auxiliary Tasks for
+Facial Action Unit Recognition" (RTATL), ACM MM 2021. No code of the authors is known. Fact of the
+paper: randomly chosen AU patches are removed and recovered; relations between AUs are embedded; the
+backbone sees damaged images in training and intact ones in use. Our decisions: where the regions
+lie and how large they are (`regions`; 17 % of the image), how many are removed, both sides together
+(or the mirror side gives the answer away), the fill (mean colour), 3 x 3 bins of bilinear samples
+of the last map, tokens of 256, two transformer layers of four heads, patches of 32 x 32 and the
+plain L1 loss. Their tasks accompany a supervised loss; here they also pretrain alone.
 """
 
 import torch
@@ -45,14 +48,28 @@ class RoiInpainting(Objective):
         super().__init__()
         self.places = places_of(action_units)
         if not 1 <= max_removed < len(self.places):
-            raise ValueError(f"roi_inpainting: max_removed must lie in 1..{len(self.places) - 1}, not {max_removed}")
+            raise ValueError(
+                f"roi_inpainting: max_removed must lie in 1..{len(self.places) - 1}, "
+                f"not {max_removed}"
+            )
         if not 0 < region <= 0.5 or frames < 1 or stride < 1:
-            raise ValueError("roi_inpainting: need 0 < region <= 0.5 of the image's side, frames >= 1 and stride >= 1")
+            raise ValueError(
+                "roi_inpainting: need 0 < region <= 0.5 of the image's side, "
+                "frames >= 1 and stride >= 1"
+            )
         self.max_removed, self.region, self.view = max_removed, region, view
         self.offsets = tuple(range(0, frames * stride, stride))
         self.token = nn.Linear(feature_dim * BINS * BINS, width)
         self.where = learnt_tokens(2 * len(self.places), width)
-        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            width,
+            heads,
+            2 * width,
+            dropout=0.0,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
         self.relate = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.spread = nn.Linear(width, width * 4)
         self.decode = UpDecoder(width, (128, 64, 32, 16), 3)  # 2 x 2 to 32 x 32
@@ -69,32 +86,59 @@ class RoiInpainting(Objective):
         chosen, removed = self._choose(seen)  # B T M, both
         own = boxes.gather(2, chosen[..., None, None].expand(*chosen.shape, 2, 2))  # B T M 2 2
         hole = (inside(own, side, size) & removed[..., None, None, None]).any(2).any(2)  # B T H W
-        damaged = torch.where(hole[:, :, None], 0.0, pixels)  # 0 is the mean colour of normalised pixels
-        tokens = self._tokens(seen.encode(damaged).maps.flatten(0, 1), boxes.flatten(0, 1).flatten(1, 2), side, size[0])  # BT 2P W
-        painted = self._paint(tokens, chosen.flatten(0, 1)).unflatten(0, chosen.shape[:2])  # B T M 2 C p p
-        truth = cut(pixels.flatten(0, 1), own.flatten(0, 1).flatten(1, 2), side)  # BT 2M C side side
-        truth = F.interpolate(truth.flatten(0, 1), (PATCH, PATCH), mode="bilinear", antialias=True).view_as(painted)
+        # 0 is the mean colour of normalised pixels
+        damaged = torch.where(hole[:, :, None], 0.0, pixels)
+        # BT 2P W
+        tokens = self._tokens(
+            seen.encode(damaged).maps.flatten(0, 1),
+            boxes.flatten(0, 1).flatten(1, 2),
+            side,
+            size[0],
+        )
+        # B T M 2 C p p
+        painted = self._paint(tokens, chosen.flatten(0, 1)).unflatten(0, chosen.shape[:2])
+        # BT 2M C side side
+        truth = cut(pixels.flatten(0, 1), own.flatten(0, 1).flatten(1, 2), side)
+        truth = F.interpolate(
+            truth.flatten(0, 1), (PATCH, PATCH), mode="bilinear", antialias=True
+        ).view_as(painted)
         error = (painted.float() - truth).abs().mean((-1, -2, -3))  # B T M 2
         mask = (removed & valid[..., None])[..., None] * seen.weight[:, None, None, None]
-        logs = {"hidden": seen.mean(hole.float().mean((1, 2, 3))), "usable": seen.mean(valid.float().mean(1))}
+        logs = {
+            "hidden": seen.mean(hole.float().mean((1, 2, 3))),
+            "usable": seen.mean(valid.float().mean(1)),
+        }
         return Loss(masked_mean(error, mask.expand_as(error)), logs)
 
     def _choose(self, seen: Seen) -> tuple[Tensor, Tensor]:
-        """Indices of places B T M for each frame, and which of the M are removed: the first one always."""
+        """Indices of places B T M for each frame, and which of the M are removed: the first one
+        always.
+        """
         frames = len(self.offsets)
-        chosen = uniform(seen, f"{self.label}/places", frames, len(self.places)).argsort(-1)[..., : self.max_removed]
-        count = (uniform(seen, f"{self.label}/count", frames, 1) * self.max_removed).long()  # one less than are removed
+        chosen = uniform(seen, f"{self.label}/places", frames, len(self.places)).argsort(-1)[
+            ..., : self.max_removed
+        ]
+        # one less than are removed
+        count = (uniform(seen, f"{self.label}/count", frames, 1) * self.max_removed).long()
         return chosen, torch.arange(self.max_removed, device=chosen.device) <= count
 
     def _tokens(self, maps: Tensor, boxes: Tensor, side: int, size: int) -> Tensor:
-        """Related tokens N R W of maps N D h w at boxes N R 2, in pixels of the image of side `size`."""
+        """Related tokens N R W of maps N D h w at boxes N R 2, in pixels of the image of side
+        `size`.
+        """
         points = BINS * SAMPLES
-        steps = (torch.arange(points, device=boxes.device) + 0.5) * (side / points)  # pixel edges are at integers here
+        # pixel edges are at integers here
+        steps = (torch.arange(points, device=boxes.device) + 0.5) * (side / points)
         at = 2 * (boxes[..., None] + steps) / size - 1  # N R 2 points
-        x, y = at[:, :, 0, None, :].expand(-1, -1, points, -1), at[:, :, 1, :, None].expand(-1, -1, -1, points)
+        x, y = (
+            at[:, :, 0, None, :].expand(-1, -1, points, -1),
+            at[:, :, 1, :, None].expand(-1, -1, -1, points),
+        )
         grid = torch.stack([x, y], -1).flatten(1, 2)  # N R*points points 2
-        read = F.grid_sample(maps.float(), grid, padding_mode="border", align_corners=False)  # N D R*points points
-        bins = F.avg_pool2d(read, SAMPLES).unflatten(2, (boxes.shape[1], BINS)).transpose(1, 2)  # N R D 3 3
+        # N D R*points points
+        read = F.grid_sample(maps.float(), grid, padding_mode="border", align_corners=False)
+        # N R D 3 3
+        bins = F.avg_pool2d(read, SAMPLES).unflatten(2, (boxes.shape[1], BINS)).transpose(1, 2)
         return self.relate(feed(self.token, bins.flatten(2)) + all_of(self.where))
 
     def _paint(self, tokens: Tensor, chosen: Tensor) -> Tensor:

@@ -4,19 +4,24 @@
     frames t and t + gap ──▶ DIS optical flow ──▶ minus the motion of the head ──▶ clipped, checked ──▶ target
     or, source: stored ──▶ KEY.flow.npy ──────┘
 
-After the temporal task of Yan et al. (RTATL), ACM MM 2021, and of Yang and Yin, FG 2019. No code of the authors is known. Fact of the
-paper: optical flow is estimated from a single image, to bring motion into the global feature. Our decisions: flow by DIS (Kroeger et
-al., ECCV 2016; OpenCV) between the frames as the backbone sees them, so that mirror images and crops need no correction; the motion of
-a rigid head taken off (`head_motion`); 20 pixels (at 224) at most; pairs that hardly move or move implausibly left out; L1 inside the
-box of the landmarks, in units of `scale`; a gap of 18 frames, 0.7 s. In the rendered world, whose heads swing, turning
-explains 75 % of the true flow over 6 frames without its mean, and changes of action units nothing; over 18 frames and without the rigid
-motion these are 28 % and 32 %, and the first frame's action units alone explain 7 % (`tools/bench_targets.py`): by then most are over.
+After the temporal task of Yan et al. (RTATL), ACM MM 2021, and of Yang and Yin, FG 2019. No code of
+the authors is known. Fact of the paper: optical flow is estimated from a single image, to bring
+motion into the global feature. Our decisions: flow by DIS (Kroeger et al., ECCV 2016; OpenCV)
+between the frames as the backbone sees them, so that mirror images and crops need no correction;
+the motion of a rigid head taken off (`head_motion`); 20 pixels (at 224) at most; pairs that hardly
+move or move implausibly left out; L1 inside the box of the landmarks, in units of `scale`; a gap of
+18 frames, 0.7 s. In the rendered world, whose heads swing, turning explains 75 % of the true flow
+over 6 frames without its mean, and changes of action units nothing; over 18 frames and without the
+rigid motion these are 28 % and 32 %, and the first frame's action units alone explain 7 %
+(`tools/bench_targets.py`): by then most are over.
 
-`source`: measured is flow between the frames of the batch; stored is what the corpus keeps, measured once when it was built or true by
-construction in the rendered world: then only frame t is decoded.
+`source`: measured is flow between the frames of the batch; stored is what the corpus keeps,
+measured once when it was built or true by construction in the rendered world: then only frame t is
+decoded.
 
-One frame does not say whether a movement begins or ends. `direction`: signed is the plain flow; either takes, for each pair, the better
-of u and -u; unsigned learns length and orientation modulo 180 degrees, as (|u| cos 2a, |u| sin 2a).
+One frame does not say whether a movement begins or ends. `direction`: signed is the plain flow;
+either takes, for each pair, the better of u and -u; unsigned learns length and orientation modulo
+180 degrees, as (|u| cos 2a, |u| sin 2a).
 """
 
 from typing import Literal
@@ -29,10 +34,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.objectives.base import Loss, Objective, Seen, masked_mean
 from ausl_dist.objectives.head_motion import head_motion_removed
 from ausl_dist.objectives.layers import UpDecoder, feed
+from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 
 REFERENCE_SIZE = 224  # pixels: the image size that lengths of flow are stated for
 
@@ -54,13 +59,19 @@ class SingleImageFlow(Objective):
     ) -> None:
         super().__init__()
         if gap < 1 or scale <= 0 or largest <= 0 or not 0 <= median_between[0] < median_between[1]:
-            raise ValueError("single_image_flow: need gap >= 1, scale > 0, largest > 0 and median_between increasing")
+            raise ValueError(
+                "single_image_flow: need gap >= 1, scale > 0, largest > 0 and median_between "
+                "increasing"
+            )
         if direction not in ("signed", "either", "unsigned"):
             raise ValueError("single_image_flow: direction must be signed, either or unsigned")
         if source not in ("measured", "stored"):
             raise ValueError("single_image_flow: source must be measured or stored")
         if view.per_frame:
-            raise ValueError("single_image_flow: both frames need the same crop, or the crop is what moves: set view.per_frame=false")
+            raise ValueError(
+                "single_image_flow: both frames need the same crop, or the crop is what moves: "
+                "set view.per_frame=false"
+            )
         self.gap, self.direction, self.source, self.view = gap, direction, source, view
         self.scale, self.largest, self.median_between = scale, largest, median_between
         self.decode = UpDecoder(feature_dim, (128, 64, 32), 2)
@@ -79,7 +90,8 @@ class SingleImageFlow(Objective):
         flow = self._flow(seen)  # B 2 h w, in pixels of the image whatever h and w
         usable &= torch.isfinite(flow).flatten(1).all(1)
         flow = flow.nan_to_num()
-        landmarks = (landmarks.nan_to_num() + 0.5) * (flow.shape[-1] / pixels) - 0.5  # on the flow's grid
+        # on the flow's grid
+        landmarks = (landmarks.nan_to_num() + 0.5) * (flow.shape[-1] / pixels) - 0.5
         flow = head_motion_removed(flow, landmarks)
         flow = flow.clamp(-self.largest * unit, self.largest * unit)
         face = face_box(landmarks, flow.shape[-2:])  # B h w
@@ -88,7 +100,10 @@ class SingleImageFlow(Objective):
         mask = F.adaptive_avg_pool2d(face[:, None].float(), guess.shape[-2:])[:, 0] > 0.5  # B g g
         error = self._error(guess, target, mask)  # B g g
         weight = mask * (usable * seen.weight)[:, None, None]
-        logs = {"usable": seen.mean(usable.float()), "target": masked_mean(target.abs().mean(1), weight)}
+        logs = {
+            "usable": seen.mean(usable.float()),
+            "target": masked_mean(target.abs().mean(1), weight),
+        }
         return Loss(masked_mean(error, weight), logs)
 
     def _flow(self, seen: Seen) -> Tensor:
@@ -98,7 +113,8 @@ class SingleImageFlow(Objective):
 
     def _plausible(self, flow: Tensor, face: Tensor, unit: float) -> Tensor:
         length = flow.norm(dim=1).masked_fill(~face, torch.nan).flatten(1)
-        median = length.nanmedian(1).values.nan_to_num(nan=-1.0) / unit  # no pixel of a face: left out
+        # no pixel of a face: left out
+        median = length.nanmedian(1).values.nan_to_num(nan=-1.0) / unit
         least, most = self.median_between
         return (median >= least) & (median <= most)
 
@@ -114,7 +130,9 @@ class SingleImageFlow(Objective):
 
 
 def estimate_flow(pair: Tensor) -> Tensor:
-    """Flow B 2 (x, y) H W in pixels from the first to the second of normalised frames B 2 C H W, by the CPU."""
+    """Flow B 2 (x, y) H W in pixels from the first to the second of normalised frames B 2 C H W, by
+    the CPU.
+    """
     grey = _grey(pair)
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flows = [dis.calc(first, second, None).transpose(2, 0, 1).copy() for first, second in grey]  # type: ignore[call-overload]
@@ -124,7 +142,10 @@ def estimate_flow(pair: Tensor) -> Tensor:
 def face_box(landmarks: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """Which pixels lie in the box of the landmarks: bool B H W."""
     low, high = landmarks.amin(1), landmarks.amax(1)  # B 2
-    x, y = torch.arange(size[1], device=landmarks.device), torch.arange(size[0], device=landmarks.device)
+    x, y = (
+        torch.arange(size[1], device=landmarks.device),
+        torch.arange(size[0], device=landmarks.device),
+    )
     in_x = (x >= low[:, :1]) & (x <= high[:, :1])
     in_y = (y >= low[:, 1:]) & (y <= high[:, 1:])
     return in_y[:, :, None] & in_x[:, None, :]
@@ -138,7 +159,10 @@ def orientation(flow: Tensor) -> Tensor:
 
 
 def _grey(pair: Tensor) -> NDArray[np.uint8]:
-    mean, std = (torch.tensor(values, device=pair.device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
+    mean, std = (
+        torch.tensor(values, device=pair.device)[:, None, None]
+        for values in (PIXEL_MEAN, PIXEL_STD)
+    )
     weights = torch.tensor([0.299, 0.587, 0.114], device=pair.device)[:, None, None]
     luma = ((pair.detach().float() * std + mean) * weights).sum(2)  # B 2 H W
     grey: NDArray[np.uint8] = (luma * 255).round().clamp(0, 255).byte().cpu().numpy()

@@ -1,4 +1,5 @@
-"""What a person sees: a live view on a terminal, plain lines in a log, and trouble from any rank by name.
+"""What a person sees: a live view on a terminal, plain lines in a log, and trouble from any rank by
+name.
 
 Rank 0 tells how the run goes; the other ranks speak only of trouble and say who they are.
 """
@@ -24,9 +25,13 @@ TROUBLES_SHOWN = 3
 
 
 class Console:
-    """The view of one rank; `step` is called by the training loop, the live view reads the state from its own thread."""
+    """The view of one rank; `step` is called by the training loop, the live view reads the state
+    from its own thread.
+    """
 
-    def __init__(self, mode: Mode, state: RankState, seconds: float, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, mode: Mode, state: RankState, seconds: float, stream: TextIO | None = None
+    ) -> None:
         self._state = state
         self._seconds = seconds
         self._stream = stream or sys.stdout
@@ -39,12 +44,17 @@ class Console:
         self._live: Live | None = None
         if live:
             terminal = RichConsole(file=self._stream, force_terminal=True)
-            self._live = Live(console=terminal, get_renderable=self._view, refresh_per_second=REFRESHES_PER_SECOND)
+            self._live = Live(
+                console=terminal, get_renderable=self._view, refresh_per_second=REFRESHES_PER_SECOND
+            )
             self._live.start()
 
     def step(self) -> None:
         """A step has ended: in a log, a line when one is due."""
-        if self._plain and (self._state.last_at - self._said_at >= self._seconds or self._state.steps_done >= self._state.total_steps):
+        if self._plain and (
+            self._state.last_at - self._said_at >= self._seconds
+            or self._state.steps_done >= self._state.total_steps
+        ):
             self._said_at = self._state.last_at
             self._print(plain_line(self._state))
 
@@ -69,14 +79,16 @@ class Console:
     def _print(self, text: str) -> None:
         try:
             print(text, file=self._stream, flush=True)
-        except OSError:  # whoever listened has gone; a run of days must not end because a terminal was closed
+        # whoever listened has gone; a run of days must not end because a terminal was closed
+        except OSError:
             self._plain, self._quiet = False, True
 
     def _view(self) -> RenderableType:
         state = self._state
         parts: list[RenderableType] = [
             Text(f"{state.identity.run}  {headline(state)}", style="bold"),
-            Padding(ProgressBar(total=max(state.total_steps, 1), completed=state.steps_done), 0),  # a bar alone ends no line
+            # a bar alone ends no line
+            Padding(ProgressBar(total=max(state.total_steps, 1), completed=state.steps_done), 0),
             numbers(state),
         ]
         parts += [Text(trouble, style="red") for trouble in self._troubles]
@@ -90,8 +102,15 @@ def plain_line(state: RankState) -> str:
         return headline(state)
     rate = window.clips_per_second * state.identity.world_size
     losses = _objective_losses(state)
-    detail = f" ({', '.join(f'{name} {value:.4f}' for name, value in losses.items())})" if len(losses) > 1 else ""
-    return f"{headline(state)} | loss {last.loss:.4f}{detail} | {rate:.1f} clips/s | waiting for data {window.share('data'):.1%}"
+    detail = (
+        f" ({', '.join(f'{name} {value:.4f}' for name, value in losses.items())})"
+        if len(losses) > 1
+        else ""
+    )
+    return (
+        f"{headline(state)} | loss {last.loss:.4f}{detail} | {rate:.1f} clips/s | waiting "
+        f"for data {window.share('data'):.1%}"
+    )
 
 
 def headline(state: RankState) -> str:
@@ -110,9 +129,21 @@ def numbers(state: RankState) -> Table:
     ranks = state.identity.world_size
     stage = culprit(window.blocked)
     where = f" (for {stage})" if stage and window.share("data") > 0.01 else ""
-    table.add_row("loss", f"{last.loss:.4f}", "rate", f"{window.clips_per_second * ranks:.1f} clips/s")
-    table.add_row("gradient norm", f"{last.gradient_norm:.3g}", "", f"{window.frames_per_second * ranks:.0f} frames/s")
-    table.add_row("learning rate", f"{last.learning_rate:.3g}", "waiting for data", f"{window.share('data'):.1%}{where}")
+    table.add_row(
+        "loss", f"{last.loss:.4f}", "rate", f"{window.clips_per_second * ranks:.1f} clips/s"
+    )
+    table.add_row(
+        "gradient norm",
+        f"{last.gradient_norm:.3g}",
+        "",
+        f"{window.frames_per_second * ranks:.0f} frames/s",
+    )
+    table.add_row(
+        "learning rate",
+        f"{last.learning_rate:.3g}",
+        "waiting for data",
+        f"{window.share('data'):.1%}{where}",
+    )
     table.add_row("skipped steps", str(state.skipped), "goodput", f"{state.goodput:.0%}")
     for name, value in _objective_losses(state).items():
         table.add_row(name, f"{value:.4f}")
@@ -120,4 +151,8 @@ def numbers(state: RankState) -> Table:
 
 
 def _objective_losses(state: RankState) -> dict[str, float]:
-    return {name.removesuffix("/loss"): value for name, value in dict(state.logs).items() if name.endswith("/loss")}
+    return {
+        name.removesuffix("/loss"): value
+        for name, value in dict(state.logs).items()
+        if name.endswith("/loss")
+    }

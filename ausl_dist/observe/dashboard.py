@@ -1,4 +1,5 @@
-"""The Grafana dashboard, as data: a row per room, a few panels each, every panel one or two expressions over the metrics table.
+"""The Grafana dashboard, as data: a row per room, a few panels each, every panel one or two
+expressions over the metrics table.
 
     ROWS ──▶ build() ──▶ tools/monitoring/dashboard.json     (python -m tools.make_dashboard)
 
@@ -43,10 +44,15 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     (
         "Run",
         (
-            _stat("Steps done", "max by (run) (ausl_run_steps_done{RUN} / ausl_run_steps_planned{RUN})", SHARE),
+            _stat(
+                "Steps done",
+                "max by (run) (ausl_run_steps_done{RUN} / ausl_run_steps_planned{RUN})",
+                SHARE,
+            ),
             _stat(
                 "Time left",
-                "max by (run) ((ausl_run_steps_planned{RUN} - ausl_run_steps_done{RUN}) * ausl_rank_step_seconds{RUN})",
+                "max by (run) ((ausl_run_steps_planned{RUN} - ausl_run_steps_done{RUN}) * "
+                "ausl_rank_step_seconds{RUN})",
                 "s",
             ),
             _stat("Clips a second, all ranks", "sum by (run) (ausl_clips_per_second{RUN})"),
@@ -58,7 +64,12 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     (
         "Data",
         (
-            _one("Waiting for data, share of a step", "ausl_data_blocked_ratio{RUN}", "rank {{rank}}", unit=SHARE),
+            _one(
+                "Waiting for data, share of a step",
+                "ausl_data_blocked_ratio{RUN}",
+                "rank {{rank}}",
+                unit=SHARE,
+            ),
             _one(
                 "Which stage keeps the next one waiting",
                 f"sum by (stage) (rate(ausl_stage_blocked_seconds_total{{RUN}}{RATE_WINDOW}))",
@@ -68,11 +79,34 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             _one("Clips a second", "sum by (run) (ausl_clips_per_second{RUN})", "{{run}}"),
             _one("Frames a second", "sum by (run) (ausl_frames_per_second{RUN})", "{{run}}"),
-            _one("Read from storage", f"sum by (run) (rate(ausl_fetched_bytes_total{{RUN}}{RATE_WINDOW}))", "{{run}}", unit="Bps"),
-            _one("Chunks from the disk cache", f"sum by (run) (rate(ausl_cache_hits_total{{RUN}}{RATE_WINDOW}))", "{{run}}", unit="ops"),
-            _one("Repeated reads", f"sum by (reason) (rate(ausl_fetch_retries_total{{RUN}}{RATE_WINDOW}))", "{{reason}}", unit="ops"),
-            _one("Steps in the queues of the poorest rank", "min by (queue) (ausl_queue_depth{RUN})", "{{queue}}"),
-            _one("Clips that could not be used", "sum by (reason) (ausl_corrupt_clips_total{RUN})", "{{reason}}"),
+            _one(
+                "Read from storage",
+                f"sum by (run) (rate(ausl_fetched_bytes_total{{RUN}}{RATE_WINDOW}))",
+                "{{run}}",
+                unit="Bps",
+            ),
+            _one(
+                "Chunks from the disk cache",
+                f"sum by (run) (rate(ausl_cache_hits_total{{RUN}}{RATE_WINDOW}))",
+                "{{run}}",
+                unit="ops",
+            ),
+            _one(
+                "Repeated reads",
+                f"sum by (reason) (rate(ausl_fetch_retries_total{{RUN}}{RATE_WINDOW}))",
+                "{{reason}}",
+                unit="ops",
+            ),
+            _one(
+                "Steps in the queues of the poorest rank",
+                "min by (queue) (ausl_queue_depth{RUN})",
+                "{{queue}}",
+            ),
+            _one(
+                "Clips that could not be used",
+                "sum by (reason) (ausl_corrupt_clips_total{RUN})",
+                "{{reason}}",
+            ),
         ),
     ),
     (
@@ -89,20 +123,42 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel(
                 "Length of a step",
                 tuple(
-                    (f"histogram_quantile({q}, sum by (le) (rate(ausl_step_seconds_bucket{{{RUN}}}{RATE_WINDOW})))", f"{q:.0%} are shorter")
+                    (
+                        f"histogram_quantile({q}, "
+                        f"sum by (le) (rate(ausl_step_seconds_bucket{{{RUN}}}{RATE_WINDOW})))",
+                        f"{q:.0%} are shorter",
+                    )
                     for q in (0.5, 0.99)
                 ),
                 unit="s",
             ),
-            _one("A rank's own time a step", "ausl_rank_own_seconds{RUN}", "rank {{rank}} {{node}}", unit="s"),
-            _one("Waiting for other ranks", f"rate(ausl_waited_seconds_total{{RUN}}{RATE_WINDOW})", "rank {{rank}}", unit=SHARE),
+            _one(
+                "A rank's own time a step",
+                "ausl_rank_own_seconds{RUN}",
+                "rank {{rank}} {{node}}",
+                unit="s",
+            ),
+            _one(
+                "Waiting for other ranks",
+                f"rate(ausl_waited_seconds_total{{RUN}}{RATE_WINDOW})",
+                "rank {{rank}}",
+                unit=SHARE,
+            ),
             _one("Slowest rank", "ausl_slowest_rank{RUN}", "rank number"),
-            _one("Slowest rank's own time a step", "ausl_slowest_rank_own_seconds{RUN}", "{{run}}", unit="s"),
+            _one(
+                "Slowest rank's own time a step",
+                "ausl_slowest_rank_own_seconds{RUN}",
+                "{{run}}",
+                unit="s",
+            ),
             _one("Model FLOPs utilisation", "ausl_mfu_ratio{RUN}", "rank {{rank}}", unit=SHARE),
             _one("GPU without work", "ausl_gpu_starved_ratio{RUN}", "rank {{rank}}", unit=SHARE),
             Panel(
                 "GPU and NVDEC use",
-                ((f"ausl_gpu_busy_ratio{{{RUN}}}", "GPU rank {{rank}}"), (f"ausl_gpu_decoder_busy_ratio{{{RUN}}}", "NVDEC rank {{rank}}")),
+                (
+                    (f"ausl_gpu_busy_ratio{{{RUN}}}", "GPU rank {{rank}}"),
+                    (f"ausl_gpu_decoder_busy_ratio{{{RUN}}}", "NVDEC rank {{rank}}"),
+                ),
                 unit=SHARE,
             ),
             Panel(
@@ -114,7 +170,9 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 ),
                 unit="bytes",
             ),
-            _one("Host memory", "ausl_host_memory_bytes{RUN}", "rank {{rank}} {{node}}", unit="bytes"),
+            _one(
+                "Host memory", "ausl_host_memory_bytes{RUN}", "rank {{rank}} {{node}}", unit="bytes"
+            ),
         ),
     ),
     (
@@ -122,36 +180,92 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             _one("Loss", 'ausl_loss{RUN,rank="0"}', "{{run}}"),
             _one("Loss of each objective", 'ausl_objective_loss{RUN,rank="0"}', "{{objective}}"),
-            _one("Weight of each objective", 'ausl_objective_weight{RUN,rank="0"}', "{{objective}}"),
+            _one(
+                "Weight of each objective", 'ausl_objective_weight{RUN,rank="0"}', "{{objective}}"
+            ),
             _one("Gradient norm", 'ausl_gradient_norm{RUN,rank="0"}', "{{run}}"),
-            _one("Gradient norm of each objective", 'ausl_objective_gradient_norm{RUN,rank="0"}', "{{objective}}"),
+            _one(
+                "Gradient norm of each objective",
+                'ausl_objective_gradient_norm{RUN,rank="0"}',
+                "{{objective}}",
+            ),
             _one("Learning rate", 'ausl_learning_rate{RUN,rank="0"}', "{{run}}"),
-            _one("What else objectives log", 'ausl_objective_value{RUN,rank="0"}', "{{objective}} {{name}}", width=24),
+            _one(
+                "What else objectives log",
+                'ausl_objective_value{RUN,rank="0"}',
+                "{{objective}} {{name}}",
+                width=24,
+            ),
         ),
     ),
     (
         "Health",
         (
-            _one("Collapsed", "max by (run, objective) (ausl_objective_collapsed{RUN})", "{{objective}}"),
-            _one("Effective rank of the features", 'ausl_objective_effective_rank{RUN,rank="0"}', "{{objective}}"),
-            _one("Standard deviation of the features", 'ausl_objective_feature_std{RUN,rank="0"}', "{{objective}}"),
+            _one(
+                "Collapsed",
+                "max by (run, objective) (ausl_objective_collapsed{RUN})",
+                "{{objective}}",
+            ),
+            _one(
+                "Effective rank of the features",
+                'ausl_objective_effective_rank{RUN,rank="0"}',
+                "{{objective}}",
+            ),
+            _one(
+                "Standard deviation of the features",
+                'ausl_objective_feature_std{RUN,rank="0"}',
+                "{{objective}}",
+            ),
             _one("Uniformity", 'ausl_objective_uniformity{RUN,rank="0"}', "{{objective}}"),
-            _one("Agreement with the teacher", 'ausl_objective_teacher_agreement{RUN,rank="0"}', "{{objective}}"),
-            _one("Age of the bank, steps", 'ausl_objective_bank_age_steps{RUN,rank="0"}', "{{objective}}"),
+            _one(
+                "Agreement with the teacher",
+                'ausl_objective_teacher_agreement{RUN,rank="0"}',
+                "{{objective}}",
+            ),
+            _one(
+                "Age of the bank, steps",
+                'ausl_objective_bank_age_steps{RUN,rank="0"}',
+                "{{objective}}",
+            ),
         ),
     ),
     (
         "Faults",
         (
             _one("Ranks that answer", 'up{job="ausl",RUN}', "rank {{rank}} {{node}}"),
-            _one("How long the loop has been where it is", "ausl_phase_age_seconds{RUN}", "rank {{rank}} {{phase}}", unit="s"),
+            _one(
+                "How long the loop has been where it is",
+                "ausl_phase_age_seconds{RUN}",
+                "rank {{rank}} {{phase}}",
+                unit="s",
+            ),
             _one("Skipped steps", "max by (run) (ausl_steps_skipped_total{RUN})", "{{run}}"),
             _one("Events", "sum by (kind) (ausl_events_total{RUN})", "{{kind}}"),
-            _one("Used of the budget of unusable clips", "max by (reason) (ausl_corrupt_budget_used_ratio{RUN})", "{{reason}}", unit=SHARE),
-            _one("Age of the newest checkpoint", 'time() - ausl_checkpoint_timestamp_seconds{RUN,rank="0"}', "{{run}}", unit="s"),
+            _one(
+                "Used of the budget of unusable clips",
+                "max by (reason) (ausl_corrupt_budget_used_ratio{RUN})",
+                "{{reason}}",
+                unit=SHARE,
+            ),
+            _one(
+                "Age of the newest checkpoint",
+                'time() - ausl_checkpoint_timestamp_seconds{RUN,rank="0"}',
+                "{{run}}",
+                unit="s",
+            ),
             _one("Time to save", 'ausl_checkpoint_save_seconds{RUN,rank="0"}', "{{run}}", unit="s"),
-            _one("Size of a checkpoint", 'ausl_checkpoint_bytes{RUN,rank="0"}', "{{run}}", unit="bytes"),
-            _one("Disk of the run folder, free", "min by (run) (ausl_run_disk_free_bytes{RUN})", "{{run}}", unit="bytes"),
+            _one(
+                "Size of a checkpoint",
+                'ausl_checkpoint_bytes{RUN,rank="0"}',
+                "{{run}}",
+                unit="bytes",
+            ),
+            _one(
+                "Disk of the run folder, free",
+                "min by (run) (ausl_run_disk_free_bytes{RUN})",
+                "{{run}}",
+                unit="bytes",
+            ),
         ),
     ),
 )
@@ -168,7 +282,16 @@ def build() -> dict[str, Any]:
     top = 0
     for title, row in ROWS:
         place = _place(0, top, GRID_WIDTH, 1)
-        panels.append({"type": "row", "title": title, "collapsed": False, "id": len(panels) + 1, "gridPos": place, "panels": []})
+        panels.append(
+            {
+                "type": "row",
+                "title": title,
+                "collapsed": False,
+                "id": len(panels) + 1,
+                "gridPos": place,
+                "panels": [],
+            }
+        )
         top += 1
         left = 0
         height = PANEL_HEIGHT
@@ -197,9 +320,17 @@ def _place(x: int, y: int, width: int, height: int) -> dict[str, int]:
 
 
 def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
-    custom = {"stacking": {"mode": "normal", "group": "A"}, "fillOpacity": 30} if panel.stacked else {}
+    custom = (
+        {"stacking": {"mode": "normal", "group": "A"}, "fillOpacity": 30} if panel.stacked else {}
+    )
     targets = [
-        {"refId": chr(ord("A") + i), "datasource": SOURCE, "expr": expression, "legendFormat": legend, "instant": panel.kind == "stat"}
+        {
+            "refId": chr(ord("A") + i),
+            "datasource": SOURCE,
+            "expr": expression,
+            "legendFormat": legend,
+            "instant": panel.kind == "stat",
+        }
         for i, (expression, legend) in enumerate(panel.queries)
     ]
     return {

@@ -28,21 +28,32 @@ class Usage:
 
 
 def read_usage(run_folder: Path) -> Usage:
-    """Read everything once; a few milliseconds on a GPU host, so not for the training loop's thread."""
+    """Read everything once; a few milliseconds on a GPU host, so not for the training loop's
+    thread.
+    """
     disk = shutil.disk_usage(run_folder)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return Usage(host_memory_bytes=pages * PAGE_BYTES, disk_free_bytes=disk.free, disk_size_bytes=disk.total, **_read_gpu())
+    return Usage(
+        host_memory_bytes=pages * PAGE_BYTES,
+        disk_free_bytes=disk.free,
+        disk_size_bytes=disk.total,
+        **_read_gpu(),
+    )
 
 
 def process_start(now: float) -> float:
-    """When this process was started, Unix seconds: before its imports, which may take longer than many a step."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # field 22; the name before it may hold anything
+    """When this process was started, Unix seconds: before its imports, which may take longer than
+    many a step.
+    """
+    # field 22; the name before it may hold anything
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     uptime = float(Path("/proc/uptime").read_text().split()[0])
     return now - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def _read_gpu() -> dict[str, Any]:
-    cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)  # may be half-way through its import in another thread
+    # may be half-way through its import in another thread
+    cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
     if not hasattr(cuda, "is_initialized") or not cuda.is_initialized():
         return {}
     device = cuda.current_device()
@@ -62,7 +73,9 @@ def _read_nvml(uuid: str) -> dict[str, float]:
         return {}  # use of SM and NVDEC is then missing from the metrics, as the table says
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        handle = pynvml.nvmlDeviceGetHandleByUUID(
+            uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
+        )
         return {
             "gpu_busy": pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
             "gpu_decoder_busy": pynvml.nvmlDeviceGetDecoderUtilization(handle)[0] / 100,

@@ -2,8 +2,8 @@
 
     ranks/*.json, events/*.jsonl, the clock ──▶ findings(run_folder) ──▶ "rank 1 (node7) holds the others up: 0.41 s of its own a step, …"
 
-The worst comes first. A consequence is not told beside its cause: when a rank was killed, the others' errors are of no interest, and
-when data do not come, it is no news that no step is made.
+The worst comes first. A consequence is not told beside its cause: when a rank was killed, the
+others' errors are of no interest, and when data do not come, it is no news that no step is made.
 """
 
 import os
@@ -20,7 +20,17 @@ from ausl_dist.observe.throughput import culprit
 from ausl_dist.observe.wording import counted, duration
 
 Kind = Literal[
-    "rank down", "failed", "stuck", "starved", "slow rank", "corrupt", "collapse", "not finite", "checkpoint old", "disk", "restarted"
+    "rank down",
+    "failed",
+    "stuck",
+    "starved",
+    "slow rank",
+    "corrupt",
+    "collapse",
+    "not finite",
+    "checkpoint old",
+    "disk",
+    "restarted",
 ]
 
 SILENT_SECONDS = 30.0  # a heartbeat overdue by this much belongs to a rank that is dead, or cut off
@@ -42,7 +52,9 @@ class Finding:
 
 
 def findings(run_folder: Path | str, now: float | None = None) -> list[Finding]:
-    """What is wrong with a run, running or dead; empty where nothing is, or where no rank has spoken yet."""
+    """What is wrong with a run, running or dead; empty where nothing is, or where no rank has
+    spoken yet.
+    """
     run_folder = Path(run_folder)
     now = time.time() if now is None else now
     beats = read_heartbeats(run_folder)
@@ -55,17 +67,40 @@ def findings(run_folder: Path | str, now: float | None = None) -> list[Finding]:
 
 
 def _dead(beats: list[Heartbeat], now: float) -> list[Finding]:
-    """Ranks that fell silent; where there are none, ranks that failed: the first of them, the rest followed."""
-    silent = [beat for beat in beats if beat.standing == "running" and (beat.silent_seconds(now) > SILENT_SECONDS or _is_gone(beat))]
+    """Ranks that fell silent; where there are none, ranks that failed: the first of them, the rest
+    followed.
+    """
+    silent = [
+        beat
+        for beat in beats
+        if beat.standing == "running"
+        and (beat.silent_seconds(now) > SILENT_SECONDS or _is_gone(beat))
+    ]
     if silent:
-        which = f"at step {max(beat.steps_done for beat in silent)}, {duration(now - max(beat.time for beat in silent))} ago"
-        return [Finding("rank down", f"{_names(silent)} fell silent without an end {which}: killed, or the host is gone")]
-    failed = sorted((beat for beat in beats if beat.standing == "failed"), key=lambda beat: beat.time)
+        which = (
+            f"at step {max(beat.steps_done for beat in silent)}, "
+            f"{duration(now - max(beat.time for beat in silent))} ago"
+        )
+        return [
+            Finding(
+                "rank down",
+                f"{_names(silent)} fell silent without an end {which}: killed, or the host is gone",
+            )
+        ]
+    failed = sorted(
+        (beat for beat in beats if beat.standing == "failed"), key=lambda beat: beat.time
+    )
     if not failed:
         return []
     first = failed[0]
     others = f"; {_names(failed[1:])} followed" if len(failed) > 1 else ""
-    return [Finding("failed", f"{first.who} failed at step {first.steps_done}: {first.error or 'it does not say why'}{others}")]
+    return [
+        Finding(
+            "failed",
+            f"{first.who} failed at step {first.steps_done}: "
+            f"{first.error or 'it does not say why'}{others}",
+        )
+    ]
 
 
 def _is_gone(beat: Heartbeat) -> bool:
@@ -83,19 +118,37 @@ def _is_gone(beat: Heartbeat) -> bool:
 
 def _held_up(beats: list[Heartbeat], now: float) -> list[Finding]:
     """A run that makes no step, and where its ranks stand."""
-    waiting = [beat for beat in beats if beat.phase == "data" and now - beat.phase_since > WAITS_SECONDS]
+    waiting = [
+        beat for beat in beats if beat.phase == "data" and now - beat.phase_since > WAITS_SECONDS
+    ]
     if waiting:
         longest = max(now - beat.phase_since for beat in waiting)
         retries = sum(int(beat.counts.get("retries", 0)) for beat in beats)
         storage = f"; {counted(retries, 'read')} from storage had to be repeated" if retries else ""
-        return [Finding("starved", f"{_names(waiting)}: waiting for one batch of data for {duration(longest)}{storage}")]
-    behind = [beat for beat in beats if now - beat.last_step_at > max(STUCK_SECONDS, 20 * beat.step_seconds) and beat.step_seconds > 0]
+        return [
+            Finding(
+                "starved",
+                f"{_names(waiting)}: waiting for one batch of data for "
+                f"{duration(longest)}{storage}",
+            )
+        ]
+    behind = [
+        beat
+        for beat in beats
+        if now - beat.last_step_at > max(STUCK_SECONDS, 20 * beat.step_seconds)
+        and beat.step_seconds > 0
+    ]
     if not behind:
         return []
     elsewhere = [beat for beat in behind if beat.phase != "step"]
     inside = "all ranks are inside the step, in computation or in a collective"
     where = f"{_names(elsewhere)}: in {elsewhere[0].phase}" if elsewhere else inside
-    return [Finding("stuck", f"no step for {duration(now - max(beat.last_step_at for beat in beats))}: {where}")]
+    return [
+        Finding(
+            "stuck",
+            f"no step for {duration(now - max(beat.last_step_at for beat in beats))}: {where}",
+        )
+    ]
 
 
 def _slow(beats: list[Heartbeat]) -> list[Finding]:
@@ -103,12 +156,24 @@ def _slow(beats: list[Heartbeat]) -> list[Finding]:
     if len(timed) < 2:
         return []
     usual = timed[len(timed) // 10]  # of the fastest tenth, as the alert has it
-    slow = [beat for beat in beats if beat.own_seconds > SLOW_FACTOR * usual and beat.own_seconds - usual > 0.1 * beat.step_seconds]
+    slow = [
+        beat
+        for beat in beats
+        if beat.own_seconds > SLOW_FACTOR * usual
+        and beat.own_seconds - usual > 0.1 * beat.step_seconds
+    ]
     findings = []
     for beat in sorted(slow, key=lambda beat: -beat.own_seconds)[:RANKS_NAMED]:
         stage = culprit(beat.blocked)
-        data = f"; it waits for data {beat.data_share:.0%} of the time, for {stage}" if stage and beat.data_share > STARVED_SHARE else ""
-        text = f"{beat.who} holds the others up: {beat.own_seconds:.2f} s of its own a step, the others {usual:.2f} s{data}"
+        data = (
+            f"; it waits for data {beat.data_share:.0%} of the time, for {stage}"
+            if stage and beat.data_share > STARVED_SHARE
+            else ""
+        )
+        text = (
+            f"{beat.who} holds the others up: {beat.own_seconds:.2f} s of its own a step, "
+            f"the others {usual:.2f} s{data}"
+        )
         findings.append(Finding("slow rank", text))
     return findings
 
@@ -120,20 +185,38 @@ def _starved(beats: list[Heartbeat]) -> list[Finding]:
     hungriest = max(beats, key=lambda beat: beat.data_share)
     stage = culprit(hungriest.blocked)
     stages = f", for {stage}" if stage else ""
-    return [Finding("starved", f"training waits for data {hungriest.data_share:.0%} of the time{stages} ({hungriest.who})")]
+    return [
+        Finding(
+            "starved",
+            f"training waits for data {hungriest.data_share:.0%} of the time{stages} "
+            f"({hungriest.who})",
+        )
+    ]
 
 
 def _learning(beats: list[Heartbeat], events: list[Line]) -> list[Finding]:
     found = []
     for objective in sorted({name for beat in beats for name in beat.collapsed}):
-        noted = [event for event in events if event.get("kind") == "collapse" and event.get("objective") == objective]
+        noted = [
+            event
+            for event in events
+            if event.get("kind") == "collapse" and event.get("objective") == objective
+        ]
         rank = noted[-1].get("effective_rank") if noted else None
-        detail = f": the effective rank of its features is {rank:.1f}" if isinstance(rank, float) else ""
+        detail = (
+            f": the effective rank of its features is {rank:.1f}" if isinstance(rank, float) else ""
+        )
         found.append(Finding("collapse", f"objective {objective} has collapsed{detail}"))
     skipped = max((beat.skipped for beat in beats), default=0)
     if skipped:
-        last = max((int(event.get("step", -1)) for event in events if event.get("kind") == "skipped"), default=-1)
-        text = f"{counted(skipped, 'step')} left out because loss or gradient was not finite, the last one step {last}"
+        last = max(
+            (int(event.get("step", -1)) for event in events if event.get("kind") == "skipped"),
+            default=-1,
+        )
+        text = (
+            f"{counted(skipped, 'step')} left out because loss or gradient was not finite, "
+            f"the last one step {last}"
+        )
         found.append(Finding("not finite", text))
     return found
 
@@ -147,8 +230,12 @@ def _corrupt(run_folder: Path, beats: list[Heartbeat]) -> list[Finding]:
     found = []
     for reason, count in sorted(total.items()):
         example = examples.get(reason, [{}])[0]
-        detail = f"; for instance {place_of(example)}: {example.get('detail', '')}" if example else ""
-        found.append(Finding("corrupt", f"{counted(count, 'clip')} could not be used ({reason}){detail}"))
+        detail = (
+            f"; for instance {place_of(example)}: {example.get('detail', '')}" if example else ""
+        )
+        found.append(
+            Finding("corrupt", f"{counted(count, 'clip')} could not be used ({reason}){detail}")
+        )
     return found
 
 
@@ -169,27 +256,52 @@ def place_of(line: dict[str, Any]) -> str:
 
 def _unsaved(beats: list[Heartbeat], events: list[Line], now: float) -> list[Finding]:
     attempt = max(beat.restart for beat in beats)
-    marks = [float(event["time"]) for event in events if event.get("kind") in ("checkpoint", "started") and event.get("attempt") == attempt]
+    marks = [
+        float(event["time"])
+        for event in events
+        if event.get("kind") in ("checkpoint", "started") and event.get("attempt") == attempt
+    ]
     if not marks or now - max(marks) <= CHECKPOINT_SECONDS:
         return []
     age = duration(now - max(marks))
-    return [Finding("checkpoint old", f"nothing has been saved for {age}: a kill now would lose the steps since then")]
+    return [
+        Finding(
+            "checkpoint old",
+            f"nothing has been saved for {age}: a kill now would lose the steps since then",
+        )
+    ]
 
 
 def _disk(run_folder: Path) -> list[Finding]:
     disk = shutil.disk_usage(run_folder)
     if disk.free >= DISK_SHARE * disk.total:
         return []
-    return [Finding("disk", f"{disk.free / disk.total:.1%} of the run folder's disk is free: the next checkpoint may not fit")]
+    return [
+        Finding(
+            "disk",
+            f"{disk.free / disk.total:.1%} of the run folder's disk is free: "
+            "the next checkpoint may not fit",
+        )
+    ]
 
 
 def _restarts(events: list[Line]) -> list[Finding]:
     restarts = {event.get("attempt") for event in events if event.get("kind") == "started"} - {0}
     if not restarts:
         return []
-    reasons = [str(event["why"]) for event in events if event.get("kind") == "attempt_ended" and event.get("why")]
+    reasons = [
+        str(event["why"])
+        for event in events
+        if event.get("kind") == "attempt_ended" and event.get("why")
+    ]
     why = f", the last time because {reasons[-1]}" if reasons else ""
-    return [Finding("restarted", f"the run was started again {'once' if len(restarts) == 1 else f'{len(restarts)} times'}{why}")]
+    return [
+        Finding(
+            "restarted",
+            "the run was started again "
+            f"{'once' if len(restarts) == 1 else f'{len(restarts)} times'}{why}",
+        )
+    ]
 
 
 def _names(beats: list[Heartbeat]) -> str:

@@ -1,11 +1,13 @@
 """How Prometheus finds the ranks: one file_sd JSON per rank in a folder that many runs may share.
 
-    ausl-RUN-1a2b3c4d-00003.json   [{"targets": ["node7:41234"], "labels": {"run": …, "rank": "3", "node": …, "restart": "0", …}}]
+    ausl-RUN-1a2b3c4d-00003.json   [{"targets": ["node7:41234"], "labels": {"run": …, "rank": "3",
+    "node": …, "restart": "0", …}}]
 
 1. a rank writes its file when its port is open, and a later attempt of the same rank replaces it;
 2. a live rank refreshes the file's time once a minute;
 3. a rank that ends removes it; one that was killed leaves it, so that its alert fires;
-4. a file that nobody has refreshed for long is swept by whoever starts next, or by `sweep` from outside.
+4. a file that nobody has refreshed for long is swept by whoever starts next, or by `sweep` from
+   outside.
 
 Only files of this name and form are ever touched: the folder may hold others' targets.
 """
@@ -24,7 +26,9 @@ MAX_BYTES = 1 << 16
 
 
 def target_path(folder: Path, run_folder: Path, identity: RankIdentity) -> Path:
-    """Where a rank's target is written; two runs of one name in different run folders get different files."""
+    """Where a rank's target is written; two runs of one name in different run folders get different
+    files.
+    """
     return folder / f"{file_stem(run_folder, identity)}.json"
 
 
@@ -34,7 +38,10 @@ def file_stem(run_folder: Path, identity: RankIdentity) -> str:
 
 def write_target(path: Path, identity: RankIdentity, target: str, scheme: str) -> None:
     """Announce a rank; `target` is host:port. The file is whole at any moment."""
-    write_json(path, [{"targets": [target], "labels": {"job": "ausl", "__scheme__": scheme, **identity.labels}}])
+    write_json(
+        path,
+        [{"targets": [target], "labels": {"job": "ausl", "__scheme__": scheme, **identity.labels}}],
+    )
 
 
 def remove_target(path: Path, identity: RankIdentity) -> None:
@@ -54,7 +61,11 @@ def remove_older_attempts(folder: Path, run_folder: Path, identity: RankIdentity
 def sweep(folder: Path, older_than_seconds: float, now: float | None = None) -> list[Path]:
     """Remove the targets that nobody has refreshed for so long; returns what was removed."""
     now = time.time() if now is None else now
-    stale = [path for path in folder.glob(FILE_PATTERN) if _age_seconds(path, now) > older_than_seconds and "run" in _labels(path)]
+    stale = [
+        path
+        for path in folder.glob(FILE_PATTERN)
+        if _age_seconds(path, now) > older_than_seconds and "run" in _labels(path)
+    ]
     for path in stale:
         path.unlink(missing_ok=True)
     return stale

@@ -1,6 +1,7 @@
 """What can happen to a run besides a step, and how it is said in words.
 
-An event is a kind and a few fields; the kinds below have a sentence of their own, any other is said as it comes.
+An event is a kind and a few fields; the kinds below have a sentence of their own, any other is said
+as it comes.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Kind:
-    """How an event of this kind is spoken of; trouble is said by every rank, the rest by rank 0 alone."""
+    """How an event of this kind is spoken of; trouble is said by every rank, the rest by rank 0
+    alone.
+    """
 
     sentence: str
     trouble: bool = True
@@ -46,5 +49,9 @@ def in_words(kind: str, fields: Mapping[str, Any]) -> str:
             return KINDS[kind].sentence.format_map(fields)
         except (KeyError, ValueError, TypeError):
             pass  # an event with other fields than foreseen is still told, below
-    details = ", ".join(f"{name} {value}" for name, value in fields.items() if name not in ("kind", "time", "rank", "node", "attempt"))
+    details = ", ".join(
+        f"{name} {value}"
+        for name, value in fields.items()
+        if name not in ("kind", "time", "rank", "node", "attempt")
+    )
     return f"{kind}: {details}" if details else kind

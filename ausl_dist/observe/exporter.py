@@ -4,8 +4,8 @@
              ├─▶ textfile for a node exporter
              └─▶ Pushgateway, at the end of the run
 
-Served from daemon threads: the training loop is never asked. Without settings for TLS or a password anyone who reaches the port may
-read the metrics, so it listens on loopback unless told otherwise.
+Served from daemon threads: the training loop is never asked. Without settings for TLS or a password
+anyone who reaches the port may read the metrics, so it listens on loopback unless told otherwise.
 """
 
 import base64
@@ -37,14 +37,24 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class Exporter:
     """Serves a registry and tells Prometheus where; raises OSError where no port can be had."""
 
-    def __init__(self, settings: ExporterSettings, identity: RankIdentity, run_folder: Path, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        settings: ExporterSettings,
+        identity: RankIdentity,
+        run_folder: Path,
+        registry: CollectorRegistry,
+    ) -> None:
         self._identity = identity
         app: App = make_wsgi_app(registry)
         if settings.password_file is not None:
             app = _with_password(app, Path(settings.password_file))
         self._server = _listen(settings, app)
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
-        folder = Path(settings.discovery_folder) if settings.discovery_folder is not None else run_folder / "targets"
+        folder = (
+            Path(settings.discovery_folder)
+            if settings.discovery_folder is not None
+            else run_folder / "targets"
+        )
         self._target = discovery.target_path(folder, run_folder, identity)
         self._refreshed_at = 0.0
         if identity.rank == 0:
@@ -56,7 +66,9 @@ class Exporter:
         discovery.write_target(self._target, identity, address, scheme)
 
     def refresh(self, now: float) -> None:
-        """Say that this rank is alive, once a minute at most; a target that was swept by mistake is not brought back."""
+        """Say that this rank is alive, once a minute at most; a target that was swept by mistake is
+        not brought back.
+        """
         if now - self._refreshed_at >= discovery.REFRESH_SECONDS and self._target.exists():
             os.utime(self._target)
             self._refreshed_at = now
@@ -79,7 +91,9 @@ def write_textfile(path: Path, labelled_registry: CollectorRegistry) -> None:
 
 def push(url: str, registry: CollectorRegistry, identity: RankIdentity) -> None:
     """Leave the last values with a Pushgateway; raises OSError where it does not answer."""
-    push_to_gateway(url, job="ausl", registry=registry, grouping_key=identity.labels, timeout=PUSH_SECONDS)
+    push_to_gateway(
+        url, job="ausl", registry=registry, grouping_key=identity.labels, timeout=PUSH_SECONDS
+    )
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
@@ -91,20 +105,28 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         super().__init__((address, port), _Handler)
 
     def server_bind(self) -> None:
-        # Not HTTPServer's: that one asks the DNS for its own name, which takes seconds where there is none.
+        # Not HTTPServer's: that one asks the DNS for its own name, which takes seconds where there
+        # is none.
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.server_name, self.server_port = (
+            str(self.server_address[0]),
+            int(self.server_address[1]),
+        )
         self.setup_environ()
 
     def get_request(self) -> tuple[Any, Any]:
         connection, client = super().get_request()
         if self._context is not None:
-            # The handshake is left to the request's own thread: a client that stalls in it must not stop the others.
-            connection = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            # The handshake is left to the request's own thread: a client that stalls in it must not
+            # stop the others.
+            connection = self._context.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
         return connection, client
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that went away or spoke no TLS is its own trouble; anything else is a fault of ours and is shown.
+        # A client that went away or spoke no TLS is its own trouble; anything else is a fault of
+        # ours and is shown.
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -126,11 +148,16 @@ def _listen(settings: ExporterSettings, app: App) -> _Server:
             if error.errno == errno.EADDRINUSE:
                 continue
             raise OSError(
-                error.errno, f"metrics cannot be served on {settings.address}: {error.strerror}; set observe.exporter.address"
+                error.errno,
+                f"metrics cannot be served on {settings.address}: {error.strerror}; "
+                "set observe.exporter.address",
             ) from error
         server.set_app(app)
         return server
-    raise OSError(errno.EADDRINUSE, f"no free port for metrics in {first}-{last}: widen observe.exporter.ports")
+    raise OSError(
+        errno.EADDRINUSE,
+        f"no free port for metrics in {first}-{last}: widen observe.exporter.ports",
+    )
 
 
 def _tls(settings: ExporterSettings) -> ssl.SSLContext | None:
@@ -155,12 +182,17 @@ def _with_password(app: App, password_file: Path) -> App:
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if hmac.compare_digest(environ.get("HTTP_AUTHORIZATION", "").encode("latin-1"), expected):
             return app(environ, start_response)
-        start_response("401 Unauthorized", [("WWW-Authenticate", 'Basic realm="ausl"'), ("Content-Type", "text/plain")])
+        start_response(
+            "401 Unauthorized",
+            [("WWW-Authenticate", 'Basic realm="ausl"'), ("Content-Type", "text/plain")],
+        )
         return [b"user and password are needed\n"]
 
     return guarded
 
 
 def _advertised(settings: ExporterSettings, identity: RankIdentity) -> str:
-    host = settings.advertise or (identity.node if settings.address in ("0.0.0.0", "::") else settings.address)
+    host = settings.advertise or (
+        identity.node if settings.address in ("0.0.0.0", "::") else settings.address
+    )
     return f"[{host}]" if ":" in host else host

@@ -1,7 +1,9 @@
-"""RUN_FOLDER/ranks/rank-00003.json: what each rank last said of itself, rewritten every few seconds.
+"""RUN_FOLDER/ranks/rank-00003.json: what each rank last said of itself, rewritten every few
+seconds.
 
-It outlives the rank. `status` and the report read it to tell a rank that is slow from those that wait for it, one that was killed
-from one that ended, and where a rank that hangs is hanging; rank 0 reads it to name the slowest rank.
+It outlives the rank. `status` and the report read it to tell a rank that is slow from those that
+wait for it, one that was killed from one that ended, and where a rank that hangs is hanging; rank 0
+reads it to name the slowest rank.
 """
 
 import dataclasses
@@ -41,7 +43,8 @@ class Heartbeat:
     step_seconds: float = 0.0
     own_seconds: float = 0.0
     data_share: float = 0.0
-    blocked: Mapping[str, float] = field(default_factory=dict)  # seconds by stage during the last steps
+    # seconds by stage during the last steps
+    blocked: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, Any] = field(default_factory=dict)  # since the start of the attempt
     skipped: int = 0  # steps left out since then
     collapsed: Sequence[str] = ()  # objectives that training calls collapsed now
@@ -53,10 +56,14 @@ class Heartbeat:
 
     def silent_seconds(self, now: float) -> float:
         """For how long a heartbeat is overdue; 0 for a rank that ended."""
-        return max(now - self.time - self.interval_seconds, 0.0) if self.standing == "running" else 0.0
+        return (
+            max(now - self.time - self.interval_seconds, 0.0) if self.standing == "running" else 0.0
+        )
 
 
-def heartbeat_of(state: RankState, standing: Standing, interval_seconds: float, error: str = "") -> Heartbeat:
+def heartbeat_of(
+    state: RankState, standing: Standing, interval_seconds: float, error: str = ""
+) -> Heartbeat:
     """Take a rank's state as it is now."""
     identity, last, (phase, since) = state.identity, state.last, state.phase
     return Heartbeat(
@@ -86,7 +93,9 @@ def heartbeat_of(state: RankState, standing: Standing, interval_seconds: float, 
 
 
 def write_heartbeat(run_folder: Path, heartbeat: Heartbeat) -> None:
-    write_json(run_folder / RANKS_FOLDER / f"rank-{heartbeat.rank:05d}.json", dataclasses.asdict(heartbeat))
+    write_json(
+        run_folder / RANKS_FOLDER / f"rank-{heartbeat.rank:05d}.json", dataclasses.asdict(heartbeat)
+    )
 
 
 def read_heartbeats(run_folder: Path | str) -> list[Heartbeat]:
@@ -97,7 +106,9 @@ def read_heartbeats(run_folder: Path | str) -> list[Heartbeat]:
 
 
 def slowest_rank(beats: list[Heartbeat]) -> Heartbeat | None:
-    """The rank with the most time of its own a step; None while fewer than two ranks have made a step."""
+    """The rank with the most time of its own a step; None while fewer than two ranks have made a
+    step.
+    """
     timed = [beat for beat in beats if beat.own_seconds > 0]
     return max(timed, key=lambda beat: beat.own_seconds) if len(timed) > 1 else None
 

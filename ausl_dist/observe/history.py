@@ -1,14 +1,19 @@
 """The run's written memory: one line per step, and what happened besides steps.
 
     RUN_FOLDER/metrics.jsonl            one line per step, by rank 0
-    RUN_FOLDER/events/rank-00003.jsonl  one line per event, by that rank (`launcher.jsonl`: by whoever started it)
+    RUN_FOLDER/events/rank-00003.jsonl  one line per event, by that rank (`launcher.jsonl`: by
+    whoever started it)
 
-Two rules make a history that was interrupted readable as one without gaps or doubles (`read_metrics`):
+Two rules make a history that was interrupted readable as one without gaps or doubles
+(`read_metrics`):
 
-1. a line at step s puts an end to all earlier lines at steps >= s: after a restart at step k the older attempt's k, k+1, … are void;
-2. once an attempt has begun to write, lines of older attempts (a process that outlived its node) are passed over.
+1. a line at step s puts an end to all earlier lines at steps >= s: after a restart at step k the
+   older attempt's k, k+1, … are void;
+2. once an attempt has begun to write, lines of older attempts (a process that outlived its node)
+   are passed over.
 
-Example: steps 0 1 2 3 | 2 3 4, where | is a restart from the checkpoint at step 2, reads as 0 1 2 3 4, the 2 and 3 of the second attempt.
+Example: steps 0 1 2 3 | 2 3 4, where | is a restart from the checkpoint at step 2, reads as 0 1 2 3
+4, the 2 and 3 of the second attempt.
 """
 
 import errno
@@ -28,7 +33,9 @@ Line = dict[str, Any]
 
 
 class LineWriter:
-    """Appends JSON lines to a file, each with a single write; a part of a line that a killed writer left is cut off first."""
+    """Appends JSON lines to a file, each with a single write; a part of a line that a killed writer
+    left is cut off first.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,10 +47,12 @@ class LineWriter:
         """Write one line; numbers that are not finite become null, as JSON has none."""
         try:
             text = json.dumps(line, ensure_ascii=False, allow_nan=False)
-        except ValueError:  # rare: the walk below costs more than the encoding, so it is not done for every line
+        # rare: the walk below costs more than the encoding, so it is not done for every line
+        except ValueError:
             text = json.dumps(_without_nan(line), ensure_ascii=False, allow_nan=False)
         data = text.encode() + b"\n"
-        if os.write(self._descriptor, data) != len(data):  # without this a full disk would go unnoticed until the next write
+        # without this a full disk would go unnoticed until the next write
+        if os.write(self._descriptor, data) != len(data):
             raise OSError(errno.ENOSPC, f"disk full while writing {self._path}")
 
     def close(self) -> None:
@@ -53,10 +62,11 @@ class LineWriter:
 
 
 def read_metrics(run_folder: Path | str, max_lines: int | None = None) -> list[Line]:
-    """Each step's line once, in order of steps, by the two rules above; empty where the run has not made a step yet.
+    """Each step's line once, in order of steps, by the two rules above; empty where the run has not
+    made a step yet.
 
-    With `max_lines` (2 or more), only so many of them, evenly spaced and the last one included: what is held in memory of a long run is
-    two numbers a step.
+    With `max_lines` (2 or more), only so many of them, evenly spaced and the last one included:
+    what is held in memory of a long run is two numbers a step.
     """
     path = Path(run_folder) / METRICS_FILE
     steps, offsets = array("q"), array("q")
@@ -74,13 +84,19 @@ def read_metrics(run_folder: Path | str, max_lines: int | None = None) -> list[L
 
 
 def last_metrics(run_folder: Path | str, before_step: int | None = None) -> Line | None:
-    """The newest line of metrics.jsonl (below `before_step`), read from the end of the file: its cost does not grow with the run."""
+    """The newest line of metrics.jsonl (below `before_step`), read from the end of the file: its
+    cost does not grow with the run.
+    """
     path = Path(run_folder) / METRICS_FILE
     if not path.exists():
         return None
     for text in _lines_from_the_end(path):
         line = _parse(text)
-        if line is not None and "step" in line and (before_step is None or line["step"] < before_step):
+        if (
+            line is not None
+            and "step" in line
+            and (before_step is None or line["step"] < before_step)
+        ):
             return line
     return None
 
@@ -95,11 +111,16 @@ def append_event(run_folder: Path | str, writer: str, event: Mapping[str, Any]) 
 def read_events(run_folder: Path | str) -> list[Line]:
     """All events of all writers, oldest first."""
     files = sorted((Path(run_folder) / EVENTS_FOLDER).glob("*.jsonl"))
-    return sorted((line for file in files for line in read_lines(file)), key=lambda line: float(line.get("time", 0)))
+    return sorted(
+        (line for file in files for line in read_lines(file)),
+        key=lambda line: float(line.get("time", 0)),
+    )
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """The JSON objects of a file, one a line; lines that a kill or a disk has damaged are passed over, an absent file is empty."""
+    """The JSON objects of a file, one a line; lines that a kill or a disk has damaged are passed
+    over, an absent file is empty.
+    """
     return (line for _, line in _lines_with_offsets(path))
 
 
@@ -134,7 +155,9 @@ def _parse(text: bytes) -> Line | None:
     try:
         line = json.loads(text)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        return None  # the end of a killed writer; `LineWriter` keeps it from swallowing the next line
+        return (
+            None  # the end of a killed writer; `LineWriter` keeps it from swallowing the next line
+        )
     return line if isinstance(line, dict) else None
 
 

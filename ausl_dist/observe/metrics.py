@@ -2,9 +2,10 @@
 
     RankState ──▶ TABLE ──▶ families in the Prometheus format, made anew for each scrape
 
-A series therefore ends when its source does, and the training loop pays nothing for a metric.
-A row's `read` gives a number, a mapping from label value(s) to numbers, or None where there is nothing to tell.
-Run, rank, node and restart are not labels here: the discovery file gives them to each target.
+A series therefore ends when its source does, and the training loop pays nothing for a metric. A
+row's `read` gives a number, a mapping from label value(s) to numbers, or None where there is
+nothing to tell. Run, rank, node and restart are not labels here: the discovery file gives them to
+each target.
 """
 
 import importlib.metadata
@@ -15,23 +16,38 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
 import ausl_dist
 from ausl_dist.observe.state import STEP_SECONDS_BUCKETS, RankState
 from ausl_dist.stream.ledger import MIN_CLIPS_JUDGED
 
-Reading = float | Mapping[str, float] | Mapping[tuple[str, str], float] | Mapping[tuple[str, str, str], float] | None
+Reading = (
+    float
+    | Mapping[str, float]
+    | Mapping[tuple[str, str], float]
+    | Mapping[tuple[str, str, str], float]
+    | None
+)
 UNITS = ("seconds", "bytes", "ratio")  # base units only; a name without one counts things
 
-# Logs named OBJECTIVE/what that have a metric of their own; all others are exported by ausl_objective_value.
+# Logs named OBJECTIVE/what that have a metric of their own; all others are exported by
+# ausl_objective_value.
 OBJECTIVE_LOGS = {
     "loss": "Loss of one objective, before its weight.",
     "weight": "Weight of an objective in the summed loss.",
     "gradient_norm": "Norm of one objective's gradient on the backbone.",
-    "feature_std": "Standard deviation of features over a batch, mean over dimensions; near 0 when the representation collapses.",
-    "effective_rank": "Effective rank of the features (RankMe); near 1 when the representation collapses.",
-    "uniformity": "Uniformity of the features on the sphere (Wang and Isola 2020); near 0 when the representation collapses.",
+    "feature_std": "Standard deviation of features over a batch, mean over dimensions; "
+    "near 0 when the representation collapses.",
+    "effective_rank": "Effective rank of the features (RankMe); near 1 when the representation "
+    "collapses.",
+    "uniformity": "Uniformity of the features on the sphere (Wang and Isola 2020); "
+    "near 0 when the representation collapses.",
     "teacher_agreement": "Cosine between features of student and teacher.",
     "bank_age_steps": "Mean age of the entries in the bank of embeddings.",
     "collapsed": "1 while training's own health check calls this objective collapsed, else 0.",
@@ -55,7 +71,9 @@ class Row:
         return word if word in UNITS else ""
 
     def family(self, state: RankState, constant: Mapping[str, str]) -> Metric | None:
-        """The Prometheus object with this metric's present values, each also labelled with `constant`; None without values."""
+        """The Prometheus object with this metric's present values, each also labelled with
+        `constant`; None without values.
+        """
         if self.kind == "histogram":
             return _histogram(self, state, constant)
         reading = self.read(state)
@@ -65,7 +83,9 @@ class Row:
         make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         family = make(self.name, self.help, labels=[*constant, *self.labels], unit=self.unit)
         for labels, value in values.items():
-            family.add_metric([*constant.values(), *((labels,) if isinstance(labels, str) else labels)], value)
+            family.add_metric(
+                [*constant.values(), *((labels,) if isinstance(labels, str) else labels)], value
+            )
         return family if values else None
 
 
@@ -73,7 +93,9 @@ def _histogram(row: Row, state: RankState, constant: Mapping[str, str]) -> Metri
     family = HistogramMetricFamily(row.name, row.help, labels=list(constant), unit=row.unit)
     bounds = [*map(str, STEP_SECONDS_BUCKETS), "+Inf"]
     counts = list(accumulate(state.step_buckets))
-    family.add_metric(list(constant.values()), list(zip(bounds, counts, strict=True)), state.total_seconds)
+    family.add_metric(
+        list(constant.values()), list(zip(bounds, counts, strict=True)), state.total_seconds
+    )
     return family
 
 
@@ -86,11 +108,17 @@ def _log(name: str) -> Callable[[RankState], Reading]:
 
 
 def _objective(what: str) -> Callable[[RankState], Reading]:
-    return lambda state: {objective: value for (objective, name), value in _objective_logs(state).items() if name == what}
+    return lambda state: {
+        objective: value
+        for (objective, name), value in _objective_logs(state).items()
+        if name == what
+    }
 
 
 def _other_logs(state: RankState) -> Reading:
-    return {key: value for key, value in _objective_logs(state).items() if key[1] not in OBJECTIVE_LOGS}
+    return {
+        key: value for key, value in _objective_logs(state).items() if key[1] not in OBJECTIVE_LOGS
+    }
 
 
 def _objective_logs(state: RankState) -> dict[tuple[str, str], float]:
@@ -120,7 +148,11 @@ def _budget_used(state: RankState) -> Reading:
         return None
     corrupt = state.last.counts["corrupt"]
     judged = max(state.last.loader_counts.get("clips", 0) + sum(corrupt.values()), MIN_CLIPS_JUDGED)
-    return {reason: corrupt.get(reason, 0) / (budget * judged) for reason, budget in state.clip_budgets.items() if budget > 0}
+    return {
+        reason: corrupt.get(reason, 0) / (budget * judged)
+        for reason, budget in state.clip_budgets.items()
+        if budget > 0
+    }
 
 
 def _blocked(state: RankState) -> Reading:
@@ -133,7 +165,9 @@ def _phase_age(state: RankState) -> Reading:
 
 
 def _build(state: RankState) -> Reading:
-    return {(ausl_dist.__version__, platform.python_version(), importlib.metadata.version("torch")): 1.0}
+    return {
+        (ausl_dist.__version__, platform.python_version(), importlib.metadata.version("torch")): 1.0
+    }
 
 
 def _used(name: str) -> Callable[[RankState], Reading]:
@@ -147,59 +181,244 @@ def _checkpoint(name: str) -> Callable[[RankState], Reading]:
 TABLE: tuple[Row, ...] = (
     # progress
     Row("ausl_steps", "counter", "Steps taken by this process.", lambda s: s.steps),
-    Row("ausl_steps_skipped", "counter", "Steps whose batch the optimizer left out because something was not finite.", lambda s: s.skipped),
+    Row(
+        "ausl_steps_skipped",
+        "counter",
+        "Steps whose batch the optimizer left out because something was not finite.",
+        lambda s: s.skipped,
+    ),
     Row("ausl_clips", "counter", "Clips trained on by this rank.", lambda s: s.clips),
     Row("ausl_frames", "counter", "Frames trained on by this rank.", lambda s: s.frames),
     Row("ausl_run_steps_done", "gauge", "Steps of the run that are done.", lambda s: s.steps_done),
     Row("ausl_run_steps_planned", "gauge", "Steps of the run in all.", lambda s: s.total_steps),
-    Row("ausl_run_restarts", "gauge", "How often the run has been started again.", lambda s: s.identity.restart),
+    Row(
+        "ausl_run_restarts",
+        "gauge",
+        "How often the run has been started again.",
+        lambda s: s.identity.restart,
+    ),
     Row("ausl_run_ranks", "gauge", "Ranks of the run.", lambda s: s.identity.world_size),
-    Row("ausl_last_step_timestamp_seconds", "gauge", "When the last step ended (at first, the start), Unix time.", lambda s: s.last_at),
+    Row(
+        "ausl_last_step_timestamp_seconds",
+        "gauge",
+        "When the last step ended (at first, the start), Unix time.",
+        lambda s: s.last_at,
+    ),
     # time
     Row("ausl_step_seconds", "histogram", "Length of a step.", lambda s: None),
-    Row("ausl_phase_seconds", "counter", "Time of finished steps by what the loop was doing.", lambda s: dict(s.phase_seconds), ("phase",)),
-    Row("ausl_phase_age_seconds", "gauge", "For how long the loop has been doing what it does now.", _phase_age, ("phase",)),
-    Row("ausl_stage_blocked_seconds", "counter", "Time each data stage kept the next one waiting.", _blocked, ("stage",)),
-    Row("ausl_waited_seconds", "counter", "Time in collectives: waiting for other ranks, and moving data.", lambda s: s.waited_seconds),
-    Row("ausl_data_blocked_ratio", "gauge", "Share of the last steps' time spent waiting for data.", lambda s: s.window.share("data")),
-    Row("ausl_rank_own_seconds", "gauge", "Median length of a step but for waiting for other ranks.", lambda s: s.window.own_seconds),
-    Row("ausl_rank_step_seconds", "gauge", "Median length of the last steps.", lambda s: s.window.step_seconds),
-    Row("ausl_slowest_rank", "gauge", "Rank with the most own time a step, found by rank 0.", lambda s: s.slowest and s.slowest[0]),
-    Row("ausl_slowest_rank_own_seconds", "gauge", "That rank's own time a step.", lambda s: s.slowest and s.slowest[1]),
-    Row("ausl_clips_per_second", "gauge", "Clips a second of this rank, by the median step.", lambda s: s.window.clips_per_second),
-    Row("ausl_frames_per_second", "gauge", "Frames a second of this rank, by the median step.", lambda s: s.window.frames_per_second),
-    Row("ausl_goodput_ratio", "gauge", "Share of the run's wall time spent computing steps that count.", lambda s: s.goodput),
+    Row(
+        "ausl_phase_seconds",
+        "counter",
+        "Time of finished steps by what the loop was doing.",
+        lambda s: dict(s.phase_seconds),
+        ("phase",),
+    ),
+    Row(
+        "ausl_phase_age_seconds",
+        "gauge",
+        "For how long the loop has been doing what it does now.",
+        _phase_age,
+        ("phase",),
+    ),
+    Row(
+        "ausl_stage_blocked_seconds",
+        "counter",
+        "Time each data stage kept the next one waiting.",
+        _blocked,
+        ("stage",),
+    ),
+    Row(
+        "ausl_waited_seconds",
+        "counter",
+        "Time in collectives: waiting for other ranks, and moving data.",
+        lambda s: s.waited_seconds,
+    ),
+    Row(
+        "ausl_data_blocked_ratio",
+        "gauge",
+        "Share of the last steps' time spent waiting for data.",
+        lambda s: s.window.share("data"),
+    ),
+    Row(
+        "ausl_rank_own_seconds",
+        "gauge",
+        "Median length of a step but for waiting for other ranks.",
+        lambda s: s.window.own_seconds,
+    ),
+    Row(
+        "ausl_rank_step_seconds",
+        "gauge",
+        "Median length of the last steps.",
+        lambda s: s.window.step_seconds,
+    ),
+    Row(
+        "ausl_slowest_rank",
+        "gauge",
+        "Rank with the most own time a step, found by rank 0.",
+        lambda s: s.slowest and s.slowest[0],
+    ),
+    Row(
+        "ausl_slowest_rank_own_seconds",
+        "gauge",
+        "That rank's own time a step.",
+        lambda s: s.slowest and s.slowest[1],
+    ),
+    Row(
+        "ausl_clips_per_second",
+        "gauge",
+        "Clips a second of this rank, by the median step.",
+        lambda s: s.window.clips_per_second,
+    ),
+    Row(
+        "ausl_frames_per_second",
+        "gauge",
+        "Frames a second of this rank, by the median step.",
+        lambda s: s.window.frames_per_second,
+    ),
+    Row(
+        "ausl_goodput_ratio",
+        "gauge",
+        "Share of the run's wall time spent computing steps that count.",
+        lambda s: s.goodput,
+    ),
     Row("ausl_mfu_ratio", "gauge", "Model FLOPs a second over the device's peak.", _log("mfu")),
-    Row("ausl_gpu_starved_ratio", "gauge", "Share of time the GPU had no work of ours, by CUDA events.", lambda s: s.gpu_starved),
+    Row(
+        "ausl_gpu_starved_ratio",
+        "gauge",
+        "Share of time the GPU had no work of ours, by CUDA events.",
+        lambda s: s.gpu_starved,
+    ),
     # data
     Row("ausl_fetched_bytes", "counter", "Bytes read from storage.", _count("bytes")),
-    Row("ausl_cache_hits", "counter", "Chunks found in the cache on local disk.", _count("cache_hits")),
-    Row("ausl_fetch_retries", "counter", "Reads from storage that had to be repeated, by reason.", _retried, ("reason",)),
-    Row("ausl_queue_depth", "gauge", "Steps in each queue of the loader at the end of the last step.", _queues, ("queue",)),
-    Row("ausl_corrupt_clips", "counter", "Clips that could not be used, by reason.", _corrupt, ("reason",)),
-    Row("ausl_corrupt_budget_used_ratio", "gauge", "Unusable clips over how many there may be.", _budget_used, ("reason",)),
+    Row(
+        "ausl_cache_hits",
+        "counter",
+        "Chunks found in the cache on local disk.",
+        _count("cache_hits"),
+    ),
+    Row(
+        "ausl_fetch_retries",
+        "counter",
+        "Reads from storage that had to be repeated, by reason.",
+        _retried,
+        ("reason",),
+    ),
+    Row(
+        "ausl_queue_depth",
+        "gauge",
+        "Steps in each queue of the loader at the end of the last step.",
+        _queues,
+        ("queue",),
+    ),
+    Row(
+        "ausl_corrupt_clips",
+        "counter",
+        "Clips that could not be used, by reason.",
+        _corrupt,
+        ("reason",),
+    ),
+    Row(
+        "ausl_corrupt_budget_used_ratio",
+        "gauge",
+        "Unusable clips over how many there may be.",
+        _budget_used,
+        ("reason",),
+    ),
     # learning
     Row("ausl_loss", "gauge", "Summed loss of the last step.", _last("loss")),
     Row("ausl_learning_rate", "gauge", "Learning rate of the last step.", _last("learning_rate")),
-    Row("ausl_gradient_norm", "gauge", "Norm of the whole gradient, before clipping.", _last("gradient_norm")),
-    *(Row(f"ausl_objective_{what}", "gauge", text, _objective(what), ("objective",)) for what, text in OBJECTIVE_LOGS.items()),
-    Row("ausl_objective_value", "gauge", "Any other number an objective logs.", _other_logs, ("objective", "name")),
+    Row(
+        "ausl_gradient_norm",
+        "gauge",
+        "Norm of the whole gradient, before clipping.",
+        _last("gradient_norm"),
+    ),
+    *(
+        Row(f"ausl_objective_{what}", "gauge", text, _objective(what), ("objective",))
+        for what, text in OBJECTIVE_LOGS.items()
+    ),
+    Row(
+        "ausl_objective_value",
+        "gauge",
+        "Any other number an objective logs.",
+        _other_logs,
+        ("objective", "name"),
+    ),
     # faults
-    Row("ausl_events", "counter", "Events by kind, as in the run folder's events.", lambda s: dict(s.events), ("kind",)),
-    Row("ausl_checkpoint_timestamp_seconds", "gauge", "When the newest checkpoint was done (at first, the start).", _checkpoint("time")),
-    Row("ausl_checkpoint_step", "gauge", "Steps done at the newest checkpoint.", _checkpoint("step")),
-    Row("ausl_checkpoint_save_seconds", "gauge", "How long the newest checkpoint took to write.", _checkpoint("seconds")),
+    Row(
+        "ausl_events",
+        "counter",
+        "Events by kind, as in the run folder's events.",
+        lambda s: dict(s.events),
+        ("kind",),
+    ),
+    Row(
+        "ausl_checkpoint_timestamp_seconds",
+        "gauge",
+        "When the newest checkpoint was done (at first, the start).",
+        _checkpoint("time"),
+    ),
+    Row(
+        "ausl_checkpoint_step", "gauge", "Steps done at the newest checkpoint.", _checkpoint("step")
+    ),
+    Row(
+        "ausl_checkpoint_save_seconds",
+        "gauge",
+        "How long the newest checkpoint took to write.",
+        _checkpoint("seconds"),
+    ),
     Row("ausl_checkpoint_bytes", "gauge", "Size of the newest checkpoint.", _checkpoint("bytes")),
     # machine
-    Row("ausl_host_memory_bytes", "gauge", "Resident memory of this process.", _used("host_memory_bytes")),
-    Row("ausl_run_disk_free_bytes", "gauge", "Free space where the run folder lies.", _used("disk_free_bytes")),
-    Row("ausl_run_disk_size_bytes", "gauge", "Size of the disk where the run folder lies.", _used("disk_size_bytes")),
-    Row("ausl_gpu_memory_allocated_bytes", "gauge", "GPU memory in use by tensors.", _used("gpu_allocated_bytes")),
-    Row("ausl_gpu_memory_reserved_bytes", "gauge", "GPU memory held by torch.", _used("gpu_reserved_bytes")),
+    Row(
+        "ausl_host_memory_bytes",
+        "gauge",
+        "Resident memory of this process.",
+        _used("host_memory_bytes"),
+    ),
+    Row(
+        "ausl_run_disk_free_bytes",
+        "gauge",
+        "Free space where the run folder lies.",
+        _used("disk_free_bytes"),
+    ),
+    Row(
+        "ausl_run_disk_size_bytes",
+        "gauge",
+        "Size of the disk where the run folder lies.",
+        _used("disk_size_bytes"),
+    ),
+    Row(
+        "ausl_gpu_memory_allocated_bytes",
+        "gauge",
+        "GPU memory in use by tensors.",
+        _used("gpu_allocated_bytes"),
+    ),
+    Row(
+        "ausl_gpu_memory_reserved_bytes",
+        "gauge",
+        "GPU memory held by torch.",
+        _used("gpu_reserved_bytes"),
+    ),
     Row("ausl_gpu_memory_size_bytes", "gauge", "GPU memory there is.", _used("gpu_total_bytes")),
-    Row("ausl_gpu_busy_ratio", "gauge", "Share of time a kernel ran, by NVML (package nvidia-ml-py).", _used("gpu_busy")),
-    Row("ausl_gpu_decoder_busy_ratio", "gauge", "Use of NVDEC, by NVML (package nvidia-ml-py).", _used("gpu_decoder_busy")),
-    Row("ausl_build_info", "gauge", "Always 1; the versions are its labels.", _build, ("version", "python", "torch")),
+    Row(
+        "ausl_gpu_busy_ratio",
+        "gauge",
+        "Share of time a kernel ran, by NVML (package nvidia-ml-py).",
+        _used("gpu_busy"),
+    ),
+    Row(
+        "ausl_gpu_decoder_busy_ratio",
+        "gauge",
+        "Use of NVDEC, by NVML (package nvidia-ml-py).",
+        _used("gpu_decoder_busy"),
+    ),
+    Row(
+        "ausl_build_info",
+        "gauge",
+        "Always 1; the versions are its labels.",
+        _build,
+        ("version", "python", "torch"),
+    ),
 )
 
 
@@ -221,7 +440,10 @@ class StateCollector:
 
 
 def make_registry(state: RankState, constant: Mapping[str, str] | None = None) -> CollectorRegistry:
-    """A registry of its own for one rank. `constant` labels every sample, for readers that know no target: textfile and push."""
+    """A registry of its own for one rank.
+
+    `constant` labels every sample, for readers that know no target: textfile and push.
+    """
     registry = CollectorRegistry()
     registry.register(StateCollector(state, constant or {}))
     return registry

@@ -1,16 +1,17 @@
 """The one object through which a rank tells what happens to it.
 
-    with Observer(settings, run_folder=..., run_name=..., rank=0, world_size=2, restart=0, start_step=0, total_steps=1000) as observer:
-        for step in range(1000):
-            observer.enter("data")  # optional: lets a hang be named
-            ...
-            observer.step(StepRecord(...))
-            observer.event("checkpoint", step=step + 1, seconds=1.2, bytes=4096)
+with Observer(settings, run_folder=..., run_name=..., rank=0, world_size=2, restart=0, start_step=0,
+total_steps=1000) as observer:
+    for step in range(1000):
+        observer.enter("data")  # optional: lets a hang be named
+        ...
+        observer.step(StepRecord(...))
+        observer.event("checkpoint", step=step + 1, seconds=1.2, bytes=4096)
 
-    step  ─▶ state (sums, last record) ◀─ read by scrapes, heartbeats and the live view, in their own threads
-          ├▶ metrics.jsonl, trackers, a plain line now and then (rank 0)
-          └▶ profiler, when asked
-    event ─▶ events/rank-N.jsonl, a counter, the console
+step  ─▶ state (sums, last record) ◀─ read by scrapes, heartbeats and the live view, in their own threads
+      ├▶ metrics.jsonl, trackers, a plain line now and then (rank 0)
+      └▶ profiler, when asked
+event ─▶ events/rank-N.jsonl, a counter, the console
 """
 
 import os
@@ -59,10 +60,14 @@ class Observer:
         stream: TextIO | None = None,
     ) -> None:
         node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-        identity = RankIdentity(run=run_name, rank=rank, world_size=world_size, node=node, restart=restart)
+        identity = RankIdentity(
+            run=run_name, rank=rank, world_size=world_size, node=node, restart=restart
+        )
         self._settings = settings
         self._run_folder = run_folder
-        self._state = RankState(identity, settings, start_step=start_step, total_steps=total_steps, clock=clock)
+        self._state = RankState(
+            identity, settings, start_step=start_step, total_steps=total_steps, clock=clock
+        )
         self._lines: LineWriter | None = None
         self._events: LineWriter | None = None
         self._pulse: Pulse | None = None
@@ -75,13 +80,24 @@ class Observer:
         if rank == 0:
             self._open_metrics(run_folder)
         if settings.enabled:
-            self._trackers = make_trackers(settings.trackers, identity, run_folder, start_step) if rank == 0 else []
+            self._trackers = (
+                make_trackers(settings.trackers, identity, run_folder, start_step)
+                if rank == 0
+                else []
+            )
             self._events = LineWriter(run_folder / EVENTS_FOLDER / f"rank-{rank:05d}.jsonl")
-        self._console = Console(settings.console if settings.enabled else "quiet", self._state, settings.console_seconds, stream)
+        self._console = Console(
+            settings.console if settings.enabled else "quiet",
+            self._state,
+            settings.console_seconds,
+            stream,
+        )
         if settings.enabled:
             if self._waiting is not None:
                 self._waiting.start()
-            self._pulse = Pulse(settings, self._state, run_folder, self._profiler, self.event, self._console.trouble)
+            self._pulse = Pulse(
+                settings, self._state, run_folder, self._profiler, self.event, self._console.trouble
+            )
             self.event("started", restart=restart, step=start_step, world_size=world_size)
             if self.metrics_url is not None:
                 self._console.tell(f"metrics of rank {rank}: {self.metrics_url}")
@@ -89,10 +105,16 @@ class Observer:
     @property
     def metrics_url(self) -> str | None:
         """Where this rank's metrics can be read, if anywhere."""
-        return self._pulse.exporter.url if self._pulse is not None and self._pulse.exporter is not None else None
+        return (
+            self._pulse.exporter.url
+            if self._pulse is not None and self._pulse.exporter is not None
+            else None
+        )
 
     def enter(self, phase: str) -> None:
-        """The loop begins with a phase of its step (data, forward, ...); of a step that never ends, this is all that will be known."""
+        """The loop begins with a phase of its step (data, forward, ...); of a step that never ends,
+        this is all that will be known.
+        """
         self._state.enter(phase)
 
     def step(self, record: StepRecord) -> None:
@@ -110,14 +132,18 @@ class Observer:
         if not self._settings.enabled:
             return
         self._console.step()
-        if record.skipped and self._state.identity.rank == 0:  # all ranks have agreed on it: one of them says it
+        # all ranks have agreed on it: one of them says it
+        if record.skipped and self._state.identity.rank == 0:
             self.event("skipped", step=record.step)
         profiled = self._profiler.step(record.step)
         if profiled is not None:
             self.event("profile", **profiled)
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Something happened that is no step: it is counted, written down and said in words. `events.py` lists the kinds."""
+        """Something happened that is no step: it is counted, written down and said in words.
+
+        `events.py` lists the kinds.
+        """
         with self._lock:
             if kind == "rewind":
                 self._take_back(fields["to_step"])
@@ -131,7 +157,10 @@ class Observer:
             speak(in_words(kind, fields))
 
     def close(self, error: BaseException | None = None) -> None:
-        """The rank ends, well or with an error: its target goes, its last heartbeat stays. Closing twice does nothing."""
+        """The rank ends, well or with an error: its target goes, its last heartbeat stays.
+
+        Closing twice does nothing.
+        """
         profiled = self._profiler.close()
         if profiled is not None:
             self.event("profile", **profiled)
@@ -140,7 +169,9 @@ class Observer:
             self._pulse.close("ended" if error is None else "failed", text)
             self._pulse = None
         if self._events is not None:
-            self.event("ended" if error is None else "failed", step=self._state.steps_done, error=text)
+            self.event(
+                "ended" if error is None else "failed", step=self._state.steps_done, error=text
+            )
             self._events.close()
             self._events = None
         if self._waiting is not None:
@@ -156,11 +187,18 @@ class Observer:
     def __enter__(self) -> "Observer":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close(error)
 
     def _take_back(self, to_step: int) -> None:
-        """What was computed after the checkpoint that the run goes back to has not counted; known to rank 0, which has the lines."""
+        """What was computed after the checkpoint that the run goes back to has not counted; known
+        to rank 0, which has the lines.
+        """
         if self._lines is not None:
             before = last_metrics(self._run_folder, before_step=to_step)
             useful = 0.0 if before is None else before["useful_seconds"]
@@ -172,11 +210,17 @@ class Observer:
         if before is None:
             self._state.first_start = process_start(self._state.started_at)
         else:
-            self._state.first_start, self._state.useful_before = before["first_start"], before["useful_seconds"]
+            self._state.first_start, self._state.useful_before = (
+                before["first_start"],
+                before["useful_seconds"],
+            )
 
 
 def _line(record: StepRecord, state: RankState) -> Line:
-    """One line of metrics.jsonl. Clips and frames are those of all ranks, blocked seconds and counts rank 0's since its start."""
+    """One line of metrics.jsonl.
+
+    Clips and frames are those of all ranks, blocked seconds and counts rank 0's since its start.
+    """
     ranks = state.identity.world_size
     return {
         "step": record.step,
@@ -190,7 +234,9 @@ def _line(record: StepRecord, state: RankState) -> Line:
         "skipped": record.skipped,
         "logs": dict(record.logs),
         "seconds": {phase: round(seconds, 6) for phase, seconds in record.seconds.items()},
-        "blocked": {stage: round(seconds, 6) for stage, seconds in list(record.loader_blocked.items())},
+        "blocked": {
+            stage: round(seconds, 6) for stage, seconds in list(record.loader_blocked.items())
+        },
         "counts": record.counts,
         "useful_seconds": round(state.useful_before + state.useful_seconds, 3),
         "first_start": state.first_start,

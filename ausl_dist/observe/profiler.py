@@ -1,10 +1,11 @@
-"""A torch profiler trace and a memory snapshot of the next few steps of one rank, when somebody asks.
+"""A torch profiler trace and a memory snapshot of the next few steps of one rank, when somebody
+asks.
 
     touch RUN_FOLDER/profile             a few steps of rank 0, as the settings have it
     echo "3 20" > RUN_FOLDER/profile     20 steps of rank 3
 
-The result lies in RUN_FOLDER/profiles/step-00000120-rank-00003/: trace.json.gz (chrome://tracing, Perfetto), operators.txt, and on a
-GPU memory.pickle (pytorch.org/memory_viz).
+The result lies in RUN_FOLDER/profiles/step-00000120-rank-00003/: trace.json.gz (chrome://tracing,
+Perfetto), operators.txt, and on a GPU memory.pickle (pytorch.org/memory_viz).
 """
 
 from pathlib import Path
@@ -17,7 +18,9 @@ MAX_STEPS = 1000
 
 
 class Profiler:
-    """Started and stopped at the steps' boundaries by `step`; without a request that is one comparison."""
+    """Started and stopped at the steps' boundaries by `step`; without a request that is one
+    comparison.
+    """
 
     def __init__(self, settings: ProfileSettings, run_folder: Path, rank: int) -> None:
         self._settings = settings
@@ -29,17 +32,27 @@ class Profiler:
         self._profile: Any = None
 
     def look_for_request(self) -> str:
-        """Take a request for this rank, if there is one; called now and then from another thread. Returns what is wrong with it."""
+        """Take a request for this rank, if there is one; called now and then from another thread.
+
+        Returns what is wrong with it.
+        """
         path = self._run_folder / REQUEST_FILE
         if not path.exists():
             return ""
         words = path.read_bytes()[:100].decode("utf-8", "replace").split()
         numbers = [int(word) for word in words if word.isdigit()]
-        if len(numbers) != len(words) or len(words) > 2 or not all(0 < steps <= MAX_STEPS for steps in numbers[1:]):
+        if (
+            len(numbers) != len(words)
+            or len(words) > 2
+            or not all(0 < steps <= MAX_STEPS for steps in numbers[1:])
+        ):
             if self._rank != 0:
                 return ""
             path.unlink(missing_ok=True)
-            return f"profile request {' '.join(words)!r} is not understood: write `RANK STEPS`, with at most {MAX_STEPS} steps, or nothing"
+            return (
+                f"profile request {' '.join(words)!r} is not understood: "
+                f"write `RANK STEPS`, with at most {MAX_STEPS} steps, or nothing"
+            )
         rank = numbers[0] if numbers else self._settings.rank
         if rank == self._rank:
             path.unlink(missing_ok=True)
@@ -47,7 +60,9 @@ class Profiler:
         return ""
 
     def step(self, step: int) -> dict[str, Any] | None:
-        """Step `step` has ended; returns the fields of a `profile` event when a trace has been written."""
+        """Step `step` has ended; returns the fields of a `profile` event when a trace has been
+        written.
+        """
         if self._profile is not None:
             self._steps_left -= 1
             return self._finish() if self._steps_left == 0 else None
@@ -68,7 +83,10 @@ class Profiler:
         self._first_step = step
         self._steps = self._steps_left = self._asked
         self._asked = 0
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+        activities = [
+            ProfilerActivity.CPU,
+            *([ProfilerActivity.CUDA] if torch.cuda.is_available() else []),
+        ]
         if torch.cuda.is_available():
             torch.cuda.memory._record_memory_history(max_entries=100_000)
         self._profile = profile(activities=activities, record_shapes=True, profile_memory=True)
@@ -79,12 +97,20 @@ class Profiler:
 
         profile, self._profile = self._profile, None
         profile.stop()
-        folder = self._run_folder / "profiles" / f"step-{self._first_step:08d}-rank-{self._rank:05d}"
+        folder = (
+            self._run_folder / "profiles" / f"step-{self._first_step:08d}-rank-{self._rank:05d}"
+        )
         folder.mkdir(parents=True, exist_ok=True)
         profile.export_chrome_trace(str(folder / "trace.json.gz"))
         order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-        (folder / "operators.txt").write_text(profile.key_averages().table(sort_by=order, row_limit=100))
+        (folder / "operators.txt").write_text(
+            profile.key_averages().table(sort_by=order, row_limit=100)
+        )
         if torch.cuda.is_available():
             torch.cuda.memory._dump_snapshot(str(folder / "memory.pickle"))
             torch.cuda.memory._record_memory_history(enabled=None)
-        return {"step": self._first_step, "steps": self._steps - self._steps_left, "path": str(folder.relative_to(self._run_folder))}
+        return {
+            "step": self._first_step,
+            "steps": self._steps - self._steps_left,
+            "path": str(folder.relative_to(self._run_folder)),
+        }

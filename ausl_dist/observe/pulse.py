@@ -1,7 +1,8 @@
-"""The background thread of a rank: everything that is too slow, or too rarely wanted, for the training loop.
+"""The background thread of a rank: everything that is too slow, or too rarely wanted, for the
+training loop.
 
-Every few seconds: memory and disk, requests to profile, the heartbeat, the target's freshness, the text file, the slowest rank, and
-clips that could not be used since the last beat.
+Every few seconds: memory and disk, requests to profile, the heartbeat, the target's freshness, the
+text file, the slowest rank, and clips that could not be used since the last beat.
 """
 
 import threading
@@ -13,13 +14,21 @@ from prometheus_client import CollectorRegistry
 
 from ausl_dist.observe import exporter as export
 from ausl_dist.observe.device import read_usage
-from ausl_dist.observe.heartbeat import Standing, heartbeat_of, read_heartbeats, slowest_rank, write_heartbeat
+from ausl_dist.observe.heartbeat import (
+    Standing,
+    heartbeat_of,
+    read_heartbeats,
+    slowest_rank,
+    write_heartbeat,
+)
 from ausl_dist.observe.metrics import make_registry
 from ausl_dist.observe.profiler import Profiler
 from ausl_dist.observe.settings import ObserveSettings
 from ausl_dist.observe.state import RankState
 
-RANKS_READ_A_BEAT = 64  # rank 0 reads the others' heartbeats; with more ranks than this it does so less often
+RANKS_READ_A_BEAT = (
+    64  # rank 0 reads the others' heartbeats; with more ranks than this it does so less often
+)
 
 
 class SayEvent(Protocol):
@@ -29,7 +38,10 @@ class SayEvent(Protocol):
 
 
 class Pulse:
-    """Beats until `close`. A beat that a disk or a network spoils is said once, and the next one tries again."""
+    """Beats until `close`.
+
+    A beat that a disk or a network spoils is said once, and the next one tries again.
+    """
 
     def __init__(
         self,
@@ -54,18 +66,25 @@ class Pulse:
         if exporting.textfile_folder is not None or exporting.pushgateway is not None:
             self._labelled = make_registry(state, state.identity.labels)
         if exporting.textfile_folder is not None:
-            self._textfile = export.textfile_path(exporting.textfile_folder, run_folder, state.identity)
+            self._textfile = export.textfile_path(
+                exporting.textfile_folder, run_folder, state.identity
+            )
         self.exporter: export.Exporter | None = None
         if exporting.enabled:
-            self.exporter = export.Exporter(exporting, state.identity, run_folder, make_registry(state))
+            self.exporter = export.Exporter(
+                exporting, state.identity, run_folder, make_registry(state)
+            )
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
         self._thread.start()
 
     def close(self, standing: Standing, error: str) -> None:
-        """Stop beating, leave the last heartbeat, push once where asked, and take away what only a live rank should show."""
+        """Stop beating, leave the last heartbeat, push once where asked, and take away what only a
+        live rank should show.
+        """
         self._end.set()
-        self._thread.join(self._settings.heartbeat_seconds + 10)  # a disk that hangs must not keep the process
+        # a disk that hangs must not keep the process
+        self._thread.join(self._settings.heartbeat_seconds + 10)
         if self.exporter is not None:
             self.exporter.close()
         self._tell_corrupt()
@@ -73,7 +92,10 @@ class Pulse:
         gateway = self._settings.exporter.pushgateway
         if gateway is not None and self._labelled is not None:
             registry = make_registry(self._state)
-            self._try("push to the Pushgateway", lambda: export.push(gateway, registry, self._state.identity))
+            self._try(
+                "push to the Pushgateway",
+                lambda: export.push(gateway, registry, self._state.identity),
+            )
         if self._textfile is not None:
             self._textfile.unlink(missing_ok=True)
 
@@ -92,7 +114,9 @@ class Pulse:
             self._try("refreshing the target", lambda: exporter.refresh(self._state.clock()))
         if self._textfile is not None and self._labelled is not None:
             path, registry = self._textfile, self._labelled
-            self._try("writing the metrics' text file", lambda: export.write_textfile(path, registry))
+            self._try(
+                "writing the metrics' text file", lambda: export.write_textfile(path, registry)
+            )
         identity = self._state.identity
         if identity.rank == 0 and self._beats % (1 + identity.world_size // RANKS_READ_A_BEAT) == 0:
             self._try("reading the other ranks' heartbeats", self._find_slowest)
@@ -118,7 +142,10 @@ class Pulse:
             self._trouble(complaint)
 
     def _write_heartbeat(self, standing: Standing, error: str) -> None:
-        write_heartbeat(self._run_folder, heartbeat_of(self._state, standing, self._settings.heartbeat_seconds, error))
+        write_heartbeat(
+            self._run_folder,
+            heartbeat_of(self._state, standing, self._settings.heartbeat_seconds, error),
+        )
 
     def _find_slowest(self) -> None:
         slowest = slowest_rank(read_heartbeats(self._run_folder))

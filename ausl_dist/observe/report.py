@@ -1,8 +1,10 @@
-"""The report of a run as one self-contained HTML page: of a run in progress, a finished one, or a dead one.
+"""The report of a run as one self-contained HTML page: of a run in progress, a finished one, or a
+dead one.
 
     metrics.jsonl, events/, ranks/, ledger.jsonl, config.yaml, record.json ──▶ build_report(run_folder) ──▶ HTML
 
-What is missing from the folder is left out; what ails the run stands at the top, in words (diagnosis.py).
+What is missing from the folder is left out; what ails the run stands at the top, in words
+(diagnosis.py).
 """
 
 import itertools
@@ -13,13 +15,13 @@ from html import escape
 from pathlib import Path
 
 from ausl_dist.files import read_json
-from ausl_dist.observe.charts import Mark, Series, areas, lines
 from ausl_dist.observe.diagnosis import SILENT_SECONDS, corrupt_examples, findings, place_of
 from ausl_dist.observe.events import in_words, is_trouble
 from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats
 from ausl_dist.observe.history import Line, read_events, read_metrics
-from ausl_dist.observe.page import page, section, table, tiles_row
 from ausl_dist.observe.wording import counted, duration, size
+from ausl_dist.pages.charts import Mark, Series, areas, lines
+from ausl_dist.pages.page import page, section, table, tiles_row
 
 MAX_LINES = 1500  # steps drawn: more than a screen has columns
 MAX_EVENTS = 200
@@ -32,8 +34,14 @@ def build_report(run_folder: Path | str, now: float | None = None) -> str:
     folder = Path(run_folder)
     now = time.time() if now is None else now
     if not (folder / "config.yaml").is_file() and not (folder / "metrics.jsonl").is_file():
-        raise ValueError(f"{folder} is not a run folder: it has neither config.yaml nor metrics.jsonl")
-    steps, events, beats = read_metrics(folder, MAX_LINES), read_events(folder), read_heartbeats(folder)
+        raise ValueError(
+            f"{folder} is not a run folder: it has neither config.yaml nor metrics.jsonl"
+        )
+    steps, events, beats = (
+        read_metrics(folder, MAX_LINES),
+        read_events(folder),
+        read_heartbeats(folder),
+    )
     name = beats[0].run if beats else folder.name
     sections = [
         f'<h1>{escape(name)}</h1><p class="state">{escape(_standing(steps, beats, now))}</p>',
@@ -53,15 +61,25 @@ def build_report(run_folder: Path | str, now: float | None = None) -> str:
 
 def _standing(steps: list[Line], beats: list[Heartbeat], now: float) -> str:
     if not beats:
-        return f"{counted(steps[-1]['step'] + 1, 'step')} done; its ranks have left no word of themselves" if steps else "not started yet"
+        return (
+            f"{counted(steps[-1]['step'] + 1, 'step')} done; its ranks have left no word of "
+            "themselves"
+            if steps
+            else "not started yet"
+        )
     done, total = max(beat.steps_done for beat in beats), beats[0].total_steps
     progress = f"step {done:,} of {total:,}"
     if any(beat.standing == "failed" for beat in beats):
         return f"failed at {progress}"
     if all(beat.standing == "ended" for beat in beats):
         return f"finished, {progress}" if done >= total else f"stopped at {progress}"
-    if all(beat.silent_seconds(now) > SILENT_SECONDS for beat in beats if beat.standing == "running"):
-        return f"dead since {progress}: no rank has spoken for {duration(now - max(beat.time for beat in beats))}"
+    if all(
+        beat.silent_seconds(now) > SILENT_SECONDS for beat in beats if beat.standing == "running"
+    ):
+        return (
+            f"dead since {progress}: "
+            f"no rank has spoken for {duration(now - max(beat.time for beat in beats))}"
+        )
     left = (total - done) * max(beat.step_seconds for beat in beats)
     return f"running, {progress}, about {duration(left)} left"
 
@@ -70,7 +88,9 @@ def _findings(folder: Path, now: float) -> str:
     found = findings(folder, now)
     if not found:
         return '<p class="finding fine">Nothing is wrong.</p>'
-    return "".join(f'<p class="finding"><b>{escape(one.kind)}</b>: {escape(one.text)}</p>' for one in found)
+    return "".join(
+        f'<p class="finding"><b>{escape(one.kind)}</b>: {escape(one.text)}</p>' for one in found
+    )
 
 
 def _tiles(steps: list[Line], beats: list[Heartbeat]) -> str:
@@ -111,19 +131,32 @@ def _learning(steps: list[Line], events: list[Line]) -> str:
         return Series("", xs, [line.get(name) for line in steps])
 
     names = sorted({name for line in steps for name in line["logs"]})
-    whats = sorted({name.partition("/")[2] for name in names}, key=lambda what: (what != "loss", what))
+    whats = sorted(
+        {name.partition("/")[2] for name in names}, key=lambda what: (what != "loss", what)
+    )
+
     def by_objective(what: str) -> str:
-        return curve(f"{what or 'other'}, by objective", *(_logged(steps, name) for name in names if name.partition("/")[2] == what))
+        return curve(
+            f"{what or 'other'}, by objective",
+            *(_logged(steps, name) for name in names if name.partition("/")[2] == what),
+        )
 
     charts = [curve("Loss, all objectives weighted", of("loss")), *map(by_objective, whats)]
-    charts += [curve("Gradient norm", of("gradient_norm")), curve("Learning rate", of("learning_rate"))]
+    charts += [
+        curve("Gradient norm", of("gradient_norm")),
+        curve("Learning rate", of("learning_rate")),
+    ]
     return f'<div class="charts">{"".join(charts)}</div>'
 
 
 def _logged(steps: list[Line], name: str) -> Series:
     """A log's curve over the steps that have it: some are taken only now and then."""
     having = [line for line in steps if name in line["logs"]]
-    return Series(name.partition("/")[0], [line["step"] for line in having], [line["logs"][name] for line in having])
+    return Series(
+        name.partition("/")[0],
+        [line["step"] for line in having],
+        [line["logs"][name] for line in having],
+    )
 
 
 def _speed(steps: list[Line], events: list[Line]) -> str:
@@ -131,18 +164,40 @@ def _speed(steps: list[Line], events: list[Line]) -> str:
         return ""
     start = steps[-1]["first_start"]
     wall = steps[-1]["time"] - start
-    unit, unit_name = next(((size, name) for size, name in ((3600.0, "hours"), (60.0, "minutes")) if wall >= 3 * size), (1.0, "seconds"))
+    unit, unit_name = next(
+        ((size, name) for size, name in ((3600.0, "hours"), (60.0, "minutes")) if wall >= 3 * size),
+        (1.0, "seconds"),
+    )
     xs = [(line["time"] - start) / unit for line in steps]
     x_label = f"{unit_name} since the first start"
-    marks = _marks(events, lambda event: (event["time"] - start) / unit if "time" in event else None)
-    phases = [phase for phase in dict.fromkeys(phase for line in steps for phase in line["seconds"]) if phase != "total"]
-    shares = [Series(phase, xs, _smooth([_of_total(line, phase) for line in steps])) for phase in phases]
-    rate = [line["clips"] / line["seconds"]["total"] if line["seconds"].get("total") else 0.0 for line in steps]
+    marks = _marks(
+        events, lambda event: (event["time"] - start) / unit if "time" in event else None
+    )
+    phases = [
+        phase
+        for phase in dict.fromkeys(phase for line in steps for phase in line["seconds"])
+        if phase != "total"
+    ]
+    shares = [
+        Series(phase, xs, _smooth([_of_total(line, phase) for line in steps])) for phase in phases
+    ]
+    rate = [
+        line["clips"] / line["seconds"]["total"] if line["seconds"].get("total") else 0.0
+        for line in steps
+    ]
     stalls = _stalls(steps, xs)
     charts = [
         areas(shares, label="Where a step's time goes", x_label=x_label, say=_percent, marks=marks),
-        areas(stalls, label="Stall: share of the time each stage kept the next waiting", x_label=x_label, say=_percent, marks=marks),
-        lines([Series("", xs, _smooth(rate))], label="Clips a second", x_label=x_label, marks=marks),
+        areas(
+            stalls,
+            label="Stall: share of the time each stage kept the next waiting",
+            x_label=x_label,
+            say=_percent,
+            marks=marks,
+        ),
+        lines(
+            [Series("", xs, _smooth(rate))], label="Clips a second", x_label=x_label, marks=marks
+        ),
     ]
     return f'<div class="charts">{"".join(charts)}</div>'
 
@@ -153,7 +208,9 @@ def _of_total(line: Line, phase: str) -> float:
 
 
 def _stalls(steps: list[Line], xs: list[float]) -> list[Series]:
-    """Growth of each stage's blocked seconds over the time between two drawn steps; a restart begins anew from nought."""
+    """Growth of each stage's blocked seconds over the time between two drawn steps; a restart
+    begins anew from nought.
+    """
     stages = list(dict.fromkeys(stage for line in steps for stage in line["blocked"]))
     series = []
     for stage in stages:
@@ -161,7 +218,9 @@ def _stalls(steps: list[Line], xs: list[float]) -> list[Series]:
         for before, line in itertools.pairwise(steps):
             passed = line["time"] - before["time"]
             fresh = line["attempt"] != before["attempt"]
-            blocked = line["blocked"].get(stage, 0.0) - (0.0 if fresh else before["blocked"].get(stage, 0.0))
+            blocked = line["blocked"].get(stage, 0.0) - (
+                0.0 if fresh else before["blocked"].get(stage, 0.0)
+            )
             ys.append(max(blocked, 0.0) / passed if passed > 0 and not fresh else 0.0)
         series.append(Series(stage, xs, _smooth(ys)))
     return series
@@ -192,8 +251,14 @@ def _happened(events: list[Line]) -> str:
         kind = str(event.get("kind"))
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(event.get("time", 0))))
         mark = ' class="trouble"' if is_trouble(kind) else ""
-        rows.append(f"<tr{mark}><td>{when}</td><td>{escape(_who(event))}</td><td>{escape(in_words(kind, event))}</td></tr>")
-    left_out = f"<p>The first {len(events) - MAX_EVENTS:,} are left out.</p>" if len(events) > MAX_EVENTS else ""
+        rows.append(
+            f"<tr{mark}><td>{when}</td><td>{escape(_who(event))}</td><td>{escape(in_words(kind, event))}</td></tr>"
+        )
+    left_out = (
+        f"<p>The first {len(events) - MAX_EVENTS:,} are left out.</p>"
+        if len(events) > MAX_EVENTS
+        else ""
+    )
     return f"{left_out}<table>{''.join(rows)}</table>" if rows else ""
 
 
@@ -202,7 +267,17 @@ def _who(event: Line) -> str:
 
 
 def _ranks(beats: list[Heartbeat], now: float) -> str:
-    titles = ("rank", "host", "state", "steps", "a step", "of its own", "waiting for data", "last heard of", "in")
+    titles = (
+        "rank",
+        "host",
+        "state",
+        "steps",
+        "a step",
+        "of its own",
+        "waiting for data",
+        "last heard of",
+        "in",
+    )
     rows = [
         (
             str(beat.rank),
@@ -230,13 +305,24 @@ def _corrupt(folder: Path, beats: list[Heartbeat]) -> str:
     for reason in sorted({*counts, *examples}):
         for number, example in enumerate(examples.get(reason, [{}])):
             count = f"{counts.get(reason, 0):,}" if number == 0 else ""
-            rows.append((reason if number == 0 else "", count, place_of(example) if example else "", str(example.get("detail", ""))))
+            rows.append(
+                (
+                    reason if number == 0 else "",
+                    count,
+                    place_of(example) if example else "",
+                    str(example.get("detail", "")),
+                )
+            )
     return table(("reason", "clips in this attempt", "for instance", "why"), rows)
 
 
 def _record(folder: Path) -> str:
     path = folder / "record.json"
-    return f"<pre>{escape(json.dumps(read_json(path), indent=1, ensure_ascii=False))}</pre>" if path.is_file() else ""
+    return (
+        f"<pre>{escape(json.dumps(read_json(path), indent=1, ensure_ascii=False))}</pre>"
+        if path.is_file()
+        else ""
+    )
 
 
 def _text(path: Path) -> str:

@@ -11,22 +11,43 @@ class ExporterSettings:
     enabled: bool = True
     address: str = "127.0.0.1"  # to listen on; 0.0.0.0 where Prometheus runs on another host
     ports: tuple[int, int] = (0, 0)  # first and last port to try; (0, 0) lets the system choose
-    advertise: str | None = None  # host that Prometheus reaches this rank by; left out: the address, or the host name when listening on all
-    discovery_folder: str | None = None  # file_sd folder, may be shared by many runs; left out: RUN_FOLDER/targets
-    stale_minutes: float = 60.0  # targets that no process has refreshed for this long are swept from the discovery folder
-    certificate: str | None = None  # PEM files; with both certificate and key the exporter speaks TLS
+    advertise: str | None = (
+        # host that Prometheus reaches this rank by; left out: the address, or the host name when
+        # listening on all
+        None
+    )
+    discovery_folder: str | None = (
+        None  # file_sd folder, may be shared by many runs; left out: RUN_FOLDER/targets
+    )
+    # targets that no process has refreshed for this long are swept from the discovery folder
+    stale_minutes: float = 60.0
+    certificate: str | None = (
+        None  # PEM files; with both certificate and key the exporter speaks TLS
+    )
     key: str | None = None
-    client_ca: str | None = None  # then only clients with a certificate of this authority are served
-    password_file: str | None = None  # a file with one line `user:password`; then scrapes need basic auth
-    textfile_folder: str | None = None  # also write ausl-RUN-rank.prom here, for a node exporter's textfile collector
+    client_ca: str | None = (
+        None  # then only clients with a certificate of this authority are served
+    )
+    password_file: str | None = (
+        None  # a file with one line `user:password`; then scrapes need basic auth
+    )
+    textfile_folder: str | None = (
+        None  # also write ausl-RUN-rank.prom here, for a node exporter's textfile collector
+    )
     pushgateway: str | None = None  # URL; pushed to once, at the end of the run
 
     def __post_init__(self) -> None:
         first, last = self.ports
         if not 0 <= first <= last <= 65535 or (first == 0 and last != 0):
-            raise ValueError(f"ports must be [first, last] within 1..65535, or [0, 0] for any free port, not {list(self.ports)}")
+            raise ValueError(
+                "ports must be [first, last] within 1..65535, or [0, 0] for any free port, "
+                f"not {list(self.ports)}"
+            )
         if self.stale_minutes < 5:
-            raise ValueError(f"stale_minutes must be at least 5 (a live rank refreshes its target once a minute), not {self.stale_minutes}")
+            raise ValueError(
+                "stale_minutes must be at least 5 (a live rank refreshes its target once a "
+                f"minute), not {self.stale_minutes}"
+            )
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together: set both, or neither")
         if self.client_ca is not None and self.certificate is None:
@@ -39,7 +60,9 @@ class TrackerSettings:
 
     every_steps: int = 10
     tensorboard: bool = False  # into RUN_FOLDER/tensorboard
-    wandb_project: str | None = None  # Weights & Biases; WANDB_MODE=offline keeps it on this machine
+    wandb_project: str | None = (
+        None  # Weights & Biases; WANDB_MODE=offline keeps it on this machine
+    )
 
     def __post_init__(self) -> None:
         if self.every_steps < 1:
@@ -48,7 +71,9 @@ class TrackerSettings:
 
 @dataclass(frozen=True)
 class ProfileSettings:
-    """A torch profiler trace of a few steps of one rank; can also be asked for later by `touch RUN_FOLDER/profile`."""
+    """A torch profiler trace of a few steps of one rank; can also be asked for later by `touch
+    RUN_FOLDER/profile`.
+    """
 
     at_step: int | None = None
     rank: int = 0
@@ -56,9 +81,14 @@ class ProfileSettings:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.rank < 0:
-            raise ValueError(f"profile needs steps >= 1 and rank >= 0, not steps={self.steps}, rank={self.rank}")
+            raise ValueError(
+                f"profile needs steps >= 1 and rank >= 0, not steps={self.steps}, rank={self.rank}"
+            )
         if self.at_step is not None and self.at_step < 1:
-            raise ValueError(f"profile.at_step must be at least 1 (the first step is mostly warming up), not {self.at_step}")
+            raise ValueError(
+                "profile.at_step must be at least 1 (the first step is mostly warming up), "
+                f"not {self.at_step}"
+            )
 
 
 @dataclass(frozen=True)
@@ -69,11 +99,17 @@ class ObserveSettings:
     exporter: ExporterSettings = field(default_factory=ExporterSettings)
     trackers: TrackerSettings = field(default_factory=TrackerSettings)
     profile: ProfileSettings = field(default_factory=ProfileSettings)
-    console: Literal["auto", "live", "plain", "quiet"] = "auto"  # auto: live on a terminal, plain lines elsewhere
+    console: Literal["auto", "live", "plain", "quiet"] = (
+        "auto"  # auto: live on a terminal, plain lines elsewhere
+    )
     console_seconds: float = 10.0  # between two plain lines
-    heartbeat_seconds: float = 5.0  # between two heartbeats of a rank, which `status` and the report read
+    heartbeat_seconds: float = (
+        5.0  # between two heartbeats of a rank, which `status` and the report read
+    )
     window_steps: int = 64  # rates are taken over this many steps
-    clip_budgets: dict[str, float] | None = None  # what data.budgets sets: how much of them is used up is a metric
+    clip_budgets: dict[str, float] | None = (
+        None  # what data.budgets sets: how much of them is used up is a metric
+    )
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.heartbeat_seconds <= 60:

@@ -1,10 +1,12 @@
-"""Share of time the GPU has no work of ours between steps, by CUDA events and without synchronising.
+"""Share of time the GPU has no work of ours between steps, by CUDA events and without
+synchronising.
 
     ... step k ...|E            |S ... step k + 1 ...|E            |S ...        E, S: events in the GPU's own queue
                    <- starved ->                      <- starved ->
 
-The loop's `enter("step")` records S, whatever phase comes after it E. Both are passed by the GPU, not by the host: where the host runs
-ahead there is no gap, however long the loop waits. Host-blocked time (`ausl_data_blocked_ratio`) is the other side of the same thing.
+The loop's `enter("step")` records S, whatever phase comes after it E. Both are passed by the GPU,
+not by the host: where the host runs ahead there is no gap, however long the loop waits.
+Host-blocked time (`ausl_data_blocked_ratio`) is the other side of the same thing.
 """
 
 import sys
@@ -22,10 +24,12 @@ class StarvationClock:
     def __init__(self, record_event: Callable[[], Any]) -> None:
         self._record_event = record_event
         self._phase = ""
-        self._pending: deque[tuple[Any, Any, Any]] = deque()  # S of a step, its E, S of the next one
+        # S of a step, its E, S of the next one
+        self._pending: deque[tuple[Any, Any, Any]] = deque()
         self._start: Any = None
         self._end: Any = None
-        self._gaps: deque[tuple[float, float]] = deque(maxlen=STEPS_KEPT)  # milliseconds: starved, from S to S
+        # milliseconds: starved, from S to S
+        self._gaps: deque[tuple[float, float]] = deque(maxlen=STEPS_KEPT)
 
     def enter(self, phase: str) -> None:
         if phase == STEP_PHASE:
@@ -60,4 +64,6 @@ def cuda_event() -> Any:
 def clock_for_this_rank() -> StarvationClock | None:
     """A clock where this process computes on a GPU."""
     torch = sys.modules.get("torch")
-    return StarvationClock(cuda_event) if torch is not None and torch.cuda.is_initialized() else None
+    return (
+        StarvationClock(cuda_event) if torch is not None and torch.cuda.is_initialized() else None
+    )

@@ -1,7 +1,8 @@
 """What a rank knows of itself: sums since its start, and the last step whole.
 
-The training loop's thread writes it (`add`, a few microseconds); scrapes, heartbeats and the console read it from their own threads.
-Readers need no lock: a record is swapped in as one reference, and copying a dict of plain values is one step of the interpreter.
+The training loop's thread writes it (`add`, a few microseconds); scrapes, heartbeats and the
+console read it from their own threads. Readers need no lock: a record is swapped in as one
+reference, and copying a dict of plain values is one step of the interpreter.
 """
 
 import time
@@ -17,7 +18,8 @@ from ausl_dist.observe.starvation import StarvationClock
 from ausl_dist.observe.throughput import Step, Window
 from ausl_dist.stream.settings import Budgets
 
-# Upper bounds of the step-time histogram, seconds: a factor of about two from a toy on a laptop to a step of a large model.
+# Upper bounds of the step-time histogram, seconds: a factor of about two from a toy on a laptop to
+# a step of a large model.
 STEP_SECONDS_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 30.0, 60.0)
 
 
@@ -33,7 +35,12 @@ class RankIdentity:
 
     @property
     def labels(self) -> dict[str, str]:
-        return {"run": self.run, "rank": str(self.rank), "node": self.node, "restart": str(self.restart)}
+        return {
+            "run": self.run,
+            "rank": str(self.rank),
+            "node": self.node,
+            "restart": str(self.restart),
+        }
 
 
 class RankState:
@@ -55,22 +62,31 @@ class RankState:
         self.started_at = clock()
         self.steps = self.skipped = self.clips = self.frames = 0
         self.last: StepRecord | None = None
-        self.logs: dict[str, float] = {}  # each log as it was last heard: some are taken only now and then
+        # each log as it was last heard: some are taken only now and then
+        self.logs: dict[str, float] = {}
         self.last_at = self.started_at
         self.phase_seconds: dict[str, float] = {}
         self.total_seconds = self.waited_seconds = 0.0
         self.step_buckets = [0] * (len(STEP_SECONDS_BUCKETS) + 1)
         self.window = Window(settings.window_steps)
-        # What the loop is doing now and since when: the only thing that a step that never ends still tells.
+        # What the loop is doing now and since when: the only thing that a step that never ends
+        # still tells.
         self.phase: tuple[str, float] = ("start", self.started_at)
         self.events: dict[str, int] = {}
-        # Before the first save its age is that of the attempt: a run that never saves must be noticed too.
+        # Before the first save its age is that of the attempt: a run that never saves must be
+        # noticed too.
         self.checkpoint: Mapping[str, Any] = {"time": self.started_at}
-        self.first_start, self.useful_before = self.started_at, 0.0  # of the whole run, from an earlier attempt's last line
+        # of the whole run, from an earlier attempt's last line
+        self.first_start, self.useful_before = (
+            self.started_at,
+            0.0,
+        )
         self.useful_seconds = 0.0
         self.usage = Usage()
         self.starvation: StarvationClock | None = None  # where this rank computes on a GPU
-        self.slowest: tuple[int, float] | None = None  # rank and its own seconds a step; known to rank 0
+        self.slowest: tuple[int, float] | None = (
+            None  # rank and its own seconds a step; known to rank 0
+        )
 
     def enter(self, phase: str) -> None:
         """The loop begins with `phase` of a step."""
@@ -94,7 +110,9 @@ class RankState:
         self.step_buckets[bisect_left(STEP_SECONDS_BUCKETS, total)] += 1
         if not record.skipped:
             self.useful_seconds += total - seconds.get("data", 0.0) - seconds.get("save", 0.0)
-        self.window.add(Step(record.clips, record.frames, seconds, waited, dict(record.loader_blocked)))
+        self.window.add(
+            Step(record.clips, record.frames, seconds, waited, dict(record.loader_blocked))
+        )
         self.logs.update(record.logs)
         self.last_at = self.clock()
         self.phase = ("step", self.last_at)
@@ -115,7 +133,11 @@ class RankState:
     def collapsed(self) -> list[str]:
         """The objectives that training's last health check called collapsed."""
         logs = dict(self.logs)
-        return sorted(name.removesuffix("/collapsed") for name, value in logs.items() if name.endswith("/collapsed") and value)
+        return sorted(
+            name.removesuffix("/collapsed")
+            for name, value in logs.items()
+            if name.endswith("/collapsed") and value
+        )
 
     @property
     def gpu_starved(self) -> float | None:
@@ -126,7 +148,8 @@ class RankState:
     def goodput(self) -> float:
         """Share of the run's wall time, from its first start on, spent computing steps that count.
 
-        Start-up, waiting for data, saving, skipped steps and steps that a restart had to repeat are what is missing to 1.
+        Start-up, waiting for data, saving, skipped steps and steps that a restart had to repeat are
+        what is missing to 1.
         """
         wall = self.clock() - self.first_start
         return min((self.useful_before + self.useful_seconds) / wall, 1.0) if wall > 0 else 0.0

@@ -1,8 +1,11 @@
-"""Rates over the last steps that one long step (a save, a compilation, a stalled read) does not bend.
+"""Rates over the last steps that one long step (a save, a compilation, a stalled read) does not
+bend.
 
-    in: the length, clips and seconds by phase of each step       out: clips/s, frames/s, shares of time, seconds left
+    in: the length, clips and seconds by phase of each step       out: clips/s, frames/s, shares of
+    time, seconds left
 
-Rates are taken from the median step; shares and the time left from sums, because there the long steps are the point.
+Rates are taken from the median step; shares and the time left from sums, because there the long
+steps are the point.
 """
 
 from collections import deque
@@ -22,7 +25,10 @@ class Step(NamedTuple):
 
 
 class Window:
-    """The last `size` steps of one rank. Adding costs under a microsecond; everything else is computed when asked for."""
+    """The last `size` steps of one rank.
+
+    Adding costs under a microsecond; everything else is computed when asked for.
+    """
 
     def __init__(self, size: int) -> None:
         self._steps: deque[Step] = deque(maxlen=size)
@@ -37,7 +43,9 @@ class Window:
 
     @property
     def own_seconds(self) -> float:
-        """Median of what a step costs this rank when waiting for the others is left out: what tells a slow rank from those it holds up."""
+        """Median of what a step costs this rank when waiting for the others is left out: what tells
+        a slow rank from those it holds up.
+        """
         return self._median(lambda step: max(step.seconds.get("total", 0.0) - step.waited, 0.0))
 
     @property
@@ -56,7 +64,9 @@ class Window:
 
     @property
     def blocked(self) -> dict[str, float]:
-        """Seconds that each data stage kept the next one waiting during the window, in the order of the stages."""
+        """Seconds that each data stage kept the next one waiting during the window, in the order of
+        the stages.
+        """
         steps = self._snapshot()
         first, last = (steps[0].blocked, steps[-1].blocked) if steps else ({}, {})
         return {stage: seconds - first.get(stage, 0.0) for stage, seconds in last.items()}
@@ -64,7 +74,11 @@ class Window:
     def seconds_left(self, steps_left: int) -> float:
         """Time for the remaining steps at the mean pace of the window, saves and stalls included."""
         steps = self._snapshot()
-        return steps_left * sum(step.seconds.get("total", 0.0) for step in steps) / len(steps) if steps else 0.0
+        return (
+            steps_left * sum(step.seconds.get("total", 0.0) for step in steps) / len(steps)
+            if steps
+            else 0.0
+        )
 
     def _snapshot(self) -> list[Step]:
         return list(self._steps)  # one step of the interpreter: another thread may be adding
@@ -79,11 +93,15 @@ class Window:
 
 
 def culprit(blocked: Mapping[str, float]) -> str | None:
-    """The stage that a wait for data comes from: the first, in the order of the stages, to block for half as long as the last one.
+    """The stage that a wait for data comes from: the first, in the order of the stages, to block
+    for half as long as the last one.
 
-    A stage that waits makes all later ones wait, so that the first is to blame; None where nothing is blocked.
+    A stage that waits makes all later ones wait, so that the first is to blame; None where nothing
+    is blocked.
     """
     if not blocked or not any(blocked.values()):
         return None
     last = list(blocked.values())[-1]
-    return next(stage for stage, seconds in blocked.items() if seconds > 0 and seconds >= 0.5 * last)
+    return next(
+        stage for stage, seconds in blocked.items() if seconds > 0 and seconds >= 0.5 * last
+    )

@@ -1,6 +1,8 @@
-"""Where the curves go besides metrics.jsonl: TensorBoard and Weights & Biases, each only where it is asked for.
+"""Where the curves go besides metrics.jsonl: TensorBoard and Weights & Biases, each only where it
+is asked for.
 
-Both are told numbers by step, so that the steps a restart repeats replace the older ones instead of doubling them.
+Both are told numbers by step, so that the steps a restart repeats replace the older ones instead of
+doubling them.
 """
 
 import math
@@ -21,7 +23,9 @@ class Tracker(Protocol):
     def close(self) -> None: ...
 
 
-def make_trackers(settings: TrackerSettings, identity: RankIdentity, run_folder: Path, start_step: int) -> list[Tracker]:
+def make_trackers(
+    settings: TrackerSettings, identity: RankIdentity, run_folder: Path, start_step: int
+) -> list[Tracker]:
     """The trackers that the settings ask for; raises ValueError where one's package is lacking."""
     trackers: list[Tracker] = []
     if settings.tensorboard:
@@ -36,21 +40,30 @@ def flat_numbers(line: Mapping[str, Any]) -> dict[str, float]:
     flat: dict[str, float] = {}
     for name, value in line.items():
         if isinstance(value, Mapping):
-            flat.update({f"{name}/{inner}": number for inner, number in flat_numbers(value).items()})
-        elif isinstance(value, int | float) and math.isfinite(value) and name not in ("step", "attempt", "time"):
+            flat.update(
+                {f"{name}/{inner}": number for inner, number in flat_numbers(value).items()}
+            )
+        elif (
+            isinstance(value, int | float)
+            and math.isfinite(value)
+            and name not in ("step", "attempt", "time")
+        ):
             flat[name] = float(value)
     return flat
 
 
 class TensorBoard:
-    """Event files in the run folder; what an earlier attempt wrote from `start_step` on is hidden by TensorBoard itself."""
+    """Event files in the run folder; what an earlier attempt wrote from `start_step` on is hidden
+    by TensorBoard itself.
+    """
 
     def __init__(self, folder: Path, start_step: int) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ValueError(
-                "observe.trackers.tensorboard needs the package: pip install tensorboard, or set observe.trackers.tensorboard=false"
+                "observe.trackers.tensorboard needs the package: pip install tensorboard, "
+                "or set observe.trackers.tensorboard=false"
             ) from error
         self._writer: Any = SummaryWriter(str(folder), purge_step=start_step or None)
 
@@ -70,13 +83,17 @@ class WeightsAndBiases:
             import wandb
         except ImportError as error:
             raise ValueError(
-                "observe.trackers.wandb_project needs the package: pip install wandb, or set observe.trackers.wandb_project=null"
+                "observe.trackers.wandb_project needs the package: pip install wandb, "
+                "or set observe.trackers.wandb_project=null"
             ) from error
         path = run_folder / "wandb_id"
         run_id = path.read_text().strip() if path.exists() else secrets.token_hex(4)
         path.write_text(f"{run_id}\n")
-        self._run: Any = wandb.init(project=project, name=identity.run, id=run_id, resume="allow", dir=str(run_folder))
-        # Its own counter only grows; with ours as the axis a step that was repeated is drawn where it belongs.
+        self._run: Any = wandb.init(
+            project=project, name=identity.run, id=run_id, resume="allow", dir=str(run_folder)
+        )
+        # Its own counter only grows; with ours as the axis a step that was repeated is drawn where
+        # it belongs.
         self._run.define_metric("*", step_metric="step")
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:

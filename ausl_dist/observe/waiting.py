@@ -1,11 +1,14 @@
 """How long this rank waits for the others: what tells a slow rank from those that it holds up.
 
-In synchronous training every rank's step is as long as the slowest one's. The difference lies inside the collectives: who comes last
-waits least. The clock therefore times torch's collectives, whoever calls them (objectives, engine, DeepSpeed):
+In synchronous training every rank's step is as long as the slowest one's. The difference lies
+inside the collectives: who comes last waits least. The clock therefore times torch's collectives,
+whoever calls them (objectives, engine, DeepSpeed):
 
-    on the host by the clock; on a GPU by a pair of CUDA events around each, read when they have passed, without synchronising.
+    on the host by the clock; on a GPU by a pair of CUDA events around each, read when they have
+    passed, without synchronising.
 
-Collectives that run beside the computation (`async_op`) do not hold it up where they are called, and are not counted.
+Collectives that run beside the computation (`async_op`) do not hold it up where they are called,
+and are not counted.
 """
 
 import functools
@@ -32,7 +35,9 @@ COLLECTIVES = (
 
 
 class WaitingClock:
-    """Times the collectives of the thread that started it, from `start` to `stop`; `take` gives the seconds since the last `take`."""
+    """Times the collectives of the thread that started it, from `start` to `stop`; `take` gives the
+    seconds since the last `take`.
+    """
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -67,8 +72,13 @@ class WaitingClock:
 
         @functools.wraps(collective)
         def timed(*arguments: Any, **options: Any) -> Any:
-            # torch.compile knows torch's own function, and takes it into the graph; a clock in its place would cut the graph in two.
-            if torch.compiler.is_compiling() or options.get("async_op") or threading.get_ident() != self._thread:
+            # torch.compile knows torch's own function, and takes it into the graph; a clock in its
+            # place would cut the graph in two.
+            if (
+                torch.compiler.is_compiling()
+                or options.get("async_op")
+                or threading.get_ident() != self._thread
+            ):
                 return collective(*arguments, **options)
             tensor = next(iter(arguments), options.get("tensor"))
             if getattr(tensor, "is_cuda", False):
@@ -81,7 +91,9 @@ class WaitingClock:
 
         return timed
 
-    def _time_on_gpu(self, collective: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def _time_on_gpu(
+        self, collective: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:
         import torch
 
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)

@@ -8,7 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
-Unit = Literal["probability", "intensity"]  # 0 to 1 that the unit is present, or its strength from 0 (absent) to 5 (FACS level E)
+# 0 to 1 that the unit is present, or its strength from 0 (absent) to 5 (FACS level E)
+Unit = Literal["probability", "intensity"]
 
 NAMES = {
     1: "inner brow raiser",
@@ -52,7 +53,9 @@ NAMES = {
 
 @dataclass(frozen=True)
 class ActionUnitScores:
-    """Scores of one clip: row t belongs to row t of the features, column k to action unit `numbers[k]`."""
+    """Scores of one clip: row t belongs to row t of the features, column k to action unit
+    `numbers[k]`.
+    """
 
     values: Tensor  # T K float32
     numbers: tuple[int, ...]  # FACS

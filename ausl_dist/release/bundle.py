@@ -1,4 +1,5 @@
-"""A finished run becomes a bundle: a folder with everything needed to use its backbone, and to know what it is.
+"""A finished run becomes a bundle: a folder with everything needed to use its backbone, and to know
+what it is.
 
     RUN/checkpoints/step-…/backbone.safetensors ──▶ model.safetensors     weights under timm's names
     RUN/config.yaml ──▶ config.json                                       what timm needs to build the network
@@ -11,8 +12,9 @@
                     ──▶ exports/                                          ONNX, weights of half the size (on demand)
                     ──▶ README.md, SHA256SUMS                             the model card; the checksum of every file
 
-The bundle is built in a temporary folder beside `out` and renamed at the end. It holds no clock of its own: the same run released
-twice gives the same bytes, and with `write_named_bundle` the same name.
+The bundle is built in a temporary folder beside `out` and renamed at the end. It holds no clock of
+its own: the same run released twice gives the same bytes, and with `write_named_bundle` the same
+name.
 """
 
 import dataclasses
@@ -46,7 +48,12 @@ CARD_NAME = "README.md"
 EVALUATION_NAME = "evaluation"
 EXPORTS_NAME = "exports"
 TOLERANCE_NAME = "tolerance.json"
-EVALUATION_FILES = ("report.json", "report.md", "report.html")  # predictions stay in the run folder: labels are often not ours to pass on
+# predictions stay in the run folder: labels are often not ours to pass on
+EVALUATION_FILES = (
+    "report.json",
+    "report.md",
+    "report.html",
+)
 
 
 @dataclass(frozen=True)
@@ -76,26 +83,40 @@ def write_bundle(
     models: Path | None = None,
     licence: str = "other",
 ) -> str:
-    """Write the bundle of a run into the folder `out` and return its identity (the SHA-256 of its SHA256SUMS).
+    """Write the bundle of a run into the folder `out` and return its identity (the SHA-256 of its
+    SHA256SUMS).
 
-    `checkpoint` is "newest" (complete), "best" (by the online probe) or a folder. `corpora` (statements by name) default to those beside
-    the shards, `evaluations` (folders with a report.json, by name) to those under RUN/evaluation. `head` is "run" (the action-unit head
-    that the run trained, if it did), "none", or the folder of an evaluation whose linear probe is taken. `faces` names videos, pictures
-    or folders to measure on, instead of rendered faces; `models` the folder of the detection models, where they are not in their usual
-    place. Raises ValueError, with what to do, when the run has no such checkpoint, a corpus cannot be read, an evaluation or a head is of
-    other weights, or `out` holds something else.
+    `checkpoint` is "newest" (complete), "best" (by the online probe) or a folder. `corpora`
+    (statements by name) default to those beside the shards, `evaluations` (folders with a
+    report.json, by name) to those under RUN/evaluation. `head` is "run" (the action-unit head that
+    the run trained, if it did), "none", or the folder of an evaluation whose linear probe is taken.
+    `faces` names videos, pictures or folders to measure on, instead of rendered faces; `models` the
+    folder of the detection models, where they are not in their usual place. Raises ValueError, with
+    what to do, when the run has no such checkpoint, a corpus cannot be read, an evaluation or a
+    head is of other weights, or `out` holds something else.
     """
     out = Path(out)
     run = open_run(Path(run_folder), checkpoint, weights)
     statements = read_statements(run, corpora or {})
     if evaluations is None:
-        evaluations = {report.parent.name: report.parent for report in sorted((run.folder / EVALUATION_NAME).glob("*/report.json"))}
-    if out.exists() and not (out / CONFIG_NAME).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} holds something that is no bundle; choose an empty folder with --out")
+        evaluations = {
+            report.parent.name: report.parent
+            for report in sorted((run.folder / EVALUATION_NAME).glob("*/report.json"))
+        }
+    if (
+        out.exists()
+        and not (out / CONFIG_NAME).is_file()
+        and (not out.is_dir() or any(out.iterdir()))
+    ):
+        raise ValueError(
+            f"{out} holds something that is no bundle; choose an empty folder with --out"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        identity = _fill(staging, run, _Wanted(statements, evaluations, exports, head, faces, models, licence))
+        identity = _fill(
+            staging, run, _Wanted(statements, evaluations, exports, head, faces, models, licence)
+        )
         staging.chmod(0o755)
         if out.exists():
             shutil.rmtree(out)
@@ -106,9 +127,11 @@ def write_bundle(
 
 
 def write_named_bundle(run_folder: Path | str, folder: Path | str, **choices: Any) -> Path:
-    """Write the bundle of a run as FOLDER/NAME-STEP-HASH, a name made of its content, and return that path.
+    """Write the bundle of a run as FOLDER/NAME-STEP-HASH, a name made of its content, and return
+    that path.
 
-    A bundle of that name holds the very same bytes, and stays. `choices` are those of `write_bundle`.
+    A bundle of that name holds the very same bytes, and stays. `choices` are those of
+    `write_bundle`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +149,15 @@ def _fill(folder: Path, run: Run, wanted: _Wanted) -> str:
     settings = run.settings
     preprocessing = describe(list(wanted.corpora.values()), settings.backbone.image_size)
     backbone = load_tensors(settings.backbone, run.read_weights(), str(run.checkpoint))
-    write_atomically(folder / WEIGHTS_NAME, save({name: tensor.contiguous() for name, tensor in sorted(backbone.net.state_dict().items())}))
+    write_atomically(
+        folder / WEIGHTS_NAME,
+        save(
+            {
+                name: tensor.contiguous()
+                for name, tensor in sorted(backbone.net.state_dict().items())
+            }
+        ),
+    )
     write_json(folder / CONFIG_NAME, timm_config(settings.backbone, backbone, preprocessing))
     write_json(folder / PREPROCESSING_NAME, preprocessing.to_json())
     write_json(folder / CORPUS_NAME, wanted.corpora)
@@ -136,12 +167,18 @@ def _fill(folder: Path, run: Run, wanted: _Wanted) -> str:
     if head is not None:
         write_head(folder, head)
     faces = reference_faces(wanted.faces, preprocessing, wanted.models)
-    still = None if head is None or head.spec.context else head.built_on(backbone.dim)  # a recurrent one wants videos
+    # a recurrent one wants videos
+    still = None if head is None or head.spec.context else head.built_on(backbone.dim)
     tolerance = measure_tolerance(backbone, faces, preprocessing, still)
     write_json(folder / TOLERANCE_NAME, to_json(tolerance, faces))
-    errors = write_exports(folder / EXPORTS_NAME, backbone, faces.inputs(preprocessing), wanted.exports)
+    errors = write_exports(
+        folder / EXPORTS_NAME, backbone, faces.inputs(preprocessing), wanted.exports
+    )
     if errors:
-        write_json(folder / EXPORTS_NAME / "errors.json", {"faces": faces.source, "relative_feature_error": errors})
+        write_json(
+            folder / EXPORTS_NAME / "errors.json",
+            {"faces": faces.source, "relative_feature_error": errors},
+        )
     reports = _copy_evaluations(wanted.evaluations, folder / EVALUATION_NAME, weights_sha256)
     facts = CardFacts(
         name=settings.name,
@@ -180,15 +217,20 @@ def _record(run: Run) -> dict[str, Any]:
     }
 
 
-def _copy_evaluations(sources: Mapping[str, Path], target: Path, weights_sha256: str) -> dict[str, str]:
-    """Copy the reports of evaluations of exactly these weights; returns their Markdown tables by name."""
+def _copy_evaluations(
+    sources: Mapping[str, Path], target: Path, weights_sha256: str
+) -> dict[str, str]:
+    """Copy the reports of evaluations of exactly these weights; returns their Markdown tables by
+    name.
+    """
     tables = {}
     for name, source in sorted(sources.items()):
         report = read_json(source / "report.json")
         evaluated = report.get("backbone", {}).get("weights_sha256")
         if evaluated != weights_sha256:
             raise ValueError(
-                f"the evaluation {source} is of other weights than this release (SHA-256 {evaluated}, not {weights_sha256}): "
+                f"the evaluation {source} is of other weights than this release (SHA-256 "
+                f"{evaluated}, not {weights_sha256}): "
                 "evaluate again, or leave it out with --evaluation none"
             )
         for file in EVALUATION_FILES:

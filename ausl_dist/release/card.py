@@ -1,18 +1,19 @@
-"""The model card in the hub's format: what the backbone is, how to use it, what it was made from, what it is worth, what it is not for.
+"""The model card in the hub's format: what the backbone is, how to use it, what it was made from,
+what it is worth, what it is not for.
 
-Scores stand beside the constant baseline and the same backbone with random weights, from the reports of `tools/evaluate.py`; a bundle
-without an evaluation says so instead of staying silent.
+Scores stand beside the constant baseline and the same backbone with random weights, from the
+reports of `tools/evaluate.py`; a bundle without an evaluation says so instead of staying silent.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ausl_dist.model.video_network import VIDEO_NETWORKS
 from ausl_dist.release.action_units import columns_of
 from ausl_dist.release.head import HeadSpec
 from ausl_dist.release.preprocessing import Preprocessing
 from ausl_dist.release.tolerance import ToleranceRow
-from ausl_dist.video_network import VIDEO_NETWORKS
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,18 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> str:
     """The README.md of a bundle."""
-    parts = (_front_matter, _summary, _use, _action_units, _preprocessing, _tolerance, _data, _scores, _limits, _record)
+    parts = (
+        _front_matter,
+        _summary,
+        _use,
+        _action_units,
+        _preprocessing,
+        _tolerance,
+        _data,
+        _scores,
+        _limits,
+        _record,
+    )
     return "\n".join(part(facts) for part in parts)
 
 
@@ -51,17 +63,32 @@ def _front_matter(facts: CardFacts) -> str:
         lines += ["license_name: bound-by-the-data", "license_link: README.md"]
     library = "ausl_dist" if facts.architecture in VIDEO_NETWORKS else "timm"
     lines += [f"library_name: {library}", "pipeline_tag: image-feature-extraction", "tags:"]
-    lines += [f"- {tag}" for tag in (library, "face", "facial-action-units", "self-supervised", "image-feature-extraction")]
+    lines += [
+        f"- {tag}"
+        for tag in (
+            library,
+            "face",
+            "facial-action-units",
+            "self-supervised",
+            "image-feature-extraction",
+        )
+    ]
     return "\n".join([*lines, "---", ""])
 
 
 def _summary(facts: CardFacts) -> str:
-    tasks = ", ".join(f"{name} (weight {weight:g})" for name, weight in facts.objectives.items()) or "not recorded"
+    tasks = (
+        ", ".join(f"{name} (weight {weight:g})" for name, weight in facts.objectives.items())
+        or "not recorded"
+    )
     labels = "partly from labels" if facts.supervised else "without labels"
     return f"""# {facts.name}
 
-A facial backbone pretrained {labels} on face video, meant for facial action units: `{facts.architecture}`, {facts.parameters /
-1e6:.1f} M parameters, features of width {facts.dim}, {facts.step} optimizer steps ({facts.chosen}). Tasks: {tasks}.
+A facial backbone pretrained {labels} on face video, meant for facial action units: `{
+        facts.architecture
+    }`, {facts.parameters / 1e6:.1f} M parameters, features of width {facts.dim}, {
+        facts.step
+    } optimizer steps ({facts.chosen}). Tasks: {tasks}.
 """
 
 
@@ -85,8 +112,13 @@ features = backbone.features(faces)  # .frames [T, {facts.dim}], .clip [{facts.d
 
 def _models(facts: CardFacts) -> str:
     if facts.carries_models:
-        return "The models that find faces are in `models/`, with their licences: nothing is fetched."
-    return "The models that find faces are not in this bundle: fetch them once with `python tools/fetch_models.py` of ausl_dist."
+        return (
+            "The models that find faces are in `models/`, with their licences: nothing is fetched."
+        )
+    return (
+        "The models that find faces are not in this bundle: fetch them once with `python "
+        "tools/fetch_models.py` of ausl_dist."
+    )
 
 
 def _weights_alone(facts: CardFacts) -> str:
@@ -110,11 +142,20 @@ def _action_units(facts: CardFacts) -> str:
     if facts.head is None:
         return "## Action units\n\nThis bundle has no head: features only.\n"
     head = facts.head
-    meaning = "probability that the unit is present" if head.unit == "probability" else "intensity from 0 (absent) to 5"
+    meaning = (
+        "probability that the unit is present"
+        if head.unit == "probability"
+        else "intensity from 0 (absent) to 5"
+    )
     columns = columns_of(head.action_units, head.unit)
-    rows = [f"| {number} | {name} | `{column}` |" for number, name, column in zip(head.action_units, head.names, columns, strict=True)]
+    rows = [
+        f"| {number} | {name} | `{column}` |"
+        for number, name, column in zip(head.action_units, head.names, columns, strict=True)
+    ]
     table = "\n".join(["| AU | name | column of `tools/extract.py` |", "|---|---|---|", *rows])
-    context = "" if head.context is None else "It looks at the frames before, of each person apart. "
+    context = (
+        "" if head.context is None else "It looks at the frames before, of each person apart. "
+    )
     return f"""## Action units
 
 `head.safetensors` maps features to action units: {meaning}. It is a {head.task} head, {head.source}. {context}In Python,
@@ -129,61 +170,113 @@ def _exports(facts: CardFacts) -> str:
         return ""
     rows = [f"| {kind} | {error:.0e} |" for kind, error in facts.export_errors.items()]
     heading = f"For other engines, `exports/`, measured on {facts.measured_on}:"
-    return "\n".join(["", heading, "", "| export | largest relative error of features |", "|---|---|", *rows, ""])
+    return "\n".join(
+        ["", heading, "", "| export | largest relative error of features |", "|---|---|", *rows, ""]
+    )
 
 
 def _preprocessing(facts: CardFacts) -> str:
     p = facts.preprocessing
     return f"""## Preprocessing
 
-`preprocessing.json`, SHA-256 `{p.digest}`: faces found by {p.detector}; a similarity transform takes {len(p.anchors)} of 68 landmarks
-(eye corners and nose base, iBUG numbers {", ".join(map(str, p.anchors))}) to the template `{p.alignment}` in a {p.crop_size} x
-{p.crop_size} crop; its central {round(p.view * p.crop_size)} pixels resized to {p.image_size}; {f"{p.fps:g} frames per second" if p.fps
-else "any frame rate"}.
+`preprocessing.json`, SHA-256 `{p.digest}`: faces found by {
+        p.detector
+    }; a similarity transform takes {len(p.anchors)} of 68 landmarks
+(eye corners and nose base, iBUG numbers {", ".join(map(str, p.anchors))}) to the template `{
+        p.alignment
+    }` in a {p.crop_size} x
+{p.crop_size} crop; its central {round(p.view * p.crop_size)} pixels resized to {p.image_size}; {
+        f"{p.fps:g} frames per second" if p.fps else "any frame rate"
+    }.
 """
 
 
 def _tolerance(facts: CardFacts) -> str:
-    unit = None if facts.head is None or facts.head.context else facts.head.unit  # a recurrent head is not measured on single frames
+    # a recurrent head is not measured on single frames
+    unit = None if facts.head is None or facts.head.context else facts.head.unit
+    # fmt: skip
     lines = [
-        "## Tolerance of misplaced crops", "",
-        f"Measured on {facts.measured_on}. A feature change of 1 is the mean distance between the features of two of these faces in place"
-        + (f"; a score change is the mean absolute change of the action units' {unit}." if unit else "."), "",
-        "| the face lies | feature change |" + " score change |" * bool(unit), "|---|---|" + "---|" * bool(unit),
-    ]  # fmt: skip
-    scores = ["" if row.score_change is None else f" {row.score_change:g} |" for row in facts.tolerance]
-    rows = [f"| {row.face} | {row.feature_change:g} |{score}" for row, score in zip(facts.tolerance, scores, strict=True)]
+        "## Tolerance of misplaced crops",
+        "",
+        f"Measured on {facts.measured_on}. A feature change of 1 is the mean distance between the "
+        "features of two of these faces in place"
+        + (
+            f"; a score change is the mean absolute change of the action units' {unit}."
+            if unit
+            else "."
+        ),
+        "",
+        "| the face lies | feature change |" + " score change |" * bool(unit),
+        "|---|---|" + "---|" * bool(unit),
+    ]
+    scores = [
+        "" if row.score_change is None else f" {row.score_change:g} |" for row in facts.tolerance
+    ]
+    rows = [
+        f"| {row.face} | {row.feature_change:g} |{score}"
+        for row, score in zip(facts.tolerance, scores, strict=True)
+    ]
     return "\n".join([*lines, *rows, ""])
 
 
 def _data(facts: CardFacts) -> str:
-    labels = "Labels of action units were used, by the tasks above." if facts.supervised else "No labels were used in pretraining."
-    lines = ["## Training data", "", f"{labels} The licences of the data may bind the weights too.", ""]
+    labels = (
+        "Labels of action units were used, by the tasks above."
+        if facts.supervised
+        else "No labels were used in pretraining."
+    )
+    lines = [
+        "## Training data",
+        "",
+        f"{labels} The licences of the data may bind the weights too.",
+        "",
+    ]
     for name, corpus in facts.corpora.items():
         hours = float(corpus.get("seconds") or 0) / 3600
-        licences = [f"{licence} ({clips} clips)" for licence, clips in (corpus.get("licences") or {}).items()]
+        licences = [
+            f"{licence} ({clips} clips)"
+            for licence, clips in (corpus.get("licences") or {}).items()
+        ]
         lines.append(
-            f"- {name}: {hours:.2f} hours, {corpus.get('clips', '?')} clips, {corpus.get('identities', '?')} identities (tracks where "
-            f"identities are unknown), {corpus.get('sources', '?')} sources; licences: {', '.join(licences) or 'not recorded'}"
+            f"- {name}: {hours:.2f} hours, {corpus.get('clips', '?')} clips, "
+            f"{corpus.get('identities', '?')} identities (tracks where "
+            f"identities are unknown), {corpus.get('sources', '?')} sources; licences: "
+            f"{', '.join(licences) or 'not recorded'}"
         )
     return "\n".join([*lines, ""])
 
 
 def _scores(facts: CardFacts) -> str:
     if not facts.reports:
-        return "## Scores\n\nNo evaluation was run before the release, so nothing is known of this backbone's worth.\n"
-    parts = ["## Scores", "", "Read every row against the constant, which looks at no image, and against random weights.", ""]
+        return (
+            "## Scores\n\nNo evaluation was run before the release, "
+            "so nothing is known of this backbone's worth.\n"
+        )
+    parts = [
+        "## Scores",
+        "",
+        "Read every row against the constant, which looks at no image, and against random weights.",
+        "",
+    ]
     for name, table in facts.reports.items():
         parts += [f"### {name}", "", table.rstrip("\n"), ""]
     return "\n".join(parts)
 
 
 def misplaced_scores(report: Mapping[str, Any]) -> str:
-    """What the alignment meter of an evaluation found, as a Markdown table; nothing where it was not asked for."""
+    """What the alignment meter of an evaluation found, as a Markdown table; nothing where it was
+    not asked for.
+    """
     if not report.get("alignment"):
         return ""
-    rows = [f"| {line['kind']} {line['amount']:g} | {line['score']:.3f} |" for line in report["alignment"]]
-    heading = f"| crop (shift: share of its side; scale: of the face; turn: degrees) | {report['main_score']} |"
+    rows = [
+        f"| {line['kind']} {line['amount']:g} | {line['score']:.3f} |"
+        for line in report["alignment"]
+    ]
+    heading = (
+        "| crop (shift: share of its side; scale: of the face; turn: "
+        f"degrees) | {report['main_score']} |"
+    )
     return "\n".join(["", heading, "|---|---|", *rows, ""])
 
 

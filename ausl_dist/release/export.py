@@ -2,8 +2,8 @@
 
     backbone ──▶ exports/model.onnx, model.float16.safetensors, model.bfloat16.safetensors ──features of faces──▶ errors
 
-The error is the largest relative difference of a frame's features to those of the fp32 network in torch: |a - b| / |b|. An ONNX file whose
-error is above MAX_ONNX_ERROR is not written.
+The error is the largest relative difference of a frame's features to those of the fp32 network in
+torch: |a - b| / |b|. An ONNX file whose error is above MAX_ONNX_ERROR is not written.
 """
 
 import contextlib
@@ -18,16 +18,19 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ausl_dist.backbones import Backbone
 from ausl_dist.files import write_atomically
+from ausl_dist.model.backbones import Backbone
 
 KINDS = ("onnx", "float16", "bfloat16")
 MAX_ONNX_ERROR = 1e-4
 OPSET = 17
 
 
-def write_exports(folder: Path, backbone: Backbone, frames: Tensor, kinds: Sequence[str]) -> dict[str, float]:
-    """Write the exports of these kinds into a folder; returns the error of each on normalised frames N 3 H W, at least two.
+def write_exports(
+    folder: Path, backbone: Backbone, frames: Tensor, kinds: Sequence[str]
+) -> dict[str, float]:
+    """Write the exports of these kinds into a folder; returns the error of each on normalised
+    frames N 3 H W, at least two.
 
     Raises ValueError for an unknown kind, or one that goes wrong.
     """
@@ -40,10 +43,16 @@ def write_exports(folder: Path, backbone: Backbone, frames: Tensor, kinds: Seque
             data = onnx_bytes(backbone, frames.shape[-1])
             error = feature_error(run_onnx(data, frames), features_of(backbone, frames))
             if error > MAX_ONNX_ERROR:
-                raise ValueError(f"the ONNX export gives other features than torch (relative error {error:.1e}): it was not written")
+                raise ValueError(
+                    "the ONNX export gives other features than torch (relative error "
+                    f"{error:.1e}): it was not written"
+                )
             write_atomically(folder / "model.onnx", data)
         else:
-            weights = {name: _lowered(tensor, getattr(torch, kind)) for name, tensor in sorted(backbone.net.state_dict().items())}
+            weights = {
+                name: _lowered(tensor, getattr(torch, kind))
+                for name, tensor in sorted(backbone.net.state_dict().items())
+            }
             error = _error_of_weights(backbone, weights, frames)
             write_atomically(folder / f"model.{kind}.safetensors", save(weights))
         errors[kind] = float(f"{error:.1g}")  # one digit: the rest differs between processors
@@ -55,7 +64,8 @@ def onnx_bytes(backbone: Backbone, image_size: int) -> bytes:
     if importlib.util.find_spec("onnx") is None:
         raise ValueError("an ONNX export needs the package onnx: pip install onnx onnxruntime")
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        # The exporter that traces needs no further package; torch announces another one at each call.
+        # The exporter that traces needs no further package; torch announces another one at each
+        # call.
         warnings.simplefilter("ignore")
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
@@ -72,7 +82,9 @@ def onnx_bytes(backbone: Backbone, image_size: int) -> bytes:
 
 
 def run_onnx(data: bytes, frames: Tensor) -> Tensor:
-    """Features of frames by ONNX Runtime, in batches of one and of the rest: a batch size that was baked in shows here."""
+    """Features of frames by ONNX Runtime, in batches of one and of the rest: a batch size that was
+    baked in shows here.
+    """
     if importlib.util.find_spec("onnxruntime") is None:
         raise ValueError("checking an ONNX export needs ONNX Runtime: pip install onnxruntime")
     import onnxruntime
@@ -80,7 +92,12 @@ def run_onnx(data: bytes, frames: Tensor) -> Tensor:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session: Any = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return torch.cat([torch.from_numpy(session.run(None, {"images": part.numpy()})[0]) for part in (frames[:1], frames[1:])])
+    return torch.cat(
+        [
+            torch.from_numpy(session.run(None, {"images": part.numpy()})[0])
+            for part in (frames[:1], frames[1:])
+        ]
+    )
 
 
 def features_of(backbone: Backbone, frames: Tensor) -> Tensor:
@@ -104,7 +121,9 @@ def _error_of_weights(backbone: Backbone, weights: dict[str, Tensor], frames: Te
     wanted = features_of(backbone, frames)
     original = {name: tensor.clone() for name, tensor in backbone.net.state_dict().items()}
     try:
-        backbone.net.load_state_dict({name: tensor.to(original[name].dtype) for name, tensor in weights.items()})
+        backbone.net.load_state_dict(
+            {name: tensor.to(original[name].dtype) for name, tensor in weights.items()}
+        )
         return feature_error(features_of(backbone, frames), wanted)
     finally:
         backbone.net.load_state_dict(original)

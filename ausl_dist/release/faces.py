@@ -2,7 +2,8 @@
 
     video, folder of frames, picture ──▶ faces followed, aligned, smoothed (ausl_dist.corpus) ──▶ central square, resized, normalised
 
-Memory does not grow with the length of the video. Where a frame shows no face there is no frame in the result: its number is missing.
+Memory does not grow with the length of the video. Where a frame shows no face there is no frame in
+the result: its number is missing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ausl_dist.corpus.align import AlignedFace, align_tracks
-from ausl_dist.corpus.decode import Unreadable
-from ausl_dist.corpus.faces import Detector, Landmarker
-from ausl_dist.corpus.settings import FaceSettings, ReadSettings
-from ausl_dist.corpus.track import FaceTracker
-from ausl_dist.corpus.video import Frame, FrameReader
+from ausl_dist.faces.align import AlignedFace, align_tracks
+from ausl_dist.faces.decode import Unreadable
+from ausl_dist.faces.detect import Detector, Landmarker
+from ausl_dist.faces.settings import FaceSettings, ReadSettings
+from ausl_dist.faces.track import FaceTracker
+from ausl_dist.faces.video import Frame, FrameReader
 from ausl_dist.release.preprocessing import Preprocessing
 from ausl_dist.stream.augment import centred
 
@@ -46,24 +47,46 @@ class FaceFrame:
 class Faces:
     """The faces of a source, read anew each time it is iterated.
 
-    By default the largest face of each frame; with `everyone`, all of them. Raises ValueError while iterating where the source cannot be
-    read, and FileNotFoundError, saying how to get them, where the detection models are not there.
+    By default the largest face of each frame; with `everyone`, all of them. Raises ValueError while
+    iterating where the source cannot be read, and FileNotFoundError, saying how to get them, where
+    the detection models are not there.
     """
 
-    def __init__(self, source: Source, preprocessing: Preprocessing, *, models: Path | str | None = None, everyone: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        preprocessing: Preprocessing,
+        *,
+        models: Path | str | None = None,
+        everyone: bool = False,
+    ) -> None:
         preprocessing.check_executable()
         self.fps = preprocessing.fps or DEFAULT_FPS
-        self._source, self._preprocessing, self._models, self._everyone = source, preprocessing, models, everyone
+        self._source, self._preprocessing, self._models, self._everyone = (
+            source,
+            preprocessing,
+            models,
+            everyone,
+        )
         self.frames_read = 0
 
     def __iter__(self) -> Iterator[FaceFrame]:
         for face in self.aligned():
-            yield FaceFrame(face.track, face.frame, face.frame / self.fps, to_input(face.crop, self._preprocessing))
+            yield FaceFrame(
+                face.track,
+                face.frame,
+                face.frame / self.fps,
+                to_input(face.crop, self._preprocessing),
+            )
 
     def aligned(self) -> Iterator[AlignedFace]:
-        """The same faces as crops in the template's place, before the backbone's view is taken of them."""
+        """The same faces as crops in the template's place, before the backbone's view is taken of
+        them.
+        """
         settings = FaceSettings()
-        detector = Detector(self._models, side=settings.detect_side, min_score=settings.min_detector_score)
+        detector = Detector(
+            self._models, side=settings.detect_side, min_score=settings.min_detector_score
+        )
         tracker = FaceTracker(detector, Landmarker(self._models), settings, self.fps)
         self.frames_read = 0
         for aligned in align_tracks(self._counted(read_frames(self._source, self.fps)), tracker):
@@ -79,10 +102,14 @@ class Faces:
 
 
 def read_frames(source: Source, fps: float) -> Iterator[Frame]:
-    """Frames at a constant rate of a video file or a folder of numbered pictures; the one frame of a picture."""
+    """Frames at a constant rate of a video file or a folder of numbered pictures; the one frame of
+    a picture.
+    """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
-            raise ValueError(f"a picture is uint8 [H, W, 3] in RGB, not {source.dtype} {source.shape}")
+            raise ValueError(
+                f"a picture is uint8 [H, W, 3] in RGB, not {source.dtype} {source.shape}"
+            )
         yield Frame(0, 0, np.ascontiguousarray(source), splice=False)
         return
     path = Path(source)
@@ -98,14 +125,21 @@ def read_frames(source: Source, fps: float) -> Iterator[Frame]:
 
 
 def to_input(crop: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
-    """The backbone's input C H W of an aligned crop [256, 256, 3], sampled as the stream samples clips without augmentation."""
+    """The backbone's input C H W of an aligned crop [256, 256, 3], sampled as the stream samples
+    clips without augmentation.
+    """
     size = preprocessing.image_size
     draw = centred(preprocessing.as_view(), 1, crop.shape[:2], size)
     halved = (crop.shape[1] >> draw.level, crop.shape[0] >> draw.level)
     small = cv2.resize(crop, halved, interpolation=cv2.INTER_AREA) if draw.level else crop
     left, top, side = (int(value) for value in draw.crop[0])
-    view = cv2.resize(small[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_LINEAR)
-    mean, std = (np.array(values, np.float32) for values in (preprocessing.pixel_mean, preprocessing.pixel_std))
+    view = cv2.resize(
+        small[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_LINEAR
+    )
+    mean, std = (
+        np.array(values, np.float32)
+        for values in (preprocessing.pixel_mean, preprocessing.pixel_std)
+    )
     normalised = (view.astype(np.float32) / np.float32(255) - mean) / std
     return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))  # H W C -> C H W
 

@@ -1,14 +1,14 @@
 """Heads that somebody has fitted already: by the run itself, or by an evaluation of its backbone.
 
-    RUN/checkpoints/step-…/objectives.safetensors     the objective `action_units`, trained with the backbone ──┐
-    EVALUATION/report.json, probe.safetensors         linear probes on frozen features, one for each fold ──────┴──▶ Head
+RUN/checkpoints/step-…/objectives.safetensors     the objective `action_units`, trained with the backbone ──┐
+EVALUATION/report.json, probe.safetensors         linear probes on frozen features, one for each fold ──────┴──▶ Head
 """
 
 from pathlib import Path
 
-from ausl_dist.evaluate.report import PROBE_NAME
+from ausl_dist.evaluate.report.tables import PROBE_NAME
 from ausl_dist.files import read_json
-from ausl_dist.model import build_objective
+from ausl_dist.model.joint import build_objective
 from ausl_dist.objectives.action_units import ActionUnits
 from ausl_dist.release.head import Head, Task, read_tensors
 from ausl_dist.release.over_time import Context
@@ -18,7 +18,8 @@ OBJECTIVE = f"{ActionUnits.__module__}.{ActionUnits.__qualname__}"
 
 
 def find_head(run: Run, choice: Path | str, weights_sha256: str) -> Head | None:
-    """The head to release: "run" is the one that the run trained, if it did; "none" is none; else the folder of an evaluation.
+    """The head to release: "run" is the one that the run trained, if it did; "none" is none; else
+    the folder of an evaluation.
 
     Raises ValueError, with what to do, where a head is there but cannot be released.
     """
@@ -29,7 +30,11 @@ def find_head(run: Run, choice: Path | str, weights_sha256: str) -> Head | None:
 
 def supervised_objectives(run: Run) -> list[str]:
     """The names of the run's objectives that learn from labels."""
-    return [name for name, settings in run.settings.objectives.items() if settings.get("_target_") == OBJECTIVE]
+    return [
+        name
+        for name, settings in run.settings.objectives.items()
+        if settings.get("_target_") == OBJECTIVE
+    ]
 
 
 def _trained(run: Run) -> Head | None:
@@ -37,19 +42,34 @@ def _trained(run: Run) -> Head | None:
     if not names:
         return None
     if len(names) > 1:
-        raise ValueError(f"the run trains {len(names)} heads ({', '.join(names)}): release it with --head none")
+        raise ValueError(
+            f"the run trains {len(names)} heads ({', '.join(names)}): release it with --head none"
+        )
     if run.weights == "teacher":
-        raise ValueError("the run's action-unit head was trained on the student's features: release the teacher with --head none")
+        raise ValueError(
+            "the run's action-unit head was trained on the student's features: "
+            "release the teacher with --head none"
+        )
     prefix = f"{names[0]}."
-    tensors = {name.removeprefix(prefix): tensor for name, tensor in run.read_objectives().items() if name.startswith(prefix)}
+    tensors = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in run.read_objectives().items()
+        if name.startswith(prefix)
+    }
     if not {"head.weight", "head.bias"} <= tensors.keys():
-        raise ValueError(f"{run.checkpoint} holds no head of {names[0]}: release with --head none, or --head DIR of an evaluation")
-    objective = build_objective(run.settings.objectives[names[0]], feature_dim=tensors["head.weight"].shape[1])
+        raise ValueError(
+            f"{run.checkpoint} holds no head of {names[0]}: release with --head none, "
+            "or --head DIR of an evaluation"
+        )
+    objective = build_objective(
+        run.settings.objectives[names[0]], feature_dim=tensors["head.weight"].shape[1]
+    )
     assert isinstance(objective, ActionUnits)
     source = f"trained with the backbone for {run.step} steps"
     if objective.task == "detection":
         source += f", where frames count as positive from intensity {objective.positive_from} on"
-    units = run.settings.data.action_units  # what the label columns were, whatever the objective calls them
+    # what the label columns were, whatever the objective calls them
+    units = run.settings.data.action_units
     weight, bias = tensors.pop("head.weight"), tensors.pop("head.bias")
     if objective.gru is None:
         return Head.of(objective.task, units, source, weight, bias)
@@ -60,18 +80,35 @@ def _trained(run: Run) -> Head | None:
 
 
 def _probe(folder: Path, weights_sha256: str) -> Head:
-    """The mean over folds of an evaluation's linear probes; with one fold the very probe that was scored."""
+    """The mean over folds of an evaluation's linear probes; with one fold the very probe that was
+    scored.
+    """
     if not (folder / "report.json").is_file() or not (folder / PROBE_NAME).is_file():
-        raise ValueError(f"{folder} holds no linear probe: give --out of `tools/evaluate.py`, run with protocol=linear")
+        raise ValueError(
+            f"{folder} holds no linear probe: give --out of `tools/evaluate.py`, "
+            "run with protocol=linear"
+        )
     report = read_json(folder / "report.json")
     evaluated = report.get("backbone", {}).get("weights_sha256")
     if evaluated != weights_sha256:
-        raise ValueError(f"the probe in {folder} was fitted on other weights than this release (SHA-256 {evaluated}): evaluate again")
+        raise ValueError(
+            f"the probe in {folder} was fitted on other weights than this release (SHA-256 "
+            f"{evaluated}): evaluate again"
+        )
     probe = read_tensors(folder / PROBE_NAME)
     folds = len(probe["bias"])
     identities, name = len(report["subjects"]), report["corpus"]["name"]
     source = f"linear probe on the labels of {name} ({identities} identities), " + (
-        "fitted without those it was tested on" if folds == 1 else f"mean of the probes of {folds} folds"
+        "fitted without those it was tested on"
+        if folds == 1
+        else f"mean of the probes of {folds} folds"
     )
     task: Task = "intensity" if report["task"] == "intensity" else "detection"
-    return Head.of(task, tuple(report["action_units"]), source, probe["weight"].mean(0).T, probe["bias"].mean(0))  # F D K -> K D
+    # F D K -> K D
+    return Head.of(
+        task,
+        tuple(report["action_units"]),
+        source,
+        probe["weight"].mean(0).T,
+        probe["bias"].mean(0),
+    )

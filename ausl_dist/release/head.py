@@ -3,9 +3,10 @@
     Head (found by fitted.py) ──▶ head.json, head.safetensors ──▶ ActionUnitHead
     features N D ──ActionUnitHead──▶ N K: probability that a unit is present, or its intensity from 0 to 5
 
-A head ends in one linear map; what follows it depends on the task it was fitted for: sigmoid (detection), limits of 0 and 5 (intensity),
-or the mean level of a softmax over six levels (ordinal). A head that the run trained with context=gru looks at the frames before too: then
-the linear map is on the state of over_time.py.
+A head ends in one linear map; what follows it depends on the task it was fitted for: sigmoid
+(detection), limits of 0 and 5 (intensity), or the mean level of a softmax over six levels
+(ordinal). A head that the run trained with context=gru looks at the frames before too: then the
+linear map is on the state of over_time.py.
 """
 
 import dataclasses
@@ -54,7 +55,8 @@ class Head:
     spec: HeadSpec
     weight: Tensor  # K D; 6 K D for an ordinal head; of a recurrent one W instead of D
     bias: Tensor
-    over_time: Mapping[str, Tensor] = field(default_factory=dict)  # the weights of a recurrent head's OverTime
+    # the weights of a recurrent head's OverTime
+    over_time: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -71,29 +73,43 @@ class Head:
         """Raises ValueError where the tensors are not of so many units."""
         rows = len(units) * (LEVELS if task == "ordinal" else 1)
         if weight.ndim != 2 or len(weight) != rows or bias.shape != (rows,):
-            raise ValueError(f"{source}: tensors {tuple(weight.shape)} and {tuple(bias.shape)} are no head of {len(units)} action units")
+            raise ValueError(
+                f"{source}: tensors {tuple(weight.shape)} and {tuple(bias.shape)} are no head of "
+                f"{len(units)} action units"
+            )
         unit: Unit = "probability" if task == "detection" else "intensity"
         spec = HeadSpec(task, units, tuple(map(name_of, units)), unit, source, context)
-        rest = {name: tensor.float().contiguous() for name, tensor in sorted((over_time or {}).items())}
+        rest = {
+            name: tensor.float().contiguous() for name, tensor in sorted((over_time or {}).items())
+        }
         return cls(spec, weight.float().contiguous(), bias.float().contiguous(), rest)
 
     def built_on(self, dim: int) -> "ActionUnitHead":
-        """The head as a module on features of width `dim`. Raises ValueError where its tensors do not fit."""
+        """The head as a module on features of width `dim`.
+
+        Raises ValueError where its tensors do not fit.
+        """
         if self.spec.context is None:
             if self.weight.shape[1] != dim:
-                raise ValueError(f"it is for features of width {self.weight.shape[1]}, the backbone's have {dim}")
+                raise ValueError(
+                    f"it is for features of width {self.weight.shape[1]}, the backbone's have {dim}"
+                )
             return ActionUnitHead(self, None)
         with torch.random.fork_rng(devices=[]):
             over_time = OverTime(dim, self.weight.shape[1], self.spec.context)
         try:
             over_time.load_state_dict(dict(self.over_time), strict=True)
         except RuntimeError as error:
-            raise ValueError(f"its tensors are not those of a recurrent head on features of width {dim}: {error}") from error
+            raise ValueError(
+                f"its tensors are not those of a recurrent head on features of width {dim}: {error}"
+            ) from error
         return ActionUnitHead(self, over_time)
 
 
 class ActionUnitHead(nn.Module):
-    """Scores of frames, N K float32, from the backbone's features N D; from the states N W of `over_time`, where it has that."""
+    """Scores of frames, N K float32, from the backbone's features N D; from the states N W of
+    `over_time`, where it has that.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -107,7 +123,9 @@ class ActionUnitHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         # In double precision a frame's score does not change with the number of frames beside it.
-        output = F.linear(features.to(self.weight.device).double(), self.weight.double(), self.bias.double())
+        output = F.linear(
+            features.to(self.weight.device).double(), self.weight.double(), self.bias.double()
+        )
         if self.spec.task == "detection":
             return output.sigmoid().float()
         if self.spec.task == "intensity":
@@ -115,8 +133,12 @@ class ActionUnitHead(nn.Module):
         share = output.unflatten(-1, (-1, LEVELS)).softmax(-1)  # N K L
         return (share * torch.arange(LEVELS, device=share.device)).sum(-1).float()
 
-    def scores(self, rows: list[Row], features: Tensor, maps: Tensor | None, memory: Memory) -> Tensor:
-        """Scores of some rows of a source, N K; a recurrent head wants their feature maps N D h w, and the same memory each time."""
+    def scores(
+        self, rows: list[Row], features: Tensor, maps: Tensor | None, memory: Memory
+    ) -> Tensor:
+        """Scores of some rows of a source, N K; a recurrent head wants their feature maps N D h w,
+        and the same memory each time.
+        """
         if self.over_time is None:
             return self(features).cpu()
         assert maps is not None
@@ -126,19 +148,35 @@ class ActionUnitHead(nn.Module):
 def write_head(folder: Path, head: Head) -> None:
     """Write head.json and head.safetensors into a bundle."""
     write_json(folder / SPEC_NAME, dataclasses.asdict(head.spec))
-    write_atomically(folder / TENSORS_NAME, save({"bias": head.bias, "weight": head.weight, **head.over_time}))
+    write_atomically(
+        folder / TENSORS_NAME, save({"bias": head.bias, "weight": head.weight, **head.over_time})
+    )
 
 
 def read_head(folder: Path, dim: int) -> ActionUnitHead:
-    """The head of a bundle whose features are `dim` wide. Raises BundleError where it is of another format or does not fit."""
+    """The head of a bundle whose features are `dim` wide.
+
+    Raises BundleError where it is of another format or does not fit.
+    """
     raw: Any = read_json(folder / SPEC_NAME)
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise BundleError(f"{folder / SPEC_NAME} is not of format {FORMAT}: install the version of ausl_dist that config.json names")
+        raise BundleError(
+            f"{folder / SPEC_NAME} is not of format {FORMAT}: install the version of ausl_dist "
+            "that config.json names"
+        )
     try:
         spec = from_mapping(HeadSpec, raw, "head")
         tensors = read_tensors(folder / TENSORS_NAME)
         weight, bias = tensors.pop("weight"), tensors.pop("bias")
-        head = Head.of(spec.task, spec.action_units, spec.source, weight, bias, context=spec.context, over_time=tensors)
+        head = Head.of(
+            spec.task,
+            spec.action_units,
+            spec.source,
+            weight,
+            bias,
+            context=spec.context,
+            over_time=tensors,
+        )
         return head.built_on(dim)
     except (SettingsError, KeyError, ValueError) as error:
         raise BundleError(f"{folder}: the action-unit head cannot be used ({error})") from error

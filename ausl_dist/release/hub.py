@@ -1,6 +1,8 @@
-"""A bundle onto a hub, as it is: what `load_backbone("hf-hub:ORG/NAME")` and timm then fetch is byte for byte the folder.
+"""A bundle onto a hub, as it is: what `load_backbone("hf-hub:ORG/NAME")` and timm then fetch is
+byte for byte the folder.
 
-Credentials come the hub client's own ways: `hf auth login`, or HF_TOKEN. HF_ENDPOINT names another hub.
+Credentials come the hub client's own ways: `hf auth login`, or HF_TOKEN. HF_ENDPOINT names another
+hub.
 """
 
 import re
@@ -21,10 +23,12 @@ def check_repository(name: str) -> None:
 
 
 def push(bundle: Path, repository: str) -> str:
-    """Upload a bundle as one commit and return the commit's address; files of an older release there are removed.
+    """Upload a bundle as one commit and return the commit's address; files of an older release
+    there are removed.
 
-    A repository that does not exist is made, and is private until its owner opens it: the licences of the training data may bind the
-    weights. Raises BundleError for a changed bundle, and ValueError where the hub refuses.
+    A repository that does not exist is made, and is private until its owner opens it: the licences
+    of the training data may bind the weights. Raises BundleError for a changed bundle, and
+    ValueError where the hub refuses.
     """
     check_repository(repository)
     info = load_backbone(bundle).info
@@ -39,7 +43,8 @@ def push(bundle: Path, repository: str) -> str:
         )
     except HfHubHTTPError as error:
         raise ValueError(
-            f"the hub at {hub.endpoint} refused {repository} ({error}): log in with `hf auth login`, or set HF_TOKEN to a token that may "
+            f"the hub at {hub.endpoint} refused {repository} ({error}): "
+            "log in with `hf auth login`, or set HF_TOKEN to a token that may "
             "write there"
         ) from error
     return str(commit.commit_url)

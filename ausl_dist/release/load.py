@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ausl_dist.backbones import Backbone, BackboneSettings
-from ausl_dist.evaluate.encode import encode_stream
+from ausl_dist.evaluate.features.encode import encode_stream
 from ausl_dist.files import read_json
+from ausl_dist.model.backbones import Backbone, BackboneSettings
 from ausl_dist.release.action_units import ActionUnitScores, columns_of
 from ausl_dist.release.detection import MODELS_NAME, model_files
 from ausl_dist.release.faces import DEFAULT_FPS, FaceFrame, Faces, Source
@@ -44,7 +44,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Features:
-    """Frozen features of one clip. Of a video, `number`, `seconds` and `track` say which face of which frame each row is."""
+    """Frozen features of one clip.
+
+    Of a video, `number`, `seconds` and `track` say which face of which frame each row is.
+    """
 
     frames: Tensor  # T D float32
     clip: Tensor  # D, mean over the frames
@@ -79,7 +82,9 @@ class ReleasedBackbone(nn.Module):
     Called like a module it maps normalised images N 3 H W to pooled features N D.
     """
 
-    def __init__(self, backbone: Backbone, info: BundleInfo, head: ActionUnitHead | None = None) -> None:
+    def __init__(
+        self, backbone: Backbone, info: BundleInfo, head: ActionUnitHead | None = None
+    ) -> None:
         super().__init__()
         self.backbone = backbone.eval().requires_grad_(False)
         self.head = head
@@ -90,54 +95,84 @@ class ReleasedBackbone(nn.Module):
         return self.backbone.dim
 
     def train(self, mode: bool = True) -> "ReleasedBackbone":
-        """Stays in eval mode: batch statistics of a user's data must not change released features. Fine-tune `.backbone` instead."""
+        """Stays in eval mode: batch statistics of a user's data must not change released features.
+
+        Fine-tune `.backbone` instead.
+        """
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
         pooled: Tensor = self.backbone(images)[0]
         return pooled
 
-    def preprocess(self, source: Source, *, models: Path | str | None = None, everyone: bool = False) -> Faces:
-        """The faces of a video, a folder of numbered frames or a picture (path, or uint8 [H, W, 3] RGB), aligned as in training.
+    def preprocess(
+        self, source: Source, *, models: Path | str | None = None, everyone: bool = False
+    ) -> Faces:
+        """The faces of a video, a folder of numbered frames or a picture (path, or uint8 [H, W, 3]
+        RGB), aligned as in training.
 
-        Nothing is read until the result is iterated or given to `features`. `models` is the folder of the detection models (default: those
-        of the bundle, or their usual place); `everyone` gives all faces of a frame instead of the largest.
+        Nothing is read until the result is iterated or given to `features`. `models` is the folder
+        of the detection models (default: those of the bundle, or their usual place); `everyone`
+        gives all faces of a frame instead of the largest.
         """
-        return Faces(source, self.info.preprocessing, models=models or self.info.models, everyone=everyone)
+        return Faces(
+            source, self.info.preprocessing, models=models or self.info.models, everyone=everyone
+        )
 
     def features(self, clip: Tensor | Faces | Iterable[FaceFrame]) -> Features:
-        """Features of a clip of any length: faces from `preprocess`, or normalised frames T C H W, in bounded memory.
+        """Features of a clip of any length: faces from `preprocess`, or normalised frames T C H W,
+        in bounded memory.
 
-        A clip's features do not depend on what else is in a batch: a batch B T C H W is `[backbone.features(clip) for clip in batch]`.
-        Raises ValueError for frames of another shape, and for none at all.
+        A clip's features do not depend on what else is in a batch: a batch B T C H W is
+        `[backbone.features(clip) for clip in batch]`. Raises ValueError for frames of another
+        shape, and for none at all.
         """
         if isinstance(clip, Tensor):
             if clip.ndim != 4:
-                raise ValueError(f"a clip is a tensor T C H W of normalised frames, not one of shape {tuple(clip.shape)}")
-            faces: Iterable[FaceFrame] = (FaceFrame(0, i, i / self._fps, pixels) for i, pixels in enumerate(clip))
+                raise ValueError(
+                    "a clip is a tensor T C H W of normalised frames, "
+                    f"not one of shape {tuple(clip.shape)}"
+                )
+            faces: Iterable[FaceFrame] = (
+                FaceFrame(0, i, i / self._fps, pixels) for i, pixels in enumerate(clip)
+            )
         else:
             faces = clip
         parts = list(self.iterate(faces))
         if not parts:
-            raise ValueError("the clip has no frames: no face was found, or an empty tensor was given")
+            raise ValueError(
+                "the clip has no frames: no face was found, or an empty tensor was given"
+            )
         rows = [row for part in parts for row in part.rows]
-        order = sorted(range(len(rows)), key=rows.__getitem__)  # tracks that end are given out before those that go on
+        # tracks that end are given out before those that go on
+        order = sorted(range(len(rows)), key=rows.__getitem__)
         number, track, seconds = zip(*(rows[index] for index in order), strict=True)
         frames = torch.cat([part.features for part in parts])[order]
         times = torch.tensor(seconds, dtype=torch.float64)
         scores = None
         if self.head is not None:
-            spec, values = self.head.spec, torch.cat([part.scores for part in parts if part.scores is not None])
+            spec, values = (
+                self.head.spec,
+                torch.cat([part.scores for part in parts if part.scores is not None]),
+            )
             scores = ActionUnitScores(values[order], spec.action_units, spec.names, spec.unit)
-        return Features(frames, frames.mean(0), torch.tensor(number), times, torch.tensor(track), scores)
+        return Features(
+            frames, frames.mean(0), torch.tensor(number), times, torch.tensor(track), scores
+        )
 
     @property
     def score_columns(self) -> tuple[str, ...]:
         """Headings of the action-unit scores, as AU12_intensity; none without a head."""
-        return () if self.head is None else columns_of(self.head.spec.action_units, self.head.spec.unit)
+        return (
+            ()
+            if self.head is None
+            else columns_of(self.head.spec.action_units, self.head.spec.unit)
+        )
 
     def iterate(self, faces: Iterable[FaceFrame]) -> Iterator["Part"]:
-        """A few faces with their features and scores, again and again: bounded memory for any length."""
+        """A few faces with their features and scores, again and again: bounded memory for any
+        length.
+        """
         size = self.info.preprocessing.image_size
         waiting: list[Row] = []
 
@@ -145,18 +180,28 @@ class ReleasedBackbone(nn.Module):
             for face in faces:
                 if tuple(face.pixels.shape) != (3, size, size):
                     found = tuple(face.pixels.shape)
-                    raise ValueError(f"this backbone takes frames of shape (3, {size}, {size}), not {found}: use .preprocess()")
+                    raise ValueError(
+                        f"this backbone takes frames of shape (3, {size}, {size}), not {found}: "
+                        "use .preprocess()"
+                    )
                 waiting.append((face.frame, face.track, face.seconds))
                 yield face.pixels
 
         recurrent = self.head is not None and self.head.over_time is not None
         memory = Memory()
-        for found in encode_stream(_WithMaps(self.backbone) if recurrent else self.backbone, pixels()):
+        for found in encode_stream(
+            _WithMaps(self.backbone) if recurrent else self.backbone, pixels()
+        ):
             rows, features, maps = waiting[: len(found)], found[:, : self.dim], None
             if recurrent:
-                side = math.isqrt(found.shape[1] // self.dim - 1)  # maps of square pictures are square
+                # maps of square pictures are square
+                side = math.isqrt(found.shape[1] // self.dim - 1)
                 maps = found[:, self.dim :].unflatten(1, (self.dim, side, side))
-            yield Part(rows, features, None if self.head is None else self.head.scores(rows, features, maps, memory))
+            yield Part(
+                rows,
+                features,
+                None if self.head is None else self.head.scores(rows, features, maps, memory),
+            )
             del waiting[: len(found)]
 
     @property
@@ -180,17 +225,28 @@ class _WithMaps(nn.Module):
 def load_backbone(path: str | Path) -> ReleasedBackbone:
     """Load a released backbone from a bundle folder, or from a hub as "hf-hub:ORG/NAME".
 
-    Every file is checked against SHA256SUMS first. Raises BundleError, saying what to do, for a folder that is no bundle, a changed file,
-    or a format of another version.
+    Every file is checked against SHA256SUMS first. Raises BundleError, saying what to do, for a
+    folder that is no bundle, a changed file, or a format of another version.
     """
     folder = _from_hub(str(path)) if str(path).startswith(HUB_PREFIX) else Path(path)
     if not folder.is_dir():
-        raise BundleError(f"{folder} is not a folder; give a bundle folder, or a hub id as {HUB_PREFIX}ORG/NAME")
+        raise BundleError(
+            f"{folder} is not a folder; give a bundle folder, or a hub id as {HUB_PREFIX}ORG/NAME"
+        )
     identity = verify(folder)
     sums = read_sums(folder)
-    unchecked = {CONFIG_NAME, WEIGHTS_NAME, PREPROCESSING_NAME, RECORD_NAME, CORPUS_NAME} - sums.keys()
+    unchecked = {
+        CONFIG_NAME,
+        WEIGHTS_NAME,
+        PREPROCESSING_NAME,
+        RECORD_NAME,
+        CORPUS_NAME,
+    } - sums.keys()
     if unchecked:
-        raise BundleError(f"{folder}: SHA256SUMS does not name {', '.join(sorted(unchecked))}; copy or download the bundle again")
+        raise BundleError(
+            f"{folder}: SHA256SUMS does not name {', '.join(sorted(unchecked))}; "
+            "copy or download the bundle again"
+        )
     config = read_json(folder / CONFIG_NAME)
     settings = _backbone_settings(config, folder)
     preprocessing = read_preprocessing(folder)
@@ -213,10 +269,14 @@ def load_backbone(path: str | Path) -> ReleasedBackbone:
 def _backbone_settings(config: Any, folder: Path) -> BackboneSettings:
     own = config.get("ausl_dist") if isinstance(config, dict) else None
     if not isinstance(own, dict):
-        raise BundleError(f"{folder / CONFIG_NAME} is not of a bundle of ours; load it with timm: timm.create_model('local-dir:{folder}')")
+        raise BundleError(
+            f"{folder / CONFIG_NAME} is not of a bundle of ours; load it with timm: "
+            f"timm.create_model('local-dir:{folder}')"
+        )
     if own.get("format") != FORMAT:
         raise BundleError(
-            f"{folder} has bundle format {own.get('format')}, this ausl_dist reads {FORMAT}: install ausl_dist {own.get('version')}"
+            f"{folder} has bundle format {own.get('format')}, this ausl_dist reads {FORMAT}: "
+            f"install ausl_dist {own.get('version')}"
         )
     try:
         return from_mapping(BackboneSettings, own["backbone"], "backbone")

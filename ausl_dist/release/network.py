@@ -1,4 +1,6 @@
-"""The network of a bundle: model.safetensors under timm's names, and the config.json from which timm, or we, build it again."""
+"""The network of a bundle: model.safetensors under timm's names, and the config.json from which
+timm, or we, build it again.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ausl_dist import __version__
-from ausl_dist.backbones import Backbone, BackboneSettings, build_backbone
-from ausl_dist.clip import PIXEL_MEAN, PIXEL_STD
+from ausl_dist.model.backbones import Backbone, BackboneSettings, build_backbone
+from ausl_dist.model.video_network import VIDEO_NETWORKS
 from ausl_dist.release.preprocessing import Preprocessing
-from ausl_dist.video_network import VIDEO_NETWORKS
+from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 
 FORMAT = 1  # of the whole bundle
 CONFIG_NAME = "config.json"
@@ -20,7 +22,10 @@ WEIGHTS_NAME = "model.safetensors"
 
 
 def load_weights(settings: BackboneSettings, weights: Path) -> Backbone:
-    """The backbone of these settings with exactly the tensors of a safetensors file. Raises ValueError when they do not fit."""
+    """The backbone of these settings with exactly the tensors of a safetensors file.
+
+    Raises ValueError when they do not fit.
+    """
     try:
         tensors = load_file(weights)
     except SafetensorError as error:
@@ -28,21 +33,32 @@ def load_weights(settings: BackboneSettings, weights: Path) -> Backbone:
     return load_tensors(settings, tensors, str(weights))
 
 
-def load_tensors(settings: BackboneSettings, tensors: Mapping[str, torch.Tensor], where: str) -> Backbone:
-    """The backbone of these settings with exactly these tensors, in eval mode. Raises ValueError when they do not fit."""
+def load_tensors(
+    settings: BackboneSettings, tensors: Mapping[str, torch.Tensor], where: str
+) -> Backbone:
+    """The backbone of these settings with exactly these tensors, in eval mode.
+
+    Raises ValueError when they do not fit.
+    """
     with torch.random.fork_rng(devices=[]):
         backbone = build_backbone(settings)
     try:
         backbone.net.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
-        raise ValueError(f"{where} does not hold the weights of {settings.name}: {error}") from error
+        raise ValueError(
+            f"{where} does not hold the weights of {settings.name}: {error}"
+        ) from error
     return backbone.eval()
 
 
-def timm_config(settings: BackboneSettings, backbone: Backbone, preprocessing: Preprocessing) -> dict[str, Any]:
-    """config.json as timm and its hub mixin read it, with our own section for what timm does not know.
+def timm_config(
+    settings: BackboneSettings, backbone: Backbone, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """config.json as timm and its hub mixin read it, with our own section for what timm does not
+    know.
 
-    A network that is not timm's gets our section alone: better no promise than one that fails at `timm.create_model`.
+    A network that is not timm's gets our section alone: better no promise than one that fails at
+    `timm.create_model`.
     """
     own = {
         "format": FORMAT,

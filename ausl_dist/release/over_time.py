@@ -2,9 +2,10 @@
 
     feature maps n D h w with their rows (frame, track) ──▶ 1 x 1 convolution ──▶ ConvGRU, one state for each chain ──▶ mean over places n W
 
-It looks at time as in training (`ausl_dist.objectives.action_units`, context=gru): a chain is every `stride`-th frame of one track, and
-after `frames` of them, or where one is missing, its state begins anew. Frames go through one by one, so that nothing depends on how a
-video is cut into passes.
+It looks at time as in training (`ausl_dist.objectives.action_units`, context=gru): a chain is every
+`stride`-th frame of one track, and after `frames` of them, or where one is missing, its state
+begins anew. Frames go through one by one, so that nothing depends on how a video is cut into
+passes.
 """
 
 from collections import OrderedDict
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 
 from ausl_dist.objectives.layers import ConvGRU
 
-MAX_CHAINS = 512  # remembered at a time; the one that was longest without a frame is forgotten first
+MAX_CHAINS = (
+    512  # remembered at a time; the one that was longest without a frame is forgotten first
+)
 Row = tuple[int, int, float]  # frame number, track, seconds
 
 
@@ -28,7 +31,9 @@ class Context:
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.stride < 1:
-            raise ValueError(f"frames and stride must be at least 1, not {self.frames} and {self.stride}")
+            raise ValueError(
+                f"frames and stride must be at least 1, not {self.frames} and {self.stride}"
+            )
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,9 @@ Memory = OrderedDict[tuple[int, int], _Link]  # by track and phase of the stride
 
 
 class OverTime(nn.Module):
-    """The part of a recurrent head below its linear layer; its parameters are named as in the objective."""
+    """The part of a recurrent head below its linear layer; its parameters are named as in the
+    objective.
+    """
 
     def __init__(self, dim: int, width: int, context: Context) -> None:
         super().__init__()
@@ -52,13 +59,19 @@ class OverTime(nn.Module):
 
     @torch.inference_mode()
     def forward(self, rows: list[Row], maps: Tensor, memory: Memory) -> Tensor:
-        """What the linear layer is to see of each row, n W, of maps n D h w; `memory` is read and brought up to date."""
+        """What the linear layer is to see of each row, n W, of maps n D h w; `memory` is read and
+        brought up to date.
+        """
         means = []
         for (frame, track, _), features in zip(rows, maps, strict=True):
             chain = (track, frame % self.context.stride)
             before = memory.pop(chain, None)
             x = torch.relu(self.reduce(features[None]))
-            if before is None or before.frame != frame - self.context.stride or before.length == self.context.frames:
+            if (
+                before is None
+                or before.frame != frame - self.context.stride
+                or before.length == self.context.frames
+            ):
                 before = _Link(frame, 0, self.gru.start(x))
             state = self.gru(x, before.state)
             memory[chain] = _Link(frame, before.length + 1, state)

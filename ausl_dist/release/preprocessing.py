@@ -1,7 +1,9 @@
-"""What happens to a face between the camera and the backbone, as a hashed record that travels with the weights.
+"""What happens to a face between the camera and the backbone, as a hashed record that travels with
+the weights.
 
-The first reason why published facial backbones fail for their users is a crop that is not theirs. `preprocessing.json` holds everything
-that decides it: detector and landmark models by hash, the alignment template point by point, crop, size, rate, pixel statistics.
+The first reason why published facial backbones fail for their users is a crop that is not theirs.
+`preprocessing.json` holds everything that decides it: detector and landmark models by hash, the
+alignment template point by point, crop, size, rate, pixel statistics.
 """
 
 import dataclasses
@@ -12,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ausl_dist import landmarks
 from ausl_dist.batch import View
-from ausl_dist.clip import PIXEL_MEAN, PIXEL_STD
+from ausl_dist.faces import landmarks
 from ausl_dist.files import read_json
 from ausl_dist.release.verify import BundleError
 from ausl_dist.settings import SettingsError, from_mapping
+from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 
 PREPROCESSING_NAME = "preprocessing.json"
 EVALUATION_VIEW = View()  # what training looks at, without its randomness: the middle of the crop
@@ -28,15 +30,20 @@ FORMAT = 1
 class Preprocessing:
     """The way from a video to the input of the backbone, in the order in which it is applied."""
 
-    detector: str  # name and SHA-256 of the detection and landmark models, as every clip of the corpus carries it
+    # name and SHA-256 of the detection and landmark models, as every clip of the corpus carries it
+    detector: str
     alignment: str  # landmarks.template_id()
     anchors: tuple[int, ...]  # iBUG numbers of the landmarks that are fitted
     template: tuple[tuple[float, float], ...]  # where the anchors go, crop pixels
     crop_size: int  # side of the aligned crop, pixels
-    fps: float  # frames are taken at this constant rate; 0 where corpora of several rates were mixed
+    fps: (
+        float  # frames are taken at this constant rate; 0 where corpora of several rates were mixed
+    )
     stride: int  # every so many frames of that rate one is looked at
     view: float  # side of the central square that the backbone sees, as a share of the crop's side
-    image_size: int  # side of the backbone's input, pixels; halved by area while that leaves more than sqrt 2 times, then bilinear
+    # side of the backbone's input, pixels; halved by area while that leaves more than sqrt 2 times,
+    # then bilinear
+    image_size: int
     pixel_mean: tuple[float, float, float] = PIXEL_MEAN  # RGB in 0-1
     pixel_std: tuple[float, float, float] = PIXEL_STD
     format: int = FORMAT
@@ -44,7 +51,9 @@ class Preprocessing:
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON: two backbones with one digest can share their crops."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(self.to_json(), sort_keys=True, separators=(",", ":")).encode()
+        ).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -57,18 +66,24 @@ class Preprocessing:
         """Raise BundleError when this version of the package would make other crops."""
         if self.alignment != landmarks.template_id():
             raise BundleError(
-                f"the backbone was trained on crops of alignment {self.alignment}, this ausl_dist makes {landmarks.template_id()}: "
+                f"the backbone was trained on crops of alignment {self.alignment}, "
+                f"this ausl_dist makes {landmarks.template_id()}: "
                 "install the version named under 'packages' in the bundle's record.json"
             )
 
 
 def describe(statements: Sequence[Mapping[str, Any]], image_size: int) -> Preprocessing:
-    """The record for corpora with these statements. Raises ValueError when they were not aligned with the template of this package."""
+    """The record for corpora with these statements.
+
+    Raises ValueError when they were not aligned with the template of this package.
+    """
     for statement in statements:
         if statement["alignment"] != landmarks.template_id():
             raise ValueError(
-                f"the corpus was aligned with {statement['alignment']}, this ausl_dist aligns with {landmarks.template_id()}: "
-                "release with the version that built the corpus, or the bundle's preprocessing would not be the one trained on"
+                f"the corpus was aligned with {statement['alignment']}, this ausl_dist aligns with "
+                f"{landmarks.template_id()}: "
+                "release with the version that built the corpus, or the bundle's preprocessing "
+                "would not be the one trained on"
             )
     rates = {float(statement["fps"] or 0) for statement in statements}
     return Preprocessing(
@@ -78,7 +93,8 @@ def describe(statements: Sequence[Mapping[str, Any]], image_size: int) -> Prepro
         template=tuple((float(x), float(y)) for x, y in landmarks.TEMPLATE),
         crop_size=landmarks.CROP_SIZE,
         fps=rates.pop() if len(rates) == 1 else 0.0,
-        stride=1,  # training windows have strides of their own, by objective; features are of single frames
+        # training windows have strides of their own, by objective; features are of single frames
+        stride=1,
         view=EVALUATION_VIEW.crop[0],
         image_size=image_size,
     )
@@ -89,7 +105,10 @@ def read_preprocessing(folder: Path) -> Preprocessing:
     raw = read_json(folder / PREPROCESSING_NAME)
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         found = raw.get("format") if isinstance(raw, dict) else None
-        raise BundleError(f"{folder / PREPROCESSING_NAME} has format {found}, this ausl_dist reads {FORMAT}: install a matching version")
+        raise BundleError(
+            f"{folder / PREPROCESSING_NAME} has format {found}, this ausl_dist reads {FORMAT}: "
+            "install a matching version"
+        )
     try:
         return from_mapping(Preprocessing, raw, "preprocessing")
     except SettingsError as error:

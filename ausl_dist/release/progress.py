@@ -1,6 +1,7 @@
 """How an extraction shows that it goes on.
 
-The number of frames of a video is what its container claims; where it claims nothing the bar only moves.
+The number of frames of a video is what its container claims; where it claims nothing the bar only
+moves.
 """
 
 import time
@@ -19,7 +20,11 @@ def expected_frames(video: Path, fps: float) -> int | None:
         return None
     try:
         with av.open(str(video)) as container:
-            return None if container.duration is None else round(container.duration / av.time_base * fps)
+            return (
+                None
+                if container.duration is None
+                else round(container.duration / av.time_base * fps)
+            )
     except av.error.FFmpegError:
         return None  # whoever reads it will say what is wrong
 
@@ -29,4 +34,6 @@ def frames_shown(label: str, total: int | None) -> Iterator[Callable[[int], None
     """Gives the function to call with the number of frames read so far; shows on standard error."""
     start = time.monotonic()
     with progress(label, " frames", about=True) as report:
-        yield lambda frames: report(frames, total, f"{frames / max(time.monotonic() - start, 1e-6):.3g} frames/s")
+        yield lambda frames: report(
+            frames, total, f"{frames / max(time.monotonic() - start, 1e-6):.3g} frames/s"
+        )

@@ -1,4 +1,6 @@
-"""What a run folder says of itself, read for a release: settings, record, the checkpoint to release, the corpora behind it."""
+"""What a run folder says of itself, read for a release: settings, record, the checkpoint to
+release, the corpora behind it.
+"""
 
 import json
 from collections import Counter
@@ -49,23 +51,40 @@ class Run:
             return load_file(self.checkpoint / BACKBONE_NAME)
         path = self.checkpoint / TEACHER_NAME
         if not path.is_file():
-            raise ValueError(f"{self.checkpoint} holds no teacher: none of the run's objectives has one; release the student")
+            raise ValueError(
+                f"{self.checkpoint} holds no teacher: none of the run's objectives has one; "
+                "release the student"
+            )
         tensors = load_file(path)
-        return {name.removeprefix(TEACHER_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(TEACHER_PREFIX)}
+        return {
+            name.removeprefix(TEACHER_PREFIX): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(TEACHER_PREFIX)
+        }
 
     def read_objectives(self) -> dict[str, Tensor]:
-        """The trained weights of the objectives, as OBJECTIVE.NAME; none in a checkpoint without them."""
+        """The trained weights of the objectives, as OBJECTIVE.NAME; none in a checkpoint without
+        them.
+        """
         path = self.checkpoint / OBJECTIVES_NAME
         return load_file(path) if path.is_file() else {}
 
     def data_summary(self) -> dict[str, Any]:
-        """Which order dealt the data, and how many clips were missing by reason, up to the checkpoint.
+        """Which order dealt the data, and how many clips were missing by reason, up to the
+        checkpoint.
 
         A step that was done twice, after a resume, counts once.
         """
         state, ledger = self.checkpoint / STATE_NAME, self.folder / LEDGER_NAME
-        lines = [line for line in read_json_lines(ledger) if line["step"] < self.step] if ledger.is_file() else []
-        slots = {(line["step"], line["corpus"], line["place"], line["clip"]): line["reason"] for line in lines}
+        lines = (
+            [line for line in read_json_lines(ledger) if line["step"] < self.step]
+            if ledger.is_file()
+            else []
+        )
+        slots = {
+            (line["step"], line["corpus"], line["place"], line["clip"]): line["reason"]
+            for line in lines
+        }
         return {
             "order_version": read_json(state)["order_version"] if state.is_file() else None,
             "missing_clips": dict(sorted(Counter(slots.values()).items())),
@@ -73,30 +92,46 @@ class Run:
 
 
 def open_run(folder: Path, checkpoint: Path | str = "newest", weights: Weights = "student") -> Run:
-    """Open a run folder at its "newest" complete checkpoint, its "best", or the one given; ValueError says what is missing."""
+    """Open a run folder at its "newest" complete checkpoint, its "best", or the one given;
+    ValueError says what is missing.
+    """
     settings = load_settings(folder)
     record = read_json(folder / RECORD_NAME) if (folder / RECORD_NAME).is_file() else {}
     chosen = choose_checkpoint(folder, checkpoint)
     if not (chosen.folder / BACKBONE_NAME).is_file():
-        raise ValueError(f"{chosen.folder} holds no {BACKBONE_NAME}: it is not a complete checkpoint of ours")
+        raise ValueError(
+            f"{chosen.folder} holds no {BACKBONE_NAME}: it is not a complete checkpoint of ours"
+        )
     return Run(folder, settings, record, chosen.folder, chosen.reason, weights)
 
 
-def read_statements(run: Run, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The statement (corpus.json) of each corpus of the run, by its name in the run's config; `known` ones are not fetched."""
-    from ausl_dist.stream import storage  # here: a release from statements at hand needs no storage client
+def read_statements(
+    run: Run, known: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """The statement (corpus.json) of each corpus of the run, by its name in the run's config;
+    `known` ones are not fetched.
+    """
+    from ausl_dist.shards import storage
 
     unknown = set(known) - set(run.settings.data.corpora)
     if unknown:
-        raise ValueError(f"the run has no corpus {sorted(unknown)}; it was trained on {sorted(run.settings.data.corpora)}")
+        raise ValueError(
+            f"the run has no corpus {sorted(unknown)}; "
+            f"it was trained on {sorted(run.settings.data.corpora)}"
+        )
     statements = dict(known)
     for name, source in run.settings.data.corpora.items():
         if name in known:
             continue
         address = storage.join(source.url, STATEMENT_NAME)
         if not storage.exists(address):
-            raise ValueError(f"the corpus statement {address} is not there; give a copy with --corpus {name}=corpus.json")
-        statements[name] = parse_statement(storage.read_bytes(address, MAX_STATEMENT_BYTES), address)
+            raise ValueError(
+                f"the corpus statement {address} is not there; give a copy with --corpus "
+                f"{name}=corpus.json"
+            )
+        statements[name] = parse_statement(
+            storage.read_bytes(address, MAX_STATEMENT_BYTES), address
+        )
     return statements
 
 
@@ -107,5 +142,7 @@ def parse_statement(data: bytes, where: str) -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{where} is not valid JSON ({error})") from error
     if not isinstance(statement, dict) or not {"detector", "alignment", "fps"} <= statement.keys():
-        raise ValueError(f"{where} is no corpus statement: it must name detector, alignment and fps")
+        raise ValueError(
+            f"{where} is no corpus statement: it must name detector, alignment and fps"
+        )
     return statement

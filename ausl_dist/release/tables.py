@@ -1,8 +1,10 @@
-"""Features of videos as a table on disk: CSV with nothing but Python, Parquet where pyarrow is installed.
+"""Features of videos as a table on disk: CSV with nothing but Python, Parquet where pyarrow is
+installed.
 
     (video, [(frame, track, seconds)], scores and features n K+D) ──▶ rows video, frame, seconds, track, AU01_…, …, f0000, f0001, …
 
-Rows are written as they come, to a temporary file that gets its name at the end; frames without a face have no row.
+Rows are written as they come, to a temporary file that gets its name at the end; frames without a
+face have no row.
 """
 
 import importlib.util
@@ -36,18 +38,29 @@ class TableWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._temporary = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
         names = [*scores, *(f"f{index:04d}" for index in range(dim))]
-        self._sink: _Sink = _Csv(self._temporary, names) if path.suffix == ".csv" else _Parquet(self._temporary, names)
+        self._sink: _Sink = (
+            _Csv(self._temporary, names)
+            if path.suffix == ".csv"
+            else _Parquet(self._temporary, names)
+        )
         self.rows = 0
 
     def write(self, video: str, rows: list[Row], values: Tensor) -> None:
-        """Append rows (frame, track, seconds) and values [n, K + D] of a video: scores, then features."""
+        """Append rows (frame, track, seconds) and values [n, K + D] of a video: scores, then
+        features.
+        """
         self._sink.write(video, rows, values)
         self.rows += len(rows)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             self._sink.close()
             if kind is None:
@@ -62,9 +75,17 @@ class _Csv:
         self._file.write(",".join(["video", "frame", "seconds", "track", *names]) + "\n")
 
     def write(self, video: str, rows: list[Row], values: Tensor) -> None:
-        quoted = '"' + video.replace('"', '""') + '"' if any(mark in video for mark in ',"\n\r') else video
+        quoted = (
+            '"' + video.replace('"', '""') + '"'
+            if any(mark in video for mark in ',"\n\r')
+            else video
+        )
         for (frame, track, seconds), numbers in zip(rows, values.tolist(), strict=True):
-            self._file.write(f"{quoted},{frame},{seconds:.4f},{track}," + ",".join(f"{value:.7g}" for value in numbers) + "\n")
+            self._file.write(
+                f"{quoted},{frame},{seconds:.4f},{track},"
+                + ",".join(f"{value:.7g}" for value in numbers)
+                + "\n"
+            )
 
     def close(self) -> None:
         self._file.close()
@@ -76,14 +97,23 @@ class _Parquet:
         import pyarrow.parquet
 
         self._arrow: Any = pyarrow
-        columns = [("video", pyarrow.string()), ("frame", pyarrow.int64()), ("seconds", pyarrow.float64()), ("track", pyarrow.int64())]
+        columns = [
+            ("video", pyarrow.string()),
+            ("frame", pyarrow.int64()),
+            ("seconds", pyarrow.float64()),
+            ("track", pyarrow.int64()),
+        ]
         self._schema = pyarrow.schema([*columns, *((name, pyarrow.float32()) for name in names)])
         self._writer: Any = pyarrow.parquet.ParquetWriter(path, self._schema)
 
     def write(self, video: str, rows: list[Row], values: Tensor) -> None:
         frames, tracks, seconds = zip(*rows, strict=True)
         arrays = [[video] * len(rows), frames, seconds, tracks, *values.numpy().T]
-        self._writer.write_table(self._arrow.table(dict(zip(self._schema.names, arrays, strict=True)), schema=self._schema))
+        self._writer.write_table(
+            self._arrow.table(
+                dict(zip(self._schema.names, arrays, strict=True)), schema=self._schema
+            )
+        )
 
     def close(self) -> None:
         self._writer.close()

@@ -2,8 +2,8 @@
 
     reference crops ──shifted, scaled, turned──▶ the bundle's own preprocessing ──▶ features ──▶ distance to those of the straight crops
 
-A distance means nothing by itself. It is given as a share of the mean distance between two of the straight crops: at 1, a crop's
-misplacement changes the features as much as another face does.
+A distance means nothing by itself. It is given as a share of the mean distance between two of the
+straight crops: at 1, a crop's misplacement changes the features as much as another face does.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ausl_dist.backbones import Backbone
-from ausl_dist.evaluate.encode import encode_frames
-from ausl_dist.landmarks import CROP_SIZE
+from ausl_dist.evaluate.features.encode import encode_frames
+from ausl_dist.faces.landmarks import CROP_SIZE
+from ausl_dist.model.backbones import Backbone
 from ausl_dist.release.head import ActionUnitHead
 from ausl_dist.release.preprocessing import Preprocessing
 from ausl_dist.release.reference import ReferenceFaces
@@ -33,8 +33,14 @@ class Misplacement:
     degrees: float = 0.0  # clockwise
 
     def __str__(self) -> str:
-        words = [f"{name} by {share:.0%}" for name, share in (("right", self.right), ("down", self.down)) if share]
-        words += [f"{self.scale:.0%} as large"] * (self.scale != 1) + [f"turned by {self.degrees:g} degrees"] * (self.degrees != 0)
+        words = [
+            f"{name} by {share:.0%}"
+            for name, share in (("right", self.right), ("down", self.down))
+            if share
+        ]
+        words += [f"{self.scale:.0%} as large"] * (self.scale != 1) + [
+            f"turned by {self.degrees:g} degrees"
+        ] * (self.degrees != 0)
         return ", ".join(words) or "in place"
 
     def apply(self, crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -42,7 +48,13 @@ class Misplacement:
         middle = (CROP_SIZE - 1) / 2
         matrix = cv2.getRotationMatrix2D((middle, middle), -self.degrees, self.scale)
         matrix[:, 2] += np.array([self.right, self.down]) * CROP_SIZE
-        moved = cv2.warpAffine(crop, matrix, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.warpAffine(
+            crop,
+            matrix,
+            (CROP_SIZE, CROP_SIZE),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
         return np.asarray(moved, np.uint8)
 
 
@@ -60,21 +72,33 @@ class ToleranceRow:
 
     face: str  # how it lies
     feature_change: float  # mean over the faces; 1 is the mean distance between two faces in place
-    score_change: float | None  # mean absolute change over faces and action units, in the head's unit; None without a head
+    # mean absolute change over faces and action units, in the head's unit; None without a head
+    score_change: float | None
 
 
 def measure_tolerance(
-    backbone: Backbone, faces: ReferenceFaces, preprocessing: Preprocessing, head: ActionUnitHead | None
+    backbone: Backbone,
+    faces: ReferenceFaces,
+    preprocessing: Preprocessing,
+    head: ActionUnitHead | None,
 ) -> list[ToleranceRow]:
-    """One row for each of MISPLACEMENTS, rounded to two digits: the rest differs between processors."""
+    """One row for each of MISPLACEMENTS, rounded to two digits: the rest differs between
+    processors.
+    """
     straight = encode_frames(backbone, faces.inputs(preprocessing))  # N D
     between = torch.nn.functional.pdist(straight.double()).mean().clamp(min=1e-12)
     rows = []
     for misplacement in MISPLACEMENTS:
-        moved = dataclasses.replace(faces, crops=np.stack([misplacement.apply(crop) for crop in faces.crops]))
+        moved = dataclasses.replace(
+            faces, crops=np.stack([misplacement.apply(crop) for crop in faces.crops])
+        )
         features = encode_frames(backbone, moved.inputs(preprocessing))
         change = float((features - straight).double().norm(dim=1).mean() / between)
-        scores = None if head is None else _two_digits(float((head(features) - head(straight)).abs().mean()))
+        scores = (
+            None
+            if head is None
+            else _two_digits(float((head(features) - head(straight)).abs().mean()))
+        )
         rows.append(ToleranceRow(str(misplacement), _two_digits(change), scores))
     return rows
 

@@ -1,7 +1,8 @@
 """SHA256SUMS of a bundle: written last, checked first.
 
-A bundle is used only when every file it names is there with every byte as released. The sums file is held to one exact form, so that a
-changed byte in it is noticed like any other. Its own hash is the identity of the bundle: equal content, equal identity.
+A bundle is used only when every file it names is there with every byte as released. The sums file
+is held to one exact form, so that a changed byte in it is noticed like any other. Its own hash is
+the identity of the bundle: equal content, equal identity.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ from ausl_dist.files import sha256_of, write_atomically
 
 SUMS_NAME = "SHA256SUMS"
 MAX_SUMS_BYTES = 1 << 20
-LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.\-/]*)\n")  # as sha256sum writes and checks it
+# as sha256sum writes and checks it
+LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.\-/]*)\n")
 
 
 class BundleError(ValueError):
@@ -21,10 +23,17 @@ class BundleError(ValueError):
 
 def write_sums(folder: Path) -> str:
     """Write SHA256SUMS over every file of the folder; returns the identity of the bundle."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != SUMS_NAME)
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != SUMS_NAME
+    )
     text = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names)
     if LINE.sub("", text):
-        raise ValueError(f"a file name in {folder} cannot stand in {SUMS_NAME}: use letters, digits, '_', '-' and '.'")
+        raise ValueError(
+            f"a file name in {folder} cannot stand in {SUMS_NAME}: use letters, digits, '_', "
+            "'-' and '.'"
+        )
     write_atomically(folder / SUMS_NAME, text)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -35,28 +44,45 @@ def release_name(run: str, step: int, identity: str) -> str:
 
 
 def verify(folder: Path) -> str:
-    """Check every file against SHA256SUMS; returns the identity of the bundle. Raises BundleError on the first difference."""
+    """Check every file against SHA256SUMS; returns the identity of the bundle.
+
+    Raises BundleError on the first difference.
+    """
     sums = read_sums(folder)
     for name, wanted in sums.items():
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{folder}: {name} is missing; copy or download the bundle again")
         if sha256_of(path) != wanted:
-            raise BundleError(f"{folder}: {name} differs from what was released (SHA-256); copy or download the bundle again")
+            raise BundleError(
+                f"{folder}: {name} differs from what was released (SHA-256); "
+                "copy or download the bundle again"
+            )
     return hashlib.sha256((folder / SUMS_NAME).read_bytes()).hexdigest()
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """SHA-256 by file name. Raises BundleError when there is no sums file or it has another form."""
+    """SHA-256 by file name.
+
+    Raises BundleError when there is no sums file or it has another form.
+    """
     path = folder / SUMS_NAME
     if not path.is_file():
-        raise BundleError(f"{folder} is not a released backbone: it has no {SUMS_NAME}. Make one with tools/release.py RUN --out DIR")
+        raise BundleError(
+            f"{folder} is not a released backbone: it has no {SUMS_NAME}. "
+            "Make one with tools/release.py RUN --out DIR"
+        )
     if path.stat().st_size > MAX_SUMS_BYTES:
-        raise BundleError(f"{path} is larger than {MAX_SUMS_BYTES} bytes: this is not one of our files")
+        raise BundleError(
+            f"{path} is larger than {MAX_SUMS_BYTES} bytes: this is not one of our files"
+        )
     text = path.read_bytes().decode("ascii", errors="replace")
     lines = LINE.findall(text)
     if not lines or "".join(f"{digest}  {name}\n" for digest, name in lines) != text:
-        raise BundleError(f"{path} is damaged: every line must be a SHA-256 and a file name; copy or download the bundle again")
+        raise BundleError(
+            f"{path} is damaged: every line must be a SHA-256 and a file name; "
+            "copy or download the bundle again"
+        )
     if any(".." in Path(name).parts for _, name in lines):
         raise BundleError(f"{path} names files outside the bundle")
     return {name: digest for digest, name in lines}

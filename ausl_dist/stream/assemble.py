@@ -1,4 +1,7 @@
-"""The clips of one step, in slot order, to a Batch. Slots of missing clips hold zeros and weight 0."""
+"""The clips of one step, in slot order, to a Batch.
+
+Slots of missing clips hold zeros and weight 0.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ausl_dist.batch import Batch, Plan, View
-from ausl_dist.landmarks import NUM_LANDMARKS
+from ausl_dist.faces.landmarks import NUM_LANDMARKS
 from ausl_dist.randomness import stable_hash
 from ausl_dist.stream.prepare import UNKNOWN, Prepared
 
@@ -20,7 +23,9 @@ def assemble(
     frames: dict[View, Tensor],
     num_action_units: int,
 ) -> Batch:
-    """`keys` names every slot, `clips` is None where one is missing, `frames` is B T C H W of each view, zeros where one is missing."""
+    """`keys` names every slot, `clips` is None where one is missing, `frames` is B T C H W of each
+    view, zeros where one is missing.
+    """
     batch = Batch(
         step=step,
         keys=tuple(keys),
@@ -28,18 +33,29 @@ def assemble(
         frames=frames,
     )
     if plan.identity:
-        # Names are those of a corpus: the same one in two corpora is two people, for all that is known.
-        batch.identity = _hashes([None if clip is None else (clip.corpus, clip.meta.identity) for clip in clips])
-        batch.video = _hashes([None if clip is None else (clip.corpus, clip.meta.source) for clip in clips])
+        # Names are those of a corpus: the same one in two corpora is two people, for all that is
+        # known.
+        batch.identity = _hashes(
+            [None if clip is None else (clip.corpus, clip.meta.identity) for clip in clips]
+        )
+        batch.video = _hashes(
+            [None if clip is None else (clip.corpus, clip.meta.source) for clip in clips]
+        )
     for view, offsets in plan.views.items():
         if plan.landmarks:
             empty = np.zeros((len(offsets), NUM_LANDMARKS, 2), np.float32)
-            batch.landmarks[view] = _stack([empty if clip is None else clip.landmarks[view] for clip in clips])
+            batch.landmarks[view] = _stack(
+                [empty if clip is None else clip.landmarks[view] for clip in clips]
+            )
         if plan.action_units:
             unknown = np.full((len(offsets), num_action_units), UNKNOWN, np.int8)
-            batch.action_units[view] = _stack([unknown if clip is None else clip.action_units[view] for clip in clips])
+            batch.action_units[view] = _stack(
+                [unknown if clip is None else clip.action_units[view] for clip in clips]
+            )
         if plan.flow_gap:
-            batch.flow[view] = _flow([None if clip is None else clip.flow[view] for clip in clips], len(offsets))
+            batch.flow[view] = _flow(
+                [None if clip is None else clip.flow[view] for clip in clips], len(offsets)
+            )
     return batch
 
 
@@ -47,7 +63,10 @@ def _flow(clips: Sequence[np.ndarray | None], count: int) -> Tensor:
     """Motion of `count` frames of all slots; unknown where the clip is missing."""
     there = [clip for clip in clips if clip is not None]
     if len({clip.shape for clip in there}) > 1:
-        raise ValueError(f"corpora of one run store motion on grids of {sorted({2 * clip.shape[-1] for clip in there})} cells: use one")
+        raise ValueError(
+            "corpora of one run store motion on grids of "
+            f"{sorted({2 * clip.shape[-1] for clip in there})} cells: use one"
+        )
     unknown = np.full(there[0].shape if there else (count, 2, 1, 1), np.nan, np.float32)
     return _stack([unknown if clip is None else clip for clip in clips])
 

@@ -1,7 +1,9 @@
-"""Chunks kept on local disk, shared by the ranks of a node: what was fetched in one epoch is not fetched in the next.
+"""Chunks kept on local disk, shared by the ranks of a node: what was fetched in one epoch is not
+fetched in the next.
 
-A chunk's file is named by its checksum and size, so it needs no bookkeeping, no lock between ranks, and is right for any corpus that
-holds the same bytes. Files appear whole or not at all; each is verified when it is read. The least recently used go first.
+A chunk's file is named by its checksum and size, so it needs no bookkeeping, no lock between ranks,
+and is right for any corpus that holds the same bytes. Files appear whole or not at all; each is
+verified when it is read. The least recently used go first.
 """
 
 import contextlib
@@ -13,7 +15,7 @@ from pathlib import Path
 import xxhash
 
 from ausl_dist.files import write_atomically
-from ausl_dist.stream.index import Chunk
+from ausl_dist.shards.index import Chunk
 
 SUFFIX = ".chunk"
 ORPHAN_SECONDS = 3600
@@ -72,4 +74,8 @@ class DiskCache:
                     break
                 path.unlink(missing_ok=True)
                 total -= size
-        self._written, self._room = needed, max(self._max_bytes - total, 0) // 8  # other ranks write as well
+        # other ranks write as well
+        self._written, self._room = (
+            needed,
+            max(self._max_bytes - total, 0) // 8,
+        )

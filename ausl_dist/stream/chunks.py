@@ -1,7 +1,9 @@
-"""Unpacked chunks in memory, from the moment a lane will need them to the moment it has used the last clip of them.
+"""Unpacked chunks in memory, from the moment a lane will need them to the moment it has used the
+last clip of them.
 
-The order says of each clip until when its lane needs the chunk it lies in (Slot.until). A chunk stays while any lane needs it, so that
-the clips of a shuffle window share one read; after that it stays while there is room, for small corpora whose next epoch is near.
+The order says of each clip until when its lane needs the chunk it lies in (Slot.until). A chunk
+stays while any lane needs it, so that the clips of a shuffle window share one read; after that it
+stays while there is room, for small corpora whose next epoch is near.
 """
 
 import heapq
@@ -29,16 +31,24 @@ class _Held:
 class ChunkStore:
     """Holds chunks within `max_bytes`; `load` fetches and unpacks one, in the executor's threads."""
 
-    def __init__(self, load: Callable[[str, int], Clips], executor: Executor, max_bytes: int) -> None:
+    def __init__(
+        self, load: Callable[[str, int], Clips], executor: Executor, max_bytes: int
+    ) -> None:
         self._load, self._executor, self._max_bytes = load, executor, max_bytes
         self._held: dict[ChunkKey, _Held] = {}
-        self._idle: OrderedDict[ChunkKey, None] = OrderedDict()  # needed by no lane, least recently needed first
-        self._due: dict[tuple[int, str], list[tuple[int, ChunkKey]]] = defaultdict(list)  # (lane, corpus) -> heap
+        # needed by no lane, least recently needed first
+        self._idle: OrderedDict[ChunkKey, None] = OrderedDict()
+        # (lane, corpus) -> heap
+        self._due: dict[tuple[int, str], list[tuple[int, ChunkKey]]] = defaultdict(list)
         self.held_bytes = 0
         self._room = threading.Condition()
 
-    def request(self, lane: int, slot: Slot, size: int, may_wait: Callable[[], bool]) -> "Future[Clips]":
-        """The clips of the slot's chunk, of `size` bytes; waits for room for as long as `may_wait` says so."""
+    def request(
+        self, lane: int, slot: Slot, size: int, may_wait: Callable[[], bool]
+    ) -> "Future[Clips]":
+        """The clips of the slot's chunk, of `size` bytes; waits for room for as long as `may_wait`
+        says so.
+        """
         key = slot.corpus, slot.chunk
         with self._room:
             held = self._held.get(key)
@@ -54,7 +64,9 @@ class ChunkStore:
             return held.clips
 
     def used(self, lane: int, slot: Slot) -> None:
-        """Say that the slot's clip has been decoded; chunks that its lane needs no more become free."""
+        """Say that the slot's clip has been decoded; chunks that its lane needs no more become
+        free.
+        """
         due = self._due[lane, slot.corpus]
         with self._room:
             while due and due[0][0] <= slot.count:

@@ -1,6 +1,8 @@
-"""Clips that are missing from a run: each is written down with its reason and counted, and too many stop the run.
+"""Clips that are missing from a run: each is written down with its reason and counted, and too many
+stop the run.
 
-    RUN_FOLDER/ledger.jsonl   one line for each slot of weight 0: step, rank, corpus, shard, clip, epoch, reason, detail
+RUN_FOLDER/ledger.jsonl   one line for each slot of weight 0: step, rank, corpus, shard, clip,
+epoch, reason, detail
 """
 
 import threading
@@ -52,7 +54,9 @@ class Ledger:
         self.clips = 0  # slots seen, missing ones included
 
     def add(self, clips: int, missing: list[Missing]) -> None:
-        """Note a batch of `clips` slots; raises BudgetPassed, naming the newest lines, when a budget is passed."""
+        """Note a batch of `clips` slots; raises BudgetPassed, naming the newest lines, when a
+        budget is passed.
+        """
         with self._lock:
             self.clips += clips
             for entry in missing:
@@ -63,8 +67,14 @@ class Ledger:
                 allowed = getattr(self._budgets, reason) * judged
                 if self.missing[reason] > allowed:
                     newest = [entry for entry in missing if entry.reason == reason][-3:]
-                    lines = "; ".join(f"{entry.corpus}/{entry.place}, clip {entry.clip}: {entry.detail[:MAX_DETAIL]}" for entry in newest)
+                    lines = "; ".join(
+                        f"{entry.corpus}/{entry.place}, clip {entry.clip}: "
+                        f"{entry.detail[:MAX_DETAIL]}"
+                        for entry in newest
+                    )
                     raise BudgetPassed(
-                        f"{self.missing[reason]} of {self.clips} clips are missing for reason '{reason}', the budget allows {allowed:g}: "
-                        f"{lines}. All are listed in {self._path}; mend the corpus, or raise data.budgets.{reason}"
+                        f"{self.missing[reason]} of {self.clips} clips are missing for reason "
+                        f"'{reason}', the budget allows {allowed:g}: "
+                        f"{lines}. All are listed in {self._path}; mend the corpus, "
+                        f"or raise data.budgets.{reason}"
                     )

@@ -1,14 +1,17 @@
-"""The data plane of one rank: `next(loader)` is this rank's part of global batch start_step, start_step + 1, ...
+"""The data plane of one rank: `next(loader)` is this rank's part of global batch start_step,
+start_step + 1, ...
 
     order ──▶ planner ──▶ ChunkStore (fetch, verify, unpack) ──▶ decoding threads ──▶ DALI graph ──▶ Batch
               1 thread    fetch_threads                          decode_threads       1 thread + its own
 
-1. the planner walks the order ahead of the run and asks the store for the chunks of each step, as far as memory allows;
+1. the planner walks the order ahead of the run and asks the store for the chunks of each step, as
+   far as memory allows;
 2. decoding threads prepare the clips of the next few steps, each as soon as its chunk is there;
-3. the assembler feeds the clips of one step to the graph, in slot order, and puts the batch into a queue of `prefetch_batches`.
+3. the assembler feeds the clips of one step to the graph, in slot order, and puts the batch into a
+   queue of `prefetch_batches`.
 
-All state is the number of the step: what a step holds does not depend on threads, timing, world size, or where the loader was
-started. An error in any thread is raised by `next`.
+All state is the number of the step: what a step holds does not depend on threads, timing, world
+size, or where the loader was started. An error in any thread is raised by `next`.
 """
 
 import itertools
@@ -25,17 +28,17 @@ import cv2
 import torch
 
 from ausl_dist.batch import Batch, Plan
+from ausl_dist.shards.index import Index
+from ausl_dist.shards.retry import Retry
 from ausl_dist.stream.assemble import assemble
 from ausl_dist.stream.cache import DiskCache
 from ausl_dist.stream.chunks import ChunkStore, Clips
 from ausl_dist.stream.decode import Graph, GraphPlan
 from ausl_dist.stream.fetch import Fetcher
 from ausl_dist.stream.frames import FrameDecoder
-from ausl_dist.stream.index import Index
 from ausl_dist.stream.ledger import Ledger, Missing, MissingClip
 from ausl_dist.stream.order import Order, Slot, lanes_of_rank
 from ausl_dist.stream.prepare import Preparation, Prepared
-from ausl_dist.stream.retry import Retry
 from ausl_dist.stream.settings import DataSettings
 from ausl_dist.stream.stages import Stages
 from ausl_dist.stream.unpack import unpack
@@ -52,12 +55,27 @@ class Loader:
     """Iterates over the batches of one rank, for ever; close it, or use it with `with`."""
 
     def __init__(
-        self, settings: DataSettings, plan: Plan, *, seed: int, rank: int, world_size: int, run_folder: Path, start_step: int = 0
+        self,
+        settings: DataSettings,
+        plan: Plan,
+        *,
+        seed: int,
+        rank: int,
+        world_size: int,
+        run_folder: Path,
+        start_step: int = 0,
     ) -> None:
-        self.settings, self.plan, self.rank, self.image_size = settings, plan, rank, settings.image_size
-        # Seconds that each stage kept the next one waiting: `fetch` is summed over the decoding threads, `augment` is the run's stall.
+        self.settings, self.plan, self.rank, self.image_size = (
+            settings,
+            plan,
+            rank,
+            settings.image_size,
+        )
+        # Seconds that each stage kept the next one waiting: `fetch` is summed over the decoding
+        # threads, `augment` is the run's stall.
         self.blocked_seconds = {"fetch": 0.0, "decode": 0.0, "augment": 0.0}
-        self.ahead_seconds = 0.0  # that finished batches waited for a place in the queue: the loader is ahead of the run
+        # that finished batches waited for a place in the queue: the loader is ahead of the run
+        self.ahead_seconds = 0.0
         self.indexes = open_corpora(settings, plan)
         self._lanes = lanes_of_rank(settings.lanes, rank, world_size)
         self._order = order_of(settings, self.indexes, seed)
@@ -66,24 +84,40 @@ class Loader:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._stages = Stages()
-        self._fetcher = Fetcher(self.indexes, Retry(settings.retry_seconds, sleep=self._stages.sleep), _cache(settings))
+        self._fetcher = Fetcher(
+            self.indexes, Retry(settings.retry_seconds, sleep=self._stages.sleep), _cache(settings)
+        )
         self._fetch_pool = ThreadPoolExecutor(settings.fetch_threads, "fetch")
         self._decode_pool = ThreadPoolExecutor(settings.decode_threads, "decode")
         self._store = ChunkStore(self._load, self._fetch_pool, settings.memory_mib * MIB)
         self._preparation = Preparation(
-            plan, settings.image_size, seed, settings.window_start, settings.action_units, decode_here=settings.decoder == "pyav"
+            plan,
+            settings.image_size,
+            seed,
+            settings.window_start,
+            settings.action_units,
+            decode_here=settings.decoder == "pyav",
         )
         self._decoders = threading.local()
         self._graph = _graph(settings, plan, len(self._lanes))
         self._next_step = self._assembling = start_step
-        self._planned: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Clips]]]]] = queue.Queue(PLANNED_STEPS)
-        self._decoding: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Result]]]]] = queue.Queue(DECODED_STEPS)
+        self._planned: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Clips]]]]] = queue.Queue(
+            PLANNED_STEPS
+        )
+        self._decoding: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Result]]]]] = (
+            queue.Queue(DECODED_STEPS)
+        )
         self._batches: queue.Queue[Batch] = queue.Queue(settings.prefetch_batches)
-        # Batches handed out, until the assembler lets go of them: to free memory of DALI's can take 5 ms, of waiting and not of work, which
-        # the training thread is spared so. On a GPU batches are memory of torch's own, and not kept.
+        # Batches handed out, until the assembler lets go of them: to free memory of DALI's can take
+        # 5 ms, of waiting and not of work, which the training thread is spared so. On a GPU batches
+        # are memory of torch's own, and not kept.
         self._handed_out: deque[Batch] = deque()
         cv2.setNumThreads(1)  # the parallelism is over clips
-        for name, work in (("planner", self._plan_ahead), ("decoder", self._decode_ahead), ("assembler", self._assemble)):
+        for name, work in (
+            ("planner", self._plan_ahead),
+            ("decoder", self._decode_ahead),
+            ("assembler", self._assemble),
+        ):
             self._stages.start(name, work)
 
     def __iter__(self) -> "Loader":
@@ -102,7 +136,12 @@ class Loader:
     def __enter__(self) -> "Loader":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -114,25 +153,35 @@ class Loader:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Since the start of this loader: clips, frames, bytes, chunks, retries, retries_REASON, cache_hits, missing_REASON."""
+        """Since the start of this loader: clips, frames, bytes, chunks, retries, retries_REASON,
+        cache_hits, missing_REASON.
+        """
         missing = {f"missing_{reason}": number for reason, number in self._ledger.missing.items()}
         return {**self._counts, **self._fetcher.counts, **missing}
 
     @property
     def queues(self) -> dict[str, int]:
         """Steps that are planned, being decoded, and ready, at this moment."""
-        return {"planned": self._planned.qsize(), "decoding": self._decoding.qsize(), "ready": self._batches.qsize()}
+        return {
+            "planned": self._planned.qsize(),
+            "decoding": self._decoding.qsize(),
+            "ready": self._batches.qsize(),
+        }
 
     def _plan_ahead(self) -> None:
         for step in itertools.count(self._next_step):
             requests = []
             for lane, slot in self._order.batch(step, self._lanes):
                 size = int(self.indexes[slot.corpus].chunks["bytes"][slot.chunk])
-                requests.append((lane, slot, self._store.request(lane, slot, size, self._may_wait(step))))
+                requests.append(
+                    (lane, slot, self._store.request(lane, slot, size, self._may_wait(step)))
+                )
             self._stages.put(self._planned, (step, requests))
 
     def _may_wait(self, step: int) -> Callable[[], bool]:
-        """Whether a chunk may wait for room: not when the step that needs it is next, or nothing would ever be freed."""
+        """Whether a chunk may wait for room: not when the step that needs it is next, or nothing
+        would ever be freed.
+        """
 
         def may_wait() -> bool:
             self._stages.check()
@@ -143,7 +192,10 @@ class Loader:
     def _decode_ahead(self) -> None:
         while True:
             step, requests = self._stages.get(self._planned)
-            jobs = [(lane, slot, self._decode_pool.submit(self._prepared, slot, clips)) for lane, slot, clips in requests]
+            jobs = [
+                (lane, slot, self._decode_pool.submit(self._prepared, slot, clips))
+                for lane, slot, clips in requests
+            ]
             self._stages.put(self._decoding, (step, jobs))
 
     def _assemble(self) -> None:
@@ -169,13 +221,25 @@ class Loader:
             results[place], clips[place] = MissingClip("decode", f"clip {clip.key}: {detail}"), None
         places = [f"{self.indexes[slot.corpus].chunk(slot.chunk)}" for slot in slots]
         missing = [
-            Missing(step, self.rank, slot.corpus, place, slot.clip, slot.epoch, result.reason, str(result))
+            Missing(
+                step,
+                self.rank,
+                slot.corpus,
+                place,
+                slot.clip,
+                slot.epoch,
+                result.reason,
+                str(result),
+            )
             for slot, place, result in zip(slots, places, results, strict=True)
             if isinstance(result, MissingClip)
         ]
         self._ledger.add(len(slots), missing)
         present = len(slots) - len(missing)
-        self._counts.update(clips=present, frames=present * sum(len(offsets) for offsets in self.plan.views.values()))
+        self._counts.update(
+            clips=present,
+            frames=present * sum(len(offsets) for offsets in self.plan.views.values()),
+        )
         keys = [
             f"missing: {slot.corpus}/{place} clip {slot.clip}" if clip is None else clip.key
             for slot, place, clip in zip(slots, places, clips, strict=True)
@@ -183,7 +247,9 @@ class Loader:
         return assemble(step, self.plan, keys, clips, frames, len(self.settings.action_units))
 
     def _load(self, corpus: str, number: int) -> Clips:
-        return unpack(self._fetcher.read(corpus, number), int(self.indexes[corpus].chunks["clips"][number]))
+        return unpack(
+            self._fetcher.read(corpus, number), int(self.indexes[corpus].chunks["clips"][number])
+        )
 
     def _prepared(self, slot: Slot, chunk: "Future[Clips]") -> Result:
         if not hasattr(self._decoders, "decoder"):
@@ -202,17 +268,24 @@ class Loader:
 
 
 def open_corpora(settings: DataSettings, plan: Plan) -> dict[str, Index]:
-    """The indexes of the corpora by name; ValueError for clips too short for the plan or labels that nobody named."""
+    """The indexes of the corpora by name; ValueError for clips too short for the plan or labels
+    that nobody named.
+    """
     needed = (settings.window_start or 0) + plan.window
     indexes = {name: Index.load(source.url) for name, source in settings.corpora.items()}
     for name, index in indexes.items():
         if index.min_frames < needed:
             raise ValueError(
-                f"corpus {name} at {index.url} has clips of {index.min_frames} frames, the objectives need {needed} in a row; "
-                f"build it with longer clips, or lower the offsets of the objectives or data.window_start"
+                f"corpus {name} at {index.url} has clips of {index.min_frames} frames, "
+                f"the objectives need {needed} in a row; "
+                "build it with longer clips, or lower the offsets of the objectives or "
+                "data.window_start"
             )
     if plan.action_units and not settings.action_units:
-        raise ValueError("an objective needs action units: name the columns, such as data.action_units=[1,2,4,12]")
+        raise ValueError(
+            "an objective needs action units: name the columns, "
+            "such as data.action_units=[1,2,4,12]"
+        )
     return indexes
 
 
@@ -229,22 +302,31 @@ def order_of(settings: DataSettings, indexes: Mapping[str, Index], seed: int) ->
 
 
 def check_memory(settings: DataSettings, indexes: Mapping[str, Index], lanes: range) -> None:
-    """Refuse a shuffle window that a rank cannot hold in memory; ValueError with the numbers that would do."""
+    """Refuse a shuffle window that a rank cannot hold in memory; ValueError with the numbers that
+    would do.
+    """
     needed = 0.0
     for index in indexes.values():
         corpus_bytes = int(index.chunks["bytes"].sum(dtype="u8"))
         clip_bytes, chunk_bytes = corpus_bytes / index.num_clips, int(index.chunks["bytes"].max())
-        window_bytes = settings.shuffle_window * clip_bytes + 2 * chunk_bytes  # its first and last chunk reach over its ends
+        # its first and last chunk reach over its ends
+        window_bytes = settings.shuffle_window * clip_bytes + 2 * chunk_bytes
         needed += min(len(lanes) * window_bytes, corpus_bytes)
     if needed > settings.memory_mib * MIB:
         raise ValueError(
-            f"a rank shuffles {len(lanes)} lanes in windows of {settings.shuffle_window} clips, which takes about {needed / MIB:.0f} MiB, "
-            f"more than data.memory_mib={settings.memory_mib}; raise it, lower data.shuffle_window, or run more ranks"
+            f"a rank shuffles {len(lanes)} lanes in windows of {settings.shuffle_window} clips, "
+            f"which takes about {needed / MIB:.0f} MiB, "
+            f"more than data.memory_mib={settings.memory_mib}; raise it, "
+            "lower data.shuffle_window, or run more ranks"
         )
 
 
 def _cache(settings: DataSettings) -> DiskCache | None:
-    return DiskCache(Path(settings.cache_folder), int(settings.cache_gib * (1 << 30))) if settings.cache_folder else None
+    return (
+        DiskCache(Path(settings.cache_folder), int(settings.cache_gib * (1 << 30)))
+        if settings.cache_folder
+        else None
+    )
 
 
 def _graph(settings: DataSettings, plan: Plan, lanes: int) -> Graph:

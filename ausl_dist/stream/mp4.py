@@ -1,10 +1,12 @@
-"""Where the frames of an mp4 clip lie: its sample table, read with bounds from untrusted bytes in memory.
+"""Where the frames of an mp4 clip lie: its sample table, read with bounds from untrusted bytes in
+memory.
 
     bytes ──parse──▶ Video: codec, size, for each frame the bytes of its packet, keyframes, order of display
 
-Opening a clip with FFmpeg takes a fifth of the time of decoding it, nearly all of it spent on probing for what the sample table says;
-so the table is read here and the packets go straight to a decoder that is already open. Names of boxes and fields are those of
-ISO/IEC 14496-12 (ISO base media file format). Fragmented files and edit lists that reorder frames are refused or not needed: a
+Opening a clip with FFmpeg takes a fifth of the time of decoding it, nearly all of it spent on
+probing for what the sample table says; so the table is read here and the packets go straight to a
+decoder that is already open. Names of boxes and fields are those of ISO/IEC 14496-12 (ISO base
+media file format). Fragmented files and edit lists that reorder frames are refused or not needed: a
 clip's frames are its samples in order of display.
 """
 
@@ -15,10 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ausl_dist.clip import MAX_CLIP_FRAMES
+from ausl_dist.shards.clip import MAX_CLIP_FRAMES
 
-CODECS = {b"vp09": "vp9", b"avc1": "h264", b"mp4v": "mjpeg"}  # sample entries of the codecs a clip may have
-MOTION_JPEG = 0x6C  # what an mp4v entry says of its frames (registration authority of ISO/IEC 14496-1)
+# sample entries of the codecs a clip may have
+CODECS = {
+    b"vp09": "vp9",
+    b"avc1": "h264",
+    b"mp4v": "mjpeg",
+}
+MOTION_JPEG = (
+    0x6C  # what an mp4v entry says of its frames (registration authority of ISO/IEC 14496-1)
+)
 MAX_SIDE = 4096
 MAX_BOXES = 1000
 
@@ -46,7 +55,8 @@ class Video:
         return len(self.size)
 
     def packets(self, wanted: int, last: int) -> Iterator[tuple[int, memoryview]]:
-        """(frame number, bytes) of the samples that a decoder needs for frames `wanted` to `last`, from a keyframe on.
+        """(frame number, bytes) of the samples that a decoder needs for frames `wanted` to `last`,
+        from a keyframe on.
 
         Frames with B-frames before them in decoding order come with the samples they may refer to.
         """
@@ -61,20 +71,32 @@ class Video:
 
 
 def parse(data: bytes) -> Video:
-    """Read the sample table of the first VP9, H.264 or MJPEG track; VideoError for anything malformed, fragmented or out of bounds."""
+    """Read the sample table of the first VP9, H.264 or MJPEG track; VideoError for anything
+    malformed, fragmented or out of bounds.
+    """
     try:
         movie = dict(_children(memoryview(data)))
         if b"moof" in movie:
             raise VideoError("fragmented mp4: write clips without movflags=frag_*")
         tracks = [box for kind, box in _children(movie[b"moov"]) if kind == b"trak"]
-        tables = [dict(_children(dict(_children(dict(_children(dict(_children(t))[b"mdia"]))[b"minf"]))[b"stbl"])) for t in tracks]
+        tables = [
+            dict(
+                _children(
+                    dict(_children(dict(_children(dict(_children(t))[b"mdia"]))[b"minf"]))[b"stbl"]
+                )
+            )
+            for t in tracks
+        ]
         names = [bytes(table[b"stsd"][12:16]) for table in tables]
         for name, table in zip(names, tables, strict=True):
             if name in CODECS:
                 return _video(data, table)
     except (struct.error, IndexError, KeyError) as error:
         raise VideoError(f"not a readable mp4 ({error!r})") from error
-    raise VideoError(f"no track in VP9 (vp09), H.264 (avc1) or Motion JPEG (mp4v), found {[name.decode('latin1') for name in names]}")
+    raise VideoError(
+        "no track in VP9 (vp09), H.264 (avc1) or Motion JPEG (mp4v), "
+        f"found {[name.decode('latin1') for name in names]}"
+    )
 
 
 def _children(box: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -112,15 +134,20 @@ def _video(data: bytes, boxes: dict[bytes, memoryview]) -> Video:
     offset = _offsets(boxes, size)
     if offset.min() < 0 or size.min() < 0 or int((offset + size).max()) > len(data):
         raise VideoError("mp4 sample table points outside of the file")
-    return Video(data, codec, extradata, height, width, offset, size, key, _display_order(boxes, count))
+    return Video(
+        data, codec, extradata, height, width, offset, size, key, _display_order(boxes, count)
+    )
 
 
 def _sample_entry(stsd: memoryview) -> tuple[str, bytes, int, int]:
     length, kind = struct.unpack_from(">I4s", stsd, 8)
     width, height = struct.unpack_from(">HH", stsd, 8 + 32)
     if not (16 <= height <= MAX_SIDE and 16 <= width <= MAX_SIDE):
-        raise VideoError(f"clip has frames of {width} x {height}, 16 to {MAX_SIDE} pixels a side are read")
-    inner = dict(_children(stsd[8 + 86 : 8 + length]))  # 86 bytes: the fixed part of a visual sample entry
+        raise VideoError(
+            f"clip has frames of {width} x {height}, 16 to {MAX_SIDE} pixels a side are read"
+        )
+    # 86 bytes: the fixed part of a visual sample entry
+    inner = dict(_children(stsd[8 + 86 : 8 + length]))
     if kind == b"avc1":
         if b"avcC" not in inner:
             raise VideoError("H.264 clip has no decoder configuration (avcC)")
@@ -132,12 +159,15 @@ def _sample_entry(stsd: memoryview) -> tuple[str, bytes, int, int]:
 
 def _object_type(esds: bytes) -> int:
     """The kind of stream that an elementary stream descriptor (ISO/IEC 14496-1) names."""
-    position = _descriptor(esds, 4, tag=3) + 3  # behind the version; a stream's number and flags, which FFmpeg leaves at 0
+    # behind the version; a stream's number and flags, which FFmpeg leaves at 0
+    position = _descriptor(esds, 4, tag=3) + 3
     return esds[_descriptor(esds, position, tag=4)]
 
 
 def _descriptor(data: bytes, position: int, tag: int) -> int:
-    """Where the content of the descriptor at `position` begins: behind its tag and a length of one to four bytes."""
+    """Where the content of the descriptor at `position` begins: behind its tag and a length of one
+    to four bytes.
+    """
     if data[position] != tag:
         raise VideoError("mp4v track has a malformed descriptor (esds)")
     for end in range(position + 1, position + 5):
@@ -147,11 +177,18 @@ def _descriptor(data: bytes, position: int, tag: int) -> int:
 
 
 def _offsets(boxes: dict[bytes, memoryview], size: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Byte offset of each sample: chunks of adjacent samples (stco) with a run-length table of their sample counts (stsc)."""
+    """Byte offset of each sample: chunks of adjacent samples (stco) with a run-length table of
+    their sample counts (stsc).
+    """
     table, kind = (boxes[b"co64"], ">u8") if b"co64" in boxes else (boxes[b"stco"], ">u4")
     chunks = _integers(table, 8, _count(table, len(size)), kind)
     runs = _integers(boxes[b"stsc"], 8, 3 * _count(boxes[b"stsc"], len(size)), ">u4").reshape(-1, 3)
-    if len(runs) == 0 or runs[0, 0] != 1 or np.any(np.diff(runs[:, 0]) <= 0) or runs[-1, 0] > len(chunks):
+    if (
+        len(runs) == 0
+        or runs[0, 0] != 1
+        or np.any(np.diff(runs[:, 0]) <= 0)
+        or runs[-1, 0] > len(chunks)
+    ):
         raise VideoError("mp4 has a malformed sample-to-chunk table")
     per_chunk = np.repeat(runs[:, 1], np.diff(np.append(runs[:, 0], len(chunks) + 1)))
     if per_chunk.sum() != len(size):

@@ -1,10 +1,13 @@
-"""A keyed permutation of 0 .. n-1 that is computed, not stored: any of its values costs the same few microseconds.
+"""A keyed permutation of 0 .. n-1 that is computed, not stored: any of its values costs the same
+few microseconds.
 
-A table would be the obvious way, but a corpus of a billion clips would need gigabytes of it, and a generator's `shuffle` may change
-with the version of NumPy, and with it the order of every running job. This is integer arithmetic alone.
+A table would be the obvious way, but a corpus of a billion clips would need gigabytes of it, and a
+generator's `shuffle` may change with the version of NumPy, and with it the order of every running
+job. This is integer arithmetic alone.
 
-Generalised Feistel network over a rectangle of about sqrt(n) x sqrt(n) cells, cycle-walking over the few cells past n (Black and
-Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002); the round function is SplitMix64's mixer (Steele et al., OOPSLA 2014).
+Generalised Feistel network over a rectangle of about sqrt(n) x sqrt(n) cells, cycle-walking over
+the few cells past n (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002); the
+round function is SplitMix64's mixer (Steele et al., OOPSLA 2014).
 """
 
 import math
@@ -20,7 +23,9 @@ _M1, _M2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 class Permutation:
-    """A permutation of range(size) named by `words`; equal words give the same one on every machine."""
+    """A permutation of range(size) named by `words`; equal words give the same one on every
+    machine.
+    """
 
     def __init__(self, size: int, *words: Word) -> None:
         if not 1 <= size < 1 << 62:
@@ -29,7 +34,9 @@ class Permutation:
         self._rows = math.isqrt(size - 1) + 1
         self._columns = -(-size // self._rows)
         self._key = stable_hash(*words)
-        self._round_keys = [_mix(self._key + 0x9E3779B97F4A7C15 * (number + 1)) for number in range(ROUNDS)]
+        self._round_keys = [
+            _mix(self._key + 0x9E3779B97F4A7C15 * (number + 1)) for number in range(ROUNDS)
+        ]
 
     def __call__(self, position: int) -> int:
         """Where `position` goes; both in 0 .. size-1."""
@@ -59,12 +66,17 @@ class Permutation:
         row, column = np.divmod(cells.astype(np.uint64, copy=False), columns)
         for number in range(0, ROUNDS, 2):
             row = _add_modulo(row, _mix_many(column + np.uint64(self._round_keys[number])), rows)
-            column = _add_modulo(column, _mix_many(row + np.uint64(self._round_keys[number + 1])), columns)
+            column = _add_modulo(
+                column, _mix_many(row + np.uint64(self._round_keys[number + 1])), columns
+            )
         return row * columns + column
 
 
-def _add_modulo(values: NDArray[np.uint64], mixed: NDArray[np.uint64], modulus: np.uint64) -> NDArray[np.uint64]:
-    # Reduced before adding: the sum of two 64-bit numbers would wrap, which Python's integers in `_once` do not.
+def _add_modulo(
+    values: NDArray[np.uint64], mixed: NDArray[np.uint64], modulus: np.uint64
+) -> NDArray[np.uint64]:
+    # Reduced before adding: the sum of two 64-bit numbers would wrap, which Python's integers in
+    # `_once` do not.
     total: NDArray[np.uint64] = (values + mixed % modulus) % modulus
     return total
 

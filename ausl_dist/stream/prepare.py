@@ -1,4 +1,5 @@
-"""One clip from its members to what a batch takes of it: draws, pixels (or the video, where DALI decodes), landmarks, labels.
+"""One clip from its members to what a batch takes of it: draws, pixels (or the video, where DALI
+decodes), landmarks, labels.
 
 Runs in the decoding threads; a pure function of the clip and of (seed, epoch, key).
 """
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ausl_dist.batch import Plan, View
-from ausl_dist.clip import (
+from ausl_dist.faces.landmarks import CROP_SIZE, NUM_LANDMARKS
+from ausl_dist.shards.clip import (
     ACTION_UNITS_SUFFIX,
     FLOW_STEPS_PER_PIXEL,
     FLOW_SUFFIX,
@@ -19,7 +21,6 @@ from ausl_dist.clip import (
     ClipMeta,
     array_from_bytes,
 )
-from ausl_dist.landmarks import CROP_SIZE, NUM_LANDMARKS
 from ausl_dist.stream.augment import draw, draw_window_start
 from ausl_dist.stream.decode import ClipPixels
 from ausl_dist.stream.frames import FrameDecoder, view_frames
@@ -55,11 +56,15 @@ class Preparation:
     decode_here: bool  # pyav; False where DALI decodes
 
     def __call__(self, raw: RawClip, corpus: str, epoch: int, decoder: FrameDecoder) -> Prepared:
-        """Prepare one clip; raises MissingClip("unpack") for members and ("decode") for video that cannot be used."""
+        """Prepare one clip; raises MissingClip("unpack") for members and ("decode") for video that
+        cannot be used.
+        """
         try:
             meta = ClipMeta.from_bytes(raw.members[META_SUFFIX])
             landmarks = read_landmarks(raw, meta) if self.plan.landmarks else None
-            labels = read_action_units(raw, meta, self.action_units) if self.plan.action_units else None
+            labels = (
+                read_action_units(raw, meta, self.action_units) if self.plan.action_units else None
+            )
             flow = read_flow(raw, meta, self.plan.flow_gap) if self.plan.flow_gap else None
         except ValueError as error:
             raise MissingClip("unpack", f"clip {raw.key}: {error}") from error
@@ -76,7 +81,9 @@ class Preparation:
             if labels is not None:
                 prepared.action_units[view] = labels[numbers]
             if flow is not None:
-                prepared.flow[view] = pixels.draws[view].flow_to_view(flow[numbers], (video.height, video.width))
+                prepared.flow[view] = pixels.draws[view].flow_to_view(
+                    flow[numbers], (video.height, video.width)
+                )
         return prepared
 
     def _pixels(self, key: str, video: Video, epoch: int, decoder: FrameDecoder) -> ClipPixels:
@@ -87,9 +94,15 @@ class Preparation:
         elif self.window_start + window <= video.frames:
             start = self.window_start
         else:
-            raise VideoError(f"has {video.frames} frames, window_start={self.window_start} needs {self.window_start + window}")
+            raise VideoError(
+                f"has {video.frames} frames, window_start={self.window_start} needs "
+                f"{self.window_start + window}"
+            )
         size = (video.height, video.width)
-        draws = {view: draw(view, len(offsets), size, self.image_size, **words) for view, offsets in self.plan.views.items()}  # type: ignore[arg-type]
+        draws = {
+            view: draw(view, len(offsets), size, self.image_size, **words)  # type: ignore[arg-type]
+            for view, offsets in self.plan.views.items()
+        }
         pixels = ClipPixels(video, start, draws)
         if self.decode_here:
             pixels.pictures = view_frames(decoder, video, self.plan.views, draws, start)
@@ -97,7 +110,9 @@ class Preparation:
 
 
 def parse_video(raw: RawClip, meta: ClipMeta) -> Video:
-    """The sample table of a clip; VideoError where it is malformed or not as long as the metadata says."""
+    """The sample table of a clip; VideoError where it is malformed or not as long as the metadata
+    says.
+    """
     video = parse(raw.members[VIDEO_SUFFIX])
     if video.frames != meta.frames:
         raise VideoError(f"video has {video.frames} frames, its metadata says {meta.frames}")
@@ -108,17 +123,23 @@ def read_landmarks(raw: RawClip, meta: ClipMeta) -> NDArray[np.float16]:
     """T 68 2 in the clip's pixels; ValueError where they are missing or malformed."""
     if LANDMARKS_SUFFIX not in raw.members:
         raise ValueError(f"has no {raw.key}.{LANDMARKS_SUFFIX}, which an objective needs")
-    landmarks = array_from_bytes(raw.members[LANDMARKS_SUFFIX], np.float16, (meta.frames, NUM_LANDMARKS, 2))
+    landmarks = array_from_bytes(
+        raw.members[LANDMARKS_SUFFIX], np.float16, (meta.frames, NUM_LANDMARKS, 2)
+    )
     if not np.isfinite(landmarks).all():
         raise ValueError("landmarks are not finite")
     return landmarks
 
 
 def read_action_units(raw: RawClip, meta: ClipMeta, columns: tuple[int, ...]) -> NDArray[np.int8]:
-    """T K labels in the order of `columns` (FACS numbers), -1 where unknown; ValueError where they are malformed."""
+    """T K labels in the order of `columns` (FACS numbers), -1 where unknown; ValueError where they
+    are malformed.
+    """
     labels = np.full((meta.frames, len(columns)), UNKNOWN, np.int8)
     if ACTION_UNITS_SUFFIX in raw.members:
-        found = array_from_bytes(raw.members[ACTION_UNITS_SUFFIX], np.int8, (meta.frames, len(meta.action_units)))
+        found = array_from_bytes(
+            raw.members[ACTION_UNITS_SUFFIX], np.int8, (meta.frames, len(meta.action_units))
+        )
         if found.size and not (found.min() >= UNKNOWN and found.max() <= 5):
             raise ValueError(f"action units lie in -1..5, found {found.min()}..{found.max()}")
         for column, unit in enumerate(meta.action_units):
@@ -128,12 +149,24 @@ def read_action_units(raw: RawClip, meta: ClipMeta, columns: tuple[int, ...]) ->
 
 
 def read_flow(raw: RawClip, meta: ClipMeta, gap: int) -> NDArray[np.float32]:
-    """T 2 c c motion to the frame `gap` later, as shares of a frame's side, NaN for the last `gap`; ValueError where there is none."""
+    """T 2 c c motion to the frame `gap` later, as shares of a frame's side, NaN for the last `gap`;
+    ValueError where there is none.
+    """
     if FLOW_SUFFIX not in raw.members:
-        raise ValueError(f"has no {raw.key}.{FLOW_SUFFIX}, which an objective needs: build the corpus with --set flow.gap_frames={gap}")
+        raise ValueError(
+            f"has no {raw.key}.{FLOW_SUFFIX}, which an objective needs: "
+            f"build the corpus with --set flow.gap_frames={gap}"
+        )
     steps = array_from_bytes(raw.members[FLOW_SUFFIX], np.int8, (None, 2, None, None))
-    if len(steps) != meta.frames - gap or steps.shape[2] != steps.shape[3] or not 1 <= steps.shape[2] <= CROP_SIZE:
-        raise ValueError(f"motion is {steps.shape}, {meta.frames} frames and a gap of {gap} need {(meta.frames - gap, 2)} and a square")
+    if (
+        len(steps) != meta.frames - gap
+        or steps.shape[2] != steps.shape[3]
+        or not 1 <= steps.shape[2] <= CROP_SIZE
+    ):
+        raise ValueError(
+            f"motion is {steps.shape}, {meta.frames} frames and a gap of {gap} need "
+            f"{(meta.frames - gap, 2)} and a square"
+        )
     flow = np.full((meta.frames, *steps.shape[1:]), np.nan, np.float32)
     flow[: len(steps)] = steps / np.float32(FLOW_STEPS_PER_PIXEL * CROP_SIZE)
     return flow

@@ -1,6 +1,7 @@
-"""Every clip of a corpus once, in the order of the index, without augmentation: for evaluation and for looking at a corpus.
+"""Every clip of a corpus once, in the order of the index, without augmentation: for evaluation and
+for looking at a corpus.
 
-    for clip in scan(url, image_size=112): clip.frames is T C H W, as a training batch would have it
+for clip in scan(url, image_size=112): clip.frames is T C H W, as a training batch would have it
 """
 
 from collections import deque
@@ -15,15 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ausl_dist.batch import View
-from ausl_dist.clip import ACTION_UNITS_SUFFIX, LANDMARKS_SUFFIX, META_SUFFIX, ClipMeta
+from ausl_dist.shards.clip import ACTION_UNITS_SUFFIX, LANDMARKS_SUFFIX, META_SUFFIX, ClipMeta
+from ausl_dist.shards.index import Index
+from ausl_dist.shards.retry import Retry
 from ausl_dist.stream.augment import centred
 from ausl_dist.stream.decode import ClipPixels, Graph, GraphPlan
 from ausl_dist.stream.fetch import Fetcher
 from ausl_dist.stream.frames import FrameDecoder, view_frames
-from ausl_dist.stream.index import Index
 from ausl_dist.stream.ledger import MissingClip
 from ausl_dist.stream.prepare import parse_video, read_action_units, read_landmarks
-from ausl_dist.stream.retry import Retry
 from ausl_dist.stream.unpack import RawClip, unpack
 
 T = TypeVar("T")
@@ -46,23 +47,45 @@ class ScannedClip:
 
 
 def scan(
-    url: str, *, image_size: int, view: View | None = None, stride: int = 1, frames_per_clip: int | None = None, threads: int = 2
+    url: str,
+    *,
+    image_size: int,
+    view: View | None = None,
+    stride: int = 1,
+    frames_per_clip: int | None = None,
+    threads: int = 2,
 ) -> Iterator[ScannedClip]:
-    """Yield the clips of the corpus at `url`, the crop of the view's middle size taken from the middle of each frame.
+    """Yield the clips of the corpus at `url`, the crop of the view's middle size taken from the
+    middle of each frame.
 
-    At most `frames_per_clip` frames of each, `stride` apart from its first one on. Raises ValueError at a clip that cannot be used: an
-    evaluation must not leave out clips in silence.
+    At most `frames_per_clip` frames of each, `stride` apart from its first one on. Raises
+    ValueError at a clip that cannot be used: an evaluation must not leave out clips in silence.
     """
     if stride < 1 or (frames_per_clip is not None and frames_per_clip < 1):
-        raise ValueError(f"scan: stride and frames_per_clip must be at least 1, not {stride} and {frames_per_clip}")
+        raise ValueError(
+            "scan: stride and frames_per_clip must be at least 1, "
+            f"not {stride} and {frames_per_clip}"
+        )
     chosen = slice(0, None if frames_per_clip is None else stride * frames_per_clip, stride)
     view = view or View()
     graph = Graph(GraphPlan(((view, (0,)),), image_size, clips=1, threads=threads))
-    with ThreadPoolExecutor(CHUNKS_AHEAD, "fetch") as fetchers, ThreadPoolExecutor(threads, "decode") as decoders:
+    with (
+        ThreadPoolExecutor(CHUNKS_AHEAD, "fetch") as fetchers,
+        ThreadPoolExecutor(threads, "decode") as decoders,
+    ):
         raw_clips = _raw_clips(Index.load(url), fetchers)
-        for decoded in _ahead(decoders, lambda raw: _decode(raw, view, image_size, chosen), raw_clips, 2 * threads):
+        for decoded in _ahead(
+            decoders, lambda raw: _decode(raw, view, image_size, chosen), raw_clips, 2 * threads
+        ):
             frames, _ = graph.run([decoded.pixels])
-            yield ScannedClip(decoded.key, decoded.meta, decoded.numbers, frames[view][0], decoded.landmarks, decoded.action_units)
+            yield ScannedClip(
+                decoded.key,
+                decoded.meta,
+                decoded.numbers,
+                frames[view][0],
+                decoded.landmarks,
+                decoded.action_units,
+            )
 
 
 @dataclass(frozen=True)
@@ -95,7 +118,9 @@ def _decode(raw: RawClip, view: View, image_size: int, chosen: slice) -> _Decode
         numbers = np.arange(video.frames)[chosen]
         drawn = centred(view, len(numbers), (video.height, video.width), image_size)
         pixels = ClipPixels(video, 0, {view: drawn})
-        pixels.pictures = view_frames(FrameDecoder(), video, {view: tuple(numbers.tolist())}, pixels.draws, 0)
+        pixels.pictures = view_frames(
+            FrameDecoder(), video, {view: tuple(numbers.tolist())}, pixels.draws, 0
+        )
         landmarks = labels = None
         if LANDMARKS_SUFFIX in raw.members:
             landmarks = drawn.landmarks_to_view(read_landmarks(raw, meta)[numbers])
@@ -106,7 +131,9 @@ def _decode(raw: RawClip, view: View, image_size: int, chosen: slice) -> _Decode
     return _Decoded(raw.key, meta, numbers, pixels, landmarks, labels)
 
 
-def _ahead(executor: Executor, work: Callable[[T], R], items: Iterator[T], depth: int) -> Iterator[R]:
+def _ahead(
+    executor: Executor, work: Callable[[T], R], items: Iterator[T], depth: int
+) -> Iterator[R]:
     """`map` in the executor's threads, in order, at most `depth` items ahead."""
     running = deque(executor.submit(work, item) for item in islice(items, depth))
     while running:

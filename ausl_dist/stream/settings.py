@@ -22,7 +22,9 @@ class CorpusSource:
 
 @dataclass(frozen=True)
 class Budgets:
-    """Share of clips that may be missing for each reason before the run stops; judged as if at least 1000 clips had been seen."""
+    """Share of clips that may be missing for each reason before the run stops; judged as if at
+    least 1000 clips had been seen.
+    """
 
     fetch: float = 0.0
     checksum: float = 0.0
@@ -32,7 +34,9 @@ class Budgets:
     def __post_init__(self) -> None:
         for reason in REASONS:
             if not 0 <= getattr(self, reason) <= 1:
-                raise ValueError(f"{reason} must be a share between 0 and 1, not {getattr(self, reason)}")
+                raise ValueError(
+                    f"{reason} must be a share between 0 and 1, not {getattr(self, reason)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -42,27 +46,41 @@ class DataSettings:
     corpora: dict[str, CorpusSource]
     image_size: int = 112  # side of a frame of a batch, pixels
 
-    lanes: int = 8  # the order's width: any number of ranks that divides it sees the same global batches
+    lanes: int = (
+        8  # the order's width: any number of ranks that divides it sees the same global batches
+    )
     clips_per_lane: int = 4  # global batch = lanes x clips_per_lane
-    shuffle_window: int = 512  # clips of a lane shuffled together; costs that many clips of memory for each lane of a rank
-    window_start: int | None = None  # first frame of every clip's window; None: drawn for each clip and epoch
-    action_units: tuple[int, ...] = ()  # FACS numbers of the label columns of a batch; needed only by objectives that use labels
+    # clips of a lane shuffled together; costs that many clips of memory for each lane of a rank
+    shuffle_window: int = 512
+    window_start: int | None = (
+        None  # first frame of every clip's window; None: drawn for each clip and epoch
+    )
+    action_units: tuple[
+        int, ...
+        # FACS numbers of the label columns of a batch; needed only by objectives that use labels
+    ] = ()
 
     device: Literal["cpu", "gpu"] = "cpu"  # where the augmentation graph runs
-    decoder: Literal["pyav", "dali"] = "pyav"  # dali on a GPU is NVDEC; dali on a CPU has VP9 but no H.264
+    decoder: Literal["pyav", "dali"] = (
+        "pyav"  # dali on a GPU is NVDEC; dali on a CPU has VP9 but no H.264
+    )
 
     decode_threads: int = 2
     fetch_threads: int = 8
     prefetch_batches: int = 2  # finished batches that wait for the training step
     memory_mib: int = 2048  # of fetched chunks held by one rank
-    cache_folder: str | None = None  # local disk, shared by the ranks of a node; None: no disk cache
+    cache_folder: str | None = (
+        None  # local disk, shared by the ranks of a node; None: no disk cache
+    )
     cache_gib: float = 100.0
     retry_seconds: float = 300.0  # how long a read is repeated before its clips are given up
     budgets: Budgets = field(default_factory=Budgets)
 
     def __post_init__(self) -> None:
         if not self.corpora:
-            raise ValueError("corpora is empty; name one, such as corpora.main.url=s3://bucket/prefix")
+            raise ValueError(
+                "corpora is empty; name one, such as corpora.main.url=s3://bucket/prefix"
+            )
         for name, least in (
             ("image_size", 8),
             ("lanes", 1),
@@ -76,7 +94,9 @@ class DataSettings:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if self.window_start is not None and self.window_start < 0:
-            raise ValueError(f"window_start must be a frame number or null, not {self.window_start}")
+            raise ValueError(
+                f"window_start must be a frame number or null, not {self.window_start}"
+            )
         if self.device == "gpu" and self.decoder != "dali":
             raise ValueError("device=gpu decodes by NVDEC: set decoder=dali as well")
         if not (self.retry_seconds > 0 and self.cache_gib > 0):

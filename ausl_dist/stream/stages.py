@@ -1,6 +1,7 @@
 """Threads that hand work to each other through bounded queues, and stop together.
 
-An error in any thread stops all of them; what was finished before it is still handed out, then `get` raises it.
+An error in any thread stops all of them; what was finished before it is still handed out, then
+`get` raises it.
 """
 
 import queue
@@ -36,7 +37,9 @@ class Stages:
         thread.start()
 
     def put(self, places: "queue.Queue[T]", item: T) -> float:
-        """Put an item into a bounded queue and return the seconds that took; raises Closed when the stages stop."""
+        """Put an item into a bounded queue and return the seconds that took; raises Closed when the
+        stages stop.
+        """
         start = time.monotonic()
         while True:
             self.check()
@@ -47,7 +50,9 @@ class Stages:
                 continue
 
     def get(self, places: "queue.Queue[T]") -> T:
-        """Take an item; when there is none any more, raises the error that stopped the stages, or Closed."""
+        """Take an item; when there is none any more, raises the error that stopped the stages, or
+        Closed.
+        """
         while True:
             try:
                 return places.get(timeout=POLL_SECONDS)

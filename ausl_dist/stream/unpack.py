@@ -1,6 +1,7 @@
 """Bytes of one chunk to its clips: WebDataset's tar parsing behind a check of every header.
 
-The bytes have passed their checksum, so this guards against a corpus that was built wrong or with intent, not against transport.
+The bytes have passed their checksum, so this guards against a corpus that was built wrong or with
+intent, not against transport.
 """
 
 import io
@@ -11,21 +12,24 @@ from typing import Any
 
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from ausl_dist.clip import KEY_PATTERN, REQUIRED_SUFFIXES, SUFFIXES
+from ausl_dist.shards.clip import KEY_PATTERN, REQUIRED_SUFFIXES, SUFFIXES
+from ausl_dist.shards.tar import read_members
 from ausl_dist.stream.ledger import MissingClip
-from ausl_dist.stream.tar import read_members
 
 
 @dataclass(frozen=True)
 class RawClip:
-    """The members of one clip as they stand in the shard, by suffix; those of unknown type are left out."""
+    """The members of one clip as they stand in the shard, by suffix; those of unknown type are left
+    out.
+    """
 
     key: str
     members: dict[str, bytes]
 
 
 def unpack(data: bytes, clips: int) -> list[RawClip | MissingClip]:
-    """The clips of a chunk, in order; a clip that cannot be used stands as a MissingClip in its place.
+    """The clips of a chunk, in order; a clip that cannot be used stands as a MissingClip in its
+    place.
 
     Raises MissingClip when the chunk as a whole is not what the index says.
     """
@@ -40,7 +44,9 @@ def unpack(data: bytes, clips: int) -> list[RawClip | MissingClip]:
 
 def _samples(data: bytes) -> Iterator[dict[str, Any]]:
     for _ in read_members(io.BytesIO(data)):
-        pass  # raises on everything that tarfile would follow too far: compression, sparse files, links, sizes out of bounds
+        # raises on everything that tarfile would follow too far: compression, sparse files, links,
+        # sizes out of bounds
+        pass
     files = tar_file_expander([{"url": "chunk", "stream": io.BytesIO(data)}])
     return group_by_keys(files, lcase=False)
 
@@ -48,7 +54,10 @@ def _samples(data: bytes) -> Iterator[dict[str, Any]]:
 def _clip(sample: dict[str, Any]) -> RawClip | MissingClip:
     key = str(sample["__key__"]).removeprefix("./")
     if not KEY_PATTERN.fullmatch(key):
-        return MissingClip("unpack", f"clip key {key[:200]!r} has characters other than letters, digits, '-' and '_'")
+        return MissingClip(
+            "unpack",
+            f"clip key {key[:200]!r} has characters other than letters, digits, '-' and '_'",
+        )
     members = {suffix: sample[suffix] for suffix in SUFFIXES if suffix in sample}
     for suffix in REQUIRED_SUFFIXES:
         if suffix not in members:

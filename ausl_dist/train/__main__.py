@@ -1,6 +1,8 @@
-"""One rank of a run: `python -m ausl_dist.train RUN_FOLDER`, with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set.
+"""One rank of a run: `python -m ausl_dist.train RUN_FOLDER`, with RANK, WORLD_SIZE, LOCAL_RANK,
+MASTER_ADDR and MASTER_PORT set.
 
-Started by `launch/`, once for each rank. Goes on from the newest whole checkpoint of the run folder. Exit codes: see `exits.py`.
+Started by `launch/`, once for each rank. Goes on from the newest whole checkpoint of the run
+folder. Exit codes: see `exits.py`.
 """
 
 import argparse
@@ -16,12 +18,20 @@ MISTAKE = 2  # in the settings: starting again ends here again
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m ausl_dist.train", description="Run one rank of a training run.")
-    parser.add_argument("run_folder", type=Path, help="folder with config.yaml, made by the launcher")
+    parser = argparse.ArgumentParser(
+        prog="python -m ausl_dist.train", description="Run one rank of a training run."
+    )
+    parser.add_argument(
+        "run_folder", type=Path, help="folder with config.yaml, made by the launcher"
+    )
     run_folder: Path = parser.parse_args().run_folder
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s rank {os.environ.get('RANK', '?')} %(levelname)s %(message)s")
+    logging.basicConfig(
+        level=logging.INFO,
+        format=f"%(asctime)s rank {os.environ.get('RANK', '?')} %(levelname)s %(message)s",
+    )
 
-    logging.getLogger("botocore").setLevel(logging.WARNING)  # says at every start where credentials were found
+    # says at every start where credentials were found
+    logging.getLogger("botocore").setLevel(logging.WARNING)
 
     from ausl_dist.settings import SettingsError
     from ausl_dist.train.fence import FencedError

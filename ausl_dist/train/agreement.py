@@ -20,7 +20,10 @@ class Report:
 
 
 def agree(loss: Tensor, logs: Mapping[str, Tensor], clips: int, stop: bool) -> Report:
-    """Tell all ranks of one forward, and hear of theirs. One small collective carries everything they must know of each other in a step."""
+    """Tell all ranks of one forward, and hear of theirs.
+
+    One small collective carries everything they must know of each other in a step.
+    """
     names = sorted(logs)
     own = torch.tensor([clips, stop], dtype=torch.float64, device=loss.device)
     measured = torch.stack([~torch.isfinite(loss), loss, *(logs[name] for name in names)]).double()
@@ -28,11 +31,15 @@ def agree(loss: Tensor, logs: Mapping[str, Tensor], clips: int, stop: bool) -> R
     dist.all_reduce(total)
     all_clips, stops, bad, *means = total.tolist()
     means = [mean / dist.get_world_size() for mean in means]
-    return Report(bad == 0, int(all_clips), stops > 0, means[0], dict(zip(names, means[1:], strict=True)))
+    return Report(
+        bad == 0, int(all_clips), stops > 0, means[0], dict(zip(names, means[1:], strict=True))
+    )
 
 
 def judge(reports: list[Report], *, whole: bool) -> str | None:
-    """Why a step must be left out, or None, by its forwards so far (`whole`: by all of them); the same on all ranks."""
+    """Why a step must be left out, or None, by its forwards so far (`whole`: by all of them); the
+    same on all ranks.
+    """
     if not all(report.finite for report in reports):
         return "loss"
     # With nothing to learn from, Adam would still move the weights by its momentum and decay.
@@ -41,5 +48,8 @@ def judge(reports: list[Report], *, whole: bool) -> str | None:
 
 def mean_of(reports: list[Report]) -> tuple[float, dict[str, float]]:
     """Loss and logs of a step of several forwards."""
-    logs = {name: sum(report.logs[name] for report in reports) / len(reports) for name in reports[0].logs}
+    logs = {
+        name: sum(report.logs[name] for report in reports) / len(reports)
+        for name in reports[0].logs
+    }
     return sum(report.loss for report in reports) / len(reports), logs

@@ -2,17 +2,18 @@
 
     engine ──copy──▶ host memory ──thread──▶ staging folder ──manifest, rename──▶ RUN_FOLDER/checkpoints/step-00000100/
 
-    rank-00000-of-00002.safetensors   this rank's pieces: "master/NAME@OFFSET", "exp_avg/NAME@OFFSET", ... (engine.Piece)
-    buffers.safetensors               the model's buffers: batch norm statistics, banks
-    teacher.safetensors               the teacher, where there is one
-    backbone.safetensors              the backbone in fp32 under its own names, for release and evaluation
-    objectives.safetensors            the objectives' weights in fp32 as OBJECTIVE.NAME, for release
-    state.json                        the data integer (steps done), seed, order version, optimizer scalars, how it was run
-    config.yaml                       the run's settings
+    rank-00000-of-00002.safetensors   this rank's pieces: "master/NAME@OFFSET",
+    "exp_avg/NAME@OFFSET", ... (engine.Piece) buffers.safetensors               the model's buffers:
+    batch norm statistics, banks teacher.safetensors               the teacher, where there is one
+    backbone.safetensors              the backbone in fp32 under its own names, for release and
+    evaluation objectives.safetensors            the objectives' weights in fp32 as OBJECTIVE.NAME,
+    for release state.json                        the data integer (steps done), seed, order
+    version, optimizer scalars, how it was run config.yaml                       the run's settings
     manifest.json                     size and SHA-256 of every file above, and of itself
 
-No collective is used: each rank writes its own file and a note of it, rank 0 waits for the notes. Pieces carry names and offsets, so
-another number of ranks or another ZeRO stage reads them as well. Nothing is pickled.
+No collective is used: each rank writes its own file and a note of it, rank 0 waits for the notes.
+Pieces carry names and offsets, so another number of ranks or another ZeRO stage reads them as well.
+Nothing is pickled.
 """
 
 import hashlib
@@ -52,8 +53,8 @@ log = logging.getLogger(__name__)
 def newest_complete(run_folder: Path | str) -> Path | None:
     """The newest checkpoint whose every byte is as written; None where the run has none yet.
 
-    Damaged ones are passed over with an error in the log. Raises ValueError where there are checkpoints but none is whole: starting
-    such a run from nothing must be somebody's decision.
+    Damaged ones are passed over with an error in the log. Raises ValueError where there are
+    checkpoints but none is whole: starting such a run from nothing must be somebody's decision.
     """
     folders = completed(Path(run_folder))
     for folder in reversed(folders):
@@ -62,25 +63,36 @@ def newest_complete(run_folder: Path | str) -> Path | None:
             return folder
         log.error("checkpoint %s is damaged and passed over: %s", folder, problem)
     if folders:
-        raise ValueError(f"every checkpoint of {run_folder} is damaged: mend them, or move checkpoints/ away to start the run again")
+        raise ValueError(
+            f"every checkpoint of {run_folder} is damaged: mend them, or move checkpoints/ away to "
+            "start the run again"
+        )
     return None
 
 
 def completed(run_folder: Path) -> list[Path]:
     """All checkpoints that were renamed into place, oldest first; their content is not looked at."""
     folder = run_folder / CHECKPOINTS_FOLDER
-    return sorted(path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)) if folder.is_dir() else []
+    return (
+        sorted(path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name))
+        if folder.is_dir()
+        else []
+    )
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, in a sentence; None where every file has the size and SHA-256 of the manifest."""
+    """What is wrong with a checkpoint, in a sentence; None where every file has the size and
+    SHA-256 of the manifest.
+    """
     path = checkpoint / MANIFEST_FILE
     if not path.is_file():
         return f"{MANIFEST_FILE} is missing"
     try:
         manifest = read_json(path)
         files: dict[str, Any] = manifest["files"]
-        if path.read_text(encoding="utf-8") != _manifest_text(manifest["step"], files) or checkpoint.name != _name(manifest["step"]):
+        if path.read_text(encoding="utf-8") != _manifest_text(
+            manifest["step"], files
+        ) or checkpoint.name != _name(manifest["step"]):
             return f"{MANIFEST_FILE} is not as written"
     except (ValueError, KeyError, TypeError) as error:
         return f"{MANIFEST_FILE} cannot be read ({error})"
@@ -118,10 +130,20 @@ class Saved:
 
 
 class Saver:
-    """Writes one rank's part of the checkpoints of one attempt. All ranks must call `save` for the same steps."""
+    """Writes one rank's part of the checkpoints of one attempt.
+
+    All ranks must call `save` for the same steps.
+    """
 
     def __init__(
-        self, run_folder: Path, settings: CheckpointSettings, *, attempt: int, rank: int, world_size: int, timeout_seconds: float
+        self,
+        run_folder: Path,
+        settings: CheckpointSettings,
+        *,
+        attempt: int,
+        rank: int,
+        world_size: int,
+        timeout_seconds: float,
     ) -> None:
         self._run_folder = run_folder
         self._settings = settings
@@ -134,10 +156,14 @@ class Saver:
         self.saved_step: int | None = None  # of the last save that was begun
 
     def save(self, snapshot: Snapshot) -> None:
-        """Begin to write; waits first for a write that is still under way, and for this one too where settings say background=false."""
+        """Begin to write; waits first for a write that is still under way, and for this one too
+        where settings say background=false.
+        """
         self.finish()
         self.saved_step = snapshot.step
-        self._thread = threading.Thread(target=self._guarded, args=(snapshot,), name=f"save-{snapshot.step}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._guarded, args=(snapshot,), name=f"save-{snapshot.step}", daemon=True
+        )
         self._thread.start()
         if not self._settings.background:
             self.finish()
@@ -168,10 +194,16 @@ class Saver:
 
     def _write(self, snapshot: Snapshot) -> None:
         started = time.monotonic()
-        staging = self._run_folder / CHECKPOINTS_FOLDER / f".staging-{_name(snapshot.step)}-attempt-{self._attempt:04d}"
+        staging = (
+            self._run_folder
+            / CHECKPOINTS_FOLDER
+            / f".staging-{_name(snapshot.step)}-attempt-{self._attempt:04d}"
+        )
         staging.mkdir(parents=True, exist_ok=True)
         name = f"rank-{self._rank:05d}-of-{self._world_size:05d}.safetensors"
-        write_json(staging / _note(self._rank), {name: _write_tensors(staging / name, snapshot.tensors)})
+        write_json(
+            staging / _note(self._rank), {name: _write_tensors(staging / name, snapshot.tensors)}
+        )
         if self._rank == 0:
             files = self._gather_notes(staging)
             files |= self._write_common(staging, snapshot)
@@ -179,7 +211,15 @@ class Saver:
             self._publish(staging, snapshot.step)
             seconds = time.monotonic() - started
             total = sum(entry["bytes"] for entry in files.values())
-            self._saved.append(Saved(self._folder(snapshot.step), snapshot.step, seconds, total, self._upload(snapshot.step)))
+            self._saved.append(
+                Saved(
+                    self._folder(snapshot.step),
+                    snapshot.step,
+                    seconds,
+                    total,
+                    self._upload(snapshot.step),
+                )
+            )
 
     def _gather_notes(self, staging: Path) -> dict[str, Any]:
         deadline = time.monotonic() + self._timeout_seconds
@@ -188,7 +228,10 @@ class Saver:
             note = staging / _note(rank)
             while not note.exists():
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"rank {rank} did not write its part of {staging.name} within {self._timeout_seconds:.0f} s")
+                    raise TimeoutError(
+                        f"rank {rank} did not write its part of {staging.name} within "
+                        f"{self._timeout_seconds:.0f} s"
+                    )
                 time.sleep(0.02)
             files |= read_json(note)
             note.unlink()
@@ -197,11 +240,19 @@ class Saver:
     def _write_common(self, staging: Path, snapshot: Snapshot) -> dict[str, Any]:
         stored = StoredPieces(sorted(staging.glob("rank-*.safetensors")))
         shapes = snapshot.state["parameters"]
-        weights = {prefix: stored.whole("master", prefix) for prefix in (BACKBONE_PREFIX, OBJECTIVES_PREFIX)}
+        weights = {
+            prefix: stored.whole("master", prefix)
+            for prefix in (BACKBONE_PREFIX, OBJECTIVES_PREFIX)
+        }
         backbone, objectives = (
-            {name.removeprefix(prefix): flat.view(shapes[name]) for name, flat in found.items()} for prefix, found in weights.items()
+            {name.removeprefix(prefix): flat.view(shapes[name]) for name, flat in found.items()}
+            for prefix, found in weights.items()
         )
-        buffers = {name: buffer for name, buffer in snapshot.buffers.items() if name.startswith(BACKBONE_PREFIX)}
+        buffers = {
+            name: buffer
+            for name, buffer in snapshot.buffers.items()
+            if name.startswith(BACKBONE_PREFIX)
+        }
         backbone |= {name.removeprefix(BACKBONE_PREFIX): buffer for name, buffer in buffers.items()}
         entries = {
             BUFFERS_FILE: _write_tensors(staging / BUFFERS_FILE, snapshot.buffers),
@@ -229,7 +280,9 @@ class Saver:
                 remove(folder)
 
     def _upload(self, step: int) -> str | None:
-        """Copy the checkpoint to object storage, where settings say so; returns what went wrong: the one on disk is good without it."""
+        """Copy the checkpoint to object storage, where settings say so; returns what went wrong:
+        the one on disk is good without it.
+        """
         if self._settings.upload is None:
             return None
         try:
@@ -239,7 +292,9 @@ class Saver:
         return None
 
     def _keep(self, steps: set[int]) -> set[int]:
-        return steps_to_keep(steps, self._settings, best_steps(self._run_folder, self._settings.keep_best))
+        return steps_to_keep(
+            steps, self._settings, best_steps(self._run_folder, self._settings.keep_best)
+        )
 
     def _folder(self, step: int) -> Path:
         return self._run_folder / CHECKPOINTS_FOLDER / _name(step)
@@ -250,15 +305,25 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def steps_to_keep(steps: Iterable[int], settings: CheckpointSettings, best: Collection[int]) -> set[int]:
-    """Of the steps that there are checkpoints of, those to keep: the last ones, the n-th ones, and the `best`."""
+def steps_to_keep(
+    steps: Iterable[int], settings: CheckpointSettings, best: Collection[int]
+) -> set[int]:
+    """Of the steps that there are checkpoints of, those to keep: the last ones, the n-th ones, and
+    the `best`.
+    """
     ordered = sorted(steps)
     forever = settings.keep_every_steps
-    return {*ordered[-settings.keep_last :], *(step for step in ordered if step in best or (forever and step % forever == 0))}
+    return {
+        *ordered[-settings.keep_last :],
+        *(step for step in ordered if step in best or (forever and step % forever == 0)),
+    }
 
 
 def sweep(run_folder: Path) -> None:
-    """Remove what killed processes left half written or half removed. For rank 0, once, before its attempt writes anything."""
+    """Remove what killed processes left half written or half removed.
+
+    For rank 0, once, before its attempt writes anything.
+    """
     folder = run_folder / CHECKPOINTS_FOLDER
     for path in folder.glob(".*") if folder.is_dir() else ():
         shutil.rmtree(path, ignore_errors=True)  # an older attempt may still be at it; it is fenced
@@ -266,18 +331,33 @@ def sweep(run_folder: Path) -> None:
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies in host memory that later steps cannot change."""
-    copies = {name: torch.empty(t.shape, dtype=t.dtype, pin_memory=t.is_cuda).copy_(t, non_blocking=True) for name, t in tensors.items()}
+    copies = {
+        name: torch.empty(t.shape, dtype=t.dtype, pin_memory=t.is_cuda).copy_(t, non_blocking=True)
+        for name, t in tensors.items()
+    }
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return copies
 
 
 def take_snapshot(step: int, engine: Engine, state: Mapping[str, Any]) -> Snapshot:
-    """Copy what an engine holds out of the way of its next step; this is all that training waits for."""
+    """Copy what an engine holds out of the way of its next step; this is all that training waits
+    for.
+    """
     owned = engine.pieces_to_save()
     tensors = {piece_key("master", piece.name, piece.offset): piece.master for piece in owned}
-    tensors |= {piece_key(kind, piece.name, piece.offset): tensor for piece in owned for kind, tensor in piece.states.items()}
-    own_state = {"format": FORMAT, "step": step, **state, "optimizer": engine.scalars(), "parameters": engine.shapes()}
+    tensors |= {
+        piece_key(kind, piece.name, piece.offset): tensor
+        for piece in owned
+        for kind, tensor in piece.states.items()
+    }
+    own_state = {
+        "format": FORMAT,
+        "step": step,
+        **state,
+        "optimizer": engine.scalars(),
+        "parameters": engine.shapes(),
+    }
     teacher = {} if engine.teacher is None else to_host(engine.teacher.state())
     return Snapshot(step, to_host(tensors), to_host(engine.buffers()), teacher, own_state)
 
@@ -294,9 +374,17 @@ def _entry(path: Path) -> dict[str, Any]:
 
 
 def _manifest_text(step: int, files: Mapping[str, Any]) -> str:
-    body = json.dumps({"format": FORMAT, "step": step, "files": dict(sorted(files.items()))}, indent=1)
-    # Its own digest stands in it too, so that a flipped byte in the manifest is found as in any other file.
-    return json.dumps({**json.loads(body), "digest": hashlib.sha256(body.encode()).hexdigest()}, indent=1) + "\n"
+    body = json.dumps(
+        {"format": FORMAT, "step": step, "files": dict(sorted(files.items()))}, indent=1
+    )
+    # Its own digest stands in it too, so that a flipped byte in the manifest is found as in any
+    # other file.
+    return (
+        json.dumps(
+            {**json.loads(body), "digest": hashlib.sha256(body.encode()).hexdigest()}, indent=1
+        )
+        + "\n"
+    )
 
 
 def _name(step: int) -> str:

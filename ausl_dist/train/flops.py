@@ -1,10 +1,12 @@
-"""What a step costs in arithmetic, counted once by torch's own counter, and the share of the device's peak that this is.
+"""What a step costs in arithmetic, counted once by torch's own counter, and the share of the
+device's peak that this is.
 
     model that no engine has yet ──forward of a made-up batch──▶ FLOPs of one clip: each objective alone, and all jointly
 
-A multiplication and an addition count as two; matrix products, convolutions and attention are counted, the small rest is not. The backward
-pass is taken as twice the forward, and what activation checkpointing computes again is not counted: that is the MFU of Chowdhery et al.
-(PaLM, JMLR 2023, appendix B). The counter's own figure for the backward of a depthwise convolution is far too high.
+A multiplication and an addition count as two; matrix products, convolutions and attention are
+counted, the small rest is not. The backward pass is taken as twice the forward, and what activation
+checkpointing computes again is not counted: that is the MFU of Chowdhery et al. (PaLM, JMLR 2023,
+appendix B). The counter's own figure for the backward of a depthwise convolution is far too high.
 """
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ausl_dist.batch import Batch, Plan
-from ausl_dist.model import JointModel
+from ausl_dist.model.joint import JointModel
 from ausl_dist.objectives.base import Features
 from ausl_dist.train.settings import EngineSettings
 from ausl_dist.train.teacher import Teacher
@@ -21,7 +23,8 @@ JOINT = "joint"
 CLIPS = 2  # contrastive losses need two
 FLOW_CELLS = 16  # of a view
 
-# Dense teraflops of the data sheets: 16 bits, then fp32 without TF32. The longest name that fits counts.
+# Dense teraflops of the data sheets: 16 bits, then fp32 without TF32. The longest name that fits
+# counts.
 PEAK_TERAFLOPS = {
     "V100": (125.0, 15.7),
     "A10": (125.0, 31.2),
@@ -34,7 +37,9 @@ PEAK_TERAFLOPS = {
 
 
 def peak_flops(settings: EngineSettings, device_name: str | None) -> float | None:
-    """FLOPs a second of the device at the run's precision: as set, else by its name; None where nobody knows."""
+    """FLOPs a second of the device at the run's precision: as set, else by its name; None where
+    nobody knows.
+    """
     if settings.peak_teraflops is not None:
         return settings.peak_teraflops * 1e12
     words = f"{device_name or ''} ".replace("-", " ")
@@ -46,7 +51,8 @@ def peak_flops(settings: EngineSettings, device_name: str | None) -> float | Non
 
 
 def count_flops(model: JointModel, image_size: int, num_units: int) -> dict[str, float]:
-    """FLOPs of training on one clip: of each objective by itself on the backbone, and `joint` of all together.
+    """FLOPs of training on one clip: of each objective by itself on the backbone, and `joint` of
+    all together.
 
     Leaves weights, banks, batch norm and random state as they were. All ranks must call it.
     """
@@ -57,7 +63,10 @@ def count_flops(model: JointModel, image_size: int, num_units: int) -> dict[str,
         for name, objective in model.objectives.items()
     }
     with torch.random.fork_rng():
-        counts = {name: _count(part, image_size, num_units) for name, part in {**alone, JOINT: model}.items()}
+        counts = {
+            name: _count(part, image_size, num_units)
+            for name, part in {**alone, JOINT: model}.items()
+        }
     for statistic, value in zip(statistics, before, strict=True):
         statistic.copy_(value)
     return counts
@@ -84,7 +93,10 @@ class _CountedTeacher:
 def _count(model: JointModel, image_size: int, num_units: int) -> float:
     device = next(model.parameters()).device
     batch = made_up_batch(model.plan, CLIPS, image_size, num_units).to(device)
-    before, teacher = model.teacher, _CountedTeacher(Teacher(model, device)) if model.needs_teacher else None
+    before, teacher = (
+        model.teacher,
+        _CountedTeacher(Teacher(model, device)) if model.needs_teacher else None,
+    )
     model.teacher = teacher
     try:
         with FlopCounterMode(display=False) as counter:
@@ -105,10 +117,21 @@ def made_up_batch(plan: Plan, clips: int, image_size: int, num_units: int) -> Ba
         step=0,
         keys=tuple(f"clip-{slot}" for slot in range(clips)),
         weight=torch.ones(clips),
-        frames={view: torch.randn(*shape, 3, image_size, image_size) for view, shape in shapes.items()},
-        landmarks={view: torch.rand(*shape, 68, 2) * image_size for view, shape in shapes.items()} if plan.landmarks else {},
+        frames={
+            view: torch.randn(*shape, 3, image_size, image_size) for view, shape in shapes.items()
+        },
+        landmarks={view: torch.rand(*shape, 68, 2) * image_size for view, shape in shapes.items()}
+        if plan.landmarks
+        else {},
         identity=people,
         video=people,
-        action_units={view: torch.zeros(*shape, num_units, dtype=torch.int8) for view, shape in labelled.items()},
-        flow={view: torch.randn(*shape, 2, FLOW_CELLS, FLOW_CELLS) for view, shape in shapes.items()} if plan.flow_gap else {},
+        action_units={
+            view: torch.zeros(*shape, num_units, dtype=torch.int8)
+            for view, shape in labelled.items()
+        },
+        flow={
+            view: torch.randn(*shape, 2, FLOW_CELLS, FLOW_CELLS) for view, shape in shapes.items()
+        }
+        if plan.flow_gap
+        else {},
     )

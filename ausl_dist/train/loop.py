@@ -1,7 +1,8 @@
 """The training loop.
 
-Step k is a pure function of the state after step k - 1 and of k itself: data, learning rate and random numbers are all computed from k.
-So a run that is killed and started again from a checkpoint repeats, bit for bit, what it would have done.
+Step k is a pure function of the state after step k - 1 and of k itself: data, learning rate and
+random numbers are all computed from k. So a run that is killed and started again from a checkpoint
+repeats, bit for bit, what it would have done.
 """
 
 import math
@@ -22,7 +23,9 @@ from ausl_dist.train.stability import Trouble, is_left_out
 
 
 def train(run: Run) -> Exit:
-    """Train from the run's next step to its last, or until some rank is asked to stop; then everything is saved."""
+    """Train from the run's next step to its last, or until some rank is asked to stop; then
+    everything is saved.
+    """
     while True:
         ended = _train_until_trouble(run)
         if isinstance(ended, Exit):
@@ -58,17 +61,28 @@ def _train_until_trouble(run: Run) -> Exit | Trouble:
         logs = outcome.logs | _health(run, step, outcome) | run.online_scores()
         if settings.mixture_final:
             logs |= {f"{name}/weight": weight for name, weight in values.weights.items()}
-        if settings.health.gradients_every_steps is not None and step % settings.health.gradients_every_steps == 0:
+        if (
+            settings.health.gradients_every_steps is not None
+            and step % settings.health.gradients_every_steps == 0
+        ):
             logs |= run.engine.model.gradient_report(batch.to(run.engine.device))
 
         run.enter("save")
         saving = time.perf_counter()
-        stop = outcome.stop and trouble is None  # a rank that was asked to stop still is when the steps have been done again
-        due = (step + 1) % settings.checkpoint.every_steps == 0 and not run.course.stability.suspicious
+        # a rank that was asked to stop still is when the steps have been done again
+        stop = outcome.stop and trouble is None
+        due = (
+            step + 1
+        ) % settings.checkpoint.every_steps == 0 and not run.course.stability.suspicious
         if stop or due:
             run.save(step + 1)
         ended = time.perf_counter()
-        seconds = {"data": data_seconds, **outcome.seconds, "save": ended - saving, "total": ended - started}
+        seconds = {
+            "data": data_seconds,
+            **outcome.seconds,
+            "save": ended - saving,
+            "total": ended - started,
+        }
         logs |= run.mfu(len(batch), seconds["total"])
         run.observer.step(_record(run, batch, outcome, logs, values.learning_rate, seconds))
         run.step_done()
@@ -88,7 +102,14 @@ def _stopped(run: Run, step: int) -> Exit:
     return Exit.DONE if step == run.settings.steps else Exit.PREEMPTED
 
 
-def _record(run: Run, batch: Batch, outcome: Outcome, logs: dict[str, float], rate: float, seconds: dict[str, float]) -> StepRecord:
+def _record(
+    run: Run,
+    batch: Batch,
+    outcome: Outcome,
+    logs: dict[str, float],
+    rate: float,
+    seconds: dict[str, float],
+) -> StepRecord:
     return StepRecord(
         step=batch.step,
         clips=int(batch.weight.count_nonzero()),
@@ -106,11 +127,18 @@ def _record(run: Run, batch: Batch, outcome: Outcome, logs: dict[str, float], ra
 
 
 def _judge(run: Run, batch: Batch, outcome: Outcome) -> Trouble | None:
-    """Whether training has gone wrong with this step; the clips of a step that looks like it are kept."""
+    """Whether training has gone wrong with this step; the clips of a step that looks like it are
+    kept.
+    """
     stability = run.course.stability
     trouble = stability.judge(batch.step, outcome.loss, outcome.bad, spikes_count=run.may_rewind)
     if stability.suspicious:
-        line = {"step": batch.step, "rank": run.rank, "bad": outcome.bad or "spike", "keys": list(batch.keys)}
+        line = {
+            "step": batch.step,
+            "rank": run.rank,
+            "bad": outcome.bad or "spike",
+            "keys": list(batch.keys),
+        }
         append_json_line(run.folder / BAD_BATCHES_FILE, line)
     return trouble
 
@@ -123,10 +151,13 @@ def _health(run: Run, step: int, outcome: Outcome) -> dict[str, float]:
     logs: dict[str, float] = {}
     for name, embedding in outcome.embeddings.items():
         health = feature_health(embedding)
-        enough = len(embedding) > 4 * settings.min_effective_rank  # a handful of rows has a low rank whatever they are
+        # a handful of rows has a low rank whatever they are
+        enough = len(embedding) > 4 * settings.min_effective_rank
         collapsed = enough and health.get("effective_rank", math.inf) < settings.min_effective_rank
         if collapsed and name not in run.collapsed:
             run.observer.event("collapse", objective=name, **health)
         (run.collapsed.add if collapsed else run.collapsed.discard)(name)
-        logs |= {f"{name}/{key}": value for key, value in health.items()} | {f"{name}/collapsed": float(collapsed)}
+        logs |= {f"{name}/{key}": value for key, value in health.items()} | {
+            f"{name}/collapsed": float(collapsed)
+        }
     return logs

@@ -1,4 +1,6 @@
-"""What a forward pass keeps for the backward pass, as doctor estimates with it and the benchmarks print it."""
+"""What a forward pass keeps for the backward pass, as doctor estimates with it and the benchmarks
+print it.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +11,8 @@ from torch import Tensor, nn
 
 @contextmanager
 def kept_for_backward(model: nn.Module) -> Iterator[dict[int, int]]:
-    """Bytes of each distinct piece of memory that autograd keeps inside the block, by address, weights not counted.
+    """Bytes of each distinct piece of memory that autograd keeps inside the block, by address,
+    weights not counted.
 
     The same on every machine, unlike the peak that an allocator reports.
     """

@@ -1,10 +1,12 @@
-"""Scores of the backbone while it is trained: who starts the evaluation, and what its results are used for.
+"""Scores of the backbone while it is trained: who starts the evaluation, and what its results are
+used for.
 
     checkpoint in place ──▶ python -m ausl_dist.evaluate.online, at the lowest priority ──▶ RUN_FOLDER/online.jsonl ──▶ metrics, keep_best
 
-One line for each evaluated checkpoint: {"step": 1000, "probe_icc": 0.31, "knn_icc": 0.24, ...}; `_f1` instead of `_icc` where the corpus
-is labelled with occurrence. It is a process of its own because threads would share the interpreter with the loop, and its steps would
-wait; a failed evaluation is told, and the run goes on.
+One line for each evaluated checkpoint: {"step": 1000, "probe_icc": 0.31, "knn_icc": 0.24, ...};
+`_f1` instead of `_icc` where the corpus is labelled with occurrence. It is a process of its own
+because threads would share the interpreter with the loop, and its steps would wait; a failed
+evaluation is told, and the run goes on.
 """
 
 import os
@@ -21,22 +23,33 @@ MAIN_SCORES = ("probe_icc", "probe_f1")
 
 
 def read_scores(run_folder: Path | str) -> dict[int, dict[str, float]]:
-    """Every number of online.jsonl by the step of its checkpoint; empty where nothing was evaluated."""
+    """Every number of online.jsonl by the step of its checkpoint; empty where nothing was
+    evaluated.
+    """
     found: dict[int, dict[str, float]] = {}
     for line in read_lines(Path(run_folder) / ONLINE_FILE):
-        scores = {name: float(value) for name, value in line.items() if isinstance(value, int | float)}
+        scores = {
+            name: float(value) for name, value in line.items() if isinstance(value, int | float)
+        }
         found[int(scores.pop("step"))] = scores
     return found
 
 
 def best_steps(run_folder: Path | str, count: int) -> set[int]:
     """The steps of the `count` best checkpoints by the linear probe; of equal ones the later."""
-    scored = [(scores[name], step) for step, scores in read_scores(run_folder).items() for name in MAIN_SCORES if name in scores]
+    scored = [
+        (scores[name], step)
+        for step, scores in read_scores(run_folder).items()
+        for name in MAIN_SCORES
+        if name in scores
+    ]
     return {step for _, step in sorted(scored)[-count:]} if count else set()
 
 
 class OnlineEvaluation:
-    """Evaluates checkpoints beside the run, one at a time; while one is evaluated only the newest other one waits. For rank 0."""
+    """Evaluates checkpoints beside the run, one at a time; while one is evaluated only the newest
+    other one waits. For rank 0.
+    """
 
     def __init__(self, settings: OnlineSettings, run_folder: Path) -> None:
         self._settings = settings
@@ -48,22 +61,34 @@ class OnlineEvaluation:
 
     def offer(self, checkpoint: Path, step: int) -> None:
         """A checkpoint is in place: evaluate it if its turn has come and nobody has."""
-        if self._settings.corpus is not None and step % self._settings.every_steps == 0 and step not in read_scores(self._run_folder):
+        if (
+            self._settings.corpus is not None
+            and step % self._settings.every_steps == 0
+            and step not in read_scores(self._run_folder)
+        ):
             self._waiting = checkpoint
             self._start_next()
 
     def news(self) -> tuple[dict[str, float], Path | None]:
-        """The scores of an evaluation that has ended since the last call, and the checkpoint of one that has failed."""
+        """The scores of an evaluation that has ended since the last call, and the checkpoint of one
+        that has failed.
+        """
         if self._process is None or self._process.poll() is None or self._running is None:
             return {}, None
-        scores = read_scores(self._run_folder).get(int(self._running.name.removeprefix("step-")), {})
+        scores = read_scores(self._run_folder).get(
+            int(self._running.name.removeprefix("step-")), {}
+        )
         failed = self._running if self._process.returncode else None
         self._process = self._running = None
         self._start_next()
-        return {name: value for name, value in scores.items() if name.startswith(("probe_", "knn_"))}, failed
+        return {
+            name: value for name, value in scores.items() if name.startswith(("probe_", "knn_"))
+        }, failed
 
     def finish(self, timeout_seconds: float) -> None:
-        """Wait for the evaluation under way, and end it when it takes longer; the one that waits is dropped."""
+        """Wait for the evaluation under way, and end it when it takes longer; the one that waits is
+        dropped.
+        """
         self._waiting = None
         if self._process is not None:
             try:
@@ -78,7 +103,11 @@ class OnlineEvaluation:
         self._running, self._waiting = self._waiting, None
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         # The device belongs to the run; so do all cores but these.
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(self._settings.threads)}
+        environment = {
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": str(self._settings.threads),
+        }
         command = [sys.executable, "-m", MODULE, str(self._run_folder), str(self._running)]
         with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

@@ -1,17 +1,18 @@
-"""The optimizer and its parameter groups: which weights decay, and which learn at another rate than the rest.
+"""The optimizer and its parameter groups: which weights decay, and which learn at another rate than
+the rest.
 
     named parameters ──▶ groups of equal (learning rate scale, decays or not) ──▶ fused AdamW, or SGD
 
-Biases, norms, other vectors and what the backbone itself names (`no_weight_decay`) do not decay. With `layer_decay` each layer of the
-backbone learns at that share of the rate of the layer after it (Clark et al., ELECTRA, ICLR 2020); heads learn at `head_rate` of the full
-rate.
+Biases, norms, other vectors and what the backbone itself names (`no_weight_decay`) do not decay.
+With `layer_decay` each layer of the backbone learns at that share of the rate of the layer after it
+(Clark et al., ELECTRA, ICLR 2020); heads learn at `head_rate` of the full rate.
 """
 
 import torch
 from torch import nn
 
-from ausl_dist.backbones import import_timm
-from ausl_dist.model import JointModel
+from ausl_dist.model.backbones import import_timm
+from ausl_dist.model.joint import JointModel
 from ausl_dist.train.settings import OptimizerSettings
 
 BACKBONE = "backbone.net."
@@ -22,7 +23,8 @@ def make_optimizer(model: JointModel, settings: OptimizerSettings) -> torch.opti
     groups = parameter_groups(model, settings)
     if settings.kind == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
-    # Fused: one pass over the flat tensors that ZeRO makes of the weights; on a CPU too, where the other ways fill memory with temporaries.
+    # Fused: one pass over the flat tensors that ZeRO makes of the weights; on a CPU too, where the
+    # other ways fill memory with temporaries.
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
 
 
@@ -41,7 +43,11 @@ def parameter_groups(model: JointModel, settings: OptimizerSettings) -> list[dic
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim >= 2 and name not in undecayed
-            scale = scales.get(name.removeprefix(BACKBONE), 1.0) if name.startswith(BACKBONE) else settings.head_rate
+            scale = (
+                scales.get(name.removeprefix(BACKBONE), 1.0)
+                if name.startswith(BACKBONE)
+                else settings.head_rate
+            )
             groups.setdefault((decays, scale), []).append(parameter)
     ordered = sorted(groups.items(), key=lambda item: item[0], reverse=True)
     decay = {True: settings.weight_decay, False: 0.0}
@@ -56,7 +62,13 @@ def _rate_scales(net: nn.Module, layer_decay: float) -> dict[str, float]:
     if layer_decay == 1.0:
         return {}
     if not hasattr(net, "group_matcher"):
-        raise ValueError("optimizer.layer_decay needs a backbone of timm, which knows its layers: set it to 1.0")
-    layers: dict[str, int] = import_timm().models.group_parameters(net, net.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+        raise ValueError(
+            "optimizer.layer_decay needs a backbone of timm, which knows its layers: set it to 1.0"
+        )
+    layers: dict[str, int] = import_timm().models.group_parameters(
+        net,
+        net.group_matcher(coarse=False),
+        reverse=True,  # type: ignore[operator]
+    )
     last = max(layers.values())
     return {name: layer_decay ** (last - layer) for name, layer in layers.items()}

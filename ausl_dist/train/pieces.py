@@ -1,7 +1,8 @@
-"""Tensors stored in pieces over several safetensors files, put together again for whoever asks, however they were cut.
+"""Tensors stored in pieces over several safetensors files, put together again for whoever asks,
+however they were cut.
 
-    rank 0's file: "master/net.conv.weight@0"   [700]         whole("master")         -> {"net.conv.weight": [1000]}
-    rank 1's file: "master/net.conv.weight@700" [300]         read("master", "net.conv.weight", 500, 500) -> the second half
+rank 0's file: "master/net.conv.weight@0"   [700]         whole("master")         -> {"net.conv.weight": [1000]}
+rank 1's file: "master/net.conv.weight@700" [300]         read("master", "net.conv.weight", 500, 500) -> the second half
 """
 
 from collections.abc import Sequence
@@ -57,9 +58,15 @@ class StoredPieces:
         return end
 
     def read(self, kind: str, name: str, offset: int, length: int) -> Tensor:
-        """Elements `offset` to `offset + length` of a tensor, 1-d. Raises ValueError where they are not all there."""
+        """Elements `offset` to `offset + length` of a tensor, 1-d.
+
+        Raises ValueError where they are not all there.
+        """
         if offset + length > self.length(kind, name):
-            raise ValueError(f"{kind} of {name} has {self.length(kind, name)} elements, not {offset + length}: it is of another model")
+            raise ValueError(
+                f"{kind} of {name} has {self.length(kind, name)} elements, not {offset + length}: "
+                "it is of another model"
+            )
         found = []
         for part in self._parts[kind, name]:
             first, last = max(offset, part.offset), min(offset + length, part.offset + part.length)

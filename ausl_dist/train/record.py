@@ -1,4 +1,6 @@
-"""RUN_FOLDER/record.json: by what code, packages and machines a run was made, every time it was started or went back."""
+"""RUN_FOLDER/record.json: by what code, packages and machines a run was made, every time it was
+started or went back.
+"""
 
 import dataclasses
 import hashlib
@@ -31,7 +33,13 @@ def code_hash() -> str:
 
 
 def note_start(
-    run_folder: Path, *, attempt: int, start_step: int, resumed_from: Path | None, hosts: list[str], corpora: Mapping[str, Any]
+    run_folder: Path,
+    *,
+    attempt: int,
+    start_step: int,
+    resumed_from: Path | None,
+    hosts: list[str],
+    corpora: Mapping[str, Any],
 ) -> None:
     """Add a start of the run to its record; for rank 0, once an attempt."""
     record = _read(run_folder)
@@ -55,7 +63,10 @@ def note_start(
 def note_rewind(run_folder: Path, rewind: Rewind) -> None:
     """Add a return to an older checkpoint; for rank 0, before anything is done about it."""
     record = _read(run_folder)
-    record["rewinds"] = [*record.get("rewinds", []), {"time": time.time(), **dataclasses.asdict(rewind)}]
+    record["rewinds"] = [
+        *record.get("rewinds", []),
+        {"time": time.time(), **dataclasses.asdict(rewind)},
+    ]
     write_json(run_folder / RECORD_FILE, record)
 
 

@@ -1,10 +1,12 @@
-"""Copies of checkpoints in object storage, at any address that fsspec knows: verified on the way out, and the way back.
+"""Copies of checkpoints in object storage, at any address that fsspec knows: verified on the way
+out, and the way back.
 
     checkpoints/step-00000100/ ──▶ URL/step-00000100/* ──▶ read back, SHA-256 compared ──▶ named in URL/checkpoints.json
     URL/checkpoints.json ──newest whole one──▶ .fetched/ ──every byte checked──▶ checkpoints/step-00000100/
 
-Only what stands in the list counts: it is written after the last byte of a copy was verified, and before an old copy is removed. Reading
-back doubles the traffic; a short or spoilt object is silent in every layer below.
+Only what stands in the list counts: it is written after the last byte of a copy was verified, and
+before an old copy is removed. Reading back doubles the traffic; a short or spoilt object is silent
+in every layer below.
 """
 
 import functools
@@ -17,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ausl_dist.files import sha256_of
-from ausl_dist.stream import storage
-from ausl_dist.stream.retry import Retry
+from ausl_dist.shards import storage
+from ausl_dist.shards.retry import Retry
 
 LIST_FILE = "checkpoints.json"
 MAX_LIST_BYTES = 1 << 20
@@ -29,7 +31,8 @@ log = logging.getLogger(__name__)
 
 
 def upload_checkpoint(checkpoint: Path, url: str, keep: Callable[[set[int]], set[int]]) -> None:
-    """Copy a complete checkpoint to `url`, verify the copy, then remove the copies of steps that `keep` does not name.
+    """Copy a complete checkpoint to `url`, verify the copy, then remove the copies of steps that
+    `keep` does not name.
 
     Raises OSError where the copy cannot be made, or does not hold what was written.
     """
@@ -39,7 +42,10 @@ def upload_checkpoint(checkpoint: Path, url: str, keep: Callable[[set[int]], set
         address = storage.join(target, path.name)
         storage.upload(path, address)
         if _sha256_at(address) != sha256_of(path):
-            raise OSError(f"{address} does not hold what was written to it: the copy of {checkpoint.name} is not used")
+            raise OSError(
+                f"{address} does not hold what was written to it: the copy of {checkpoint.name} is "
+                "not used"
+            )
     there = listed_steps(url) | {step}
     kept = keep(there) | {step}
     storage.write_bytes(storage.join(url, LIST_FILE), json.dumps({"steps": sorted(kept)}).encode())
@@ -59,7 +65,8 @@ def listed_steps(url: str) -> set[int]:
 def fetch_newest(url: str, checkpoints: Path, damage: Callable[[Path], str | None]) -> Path | None:
     """Bring the newest whole copy at `url` into the folder `checkpoints`; None where there is none.
 
-    Copies that `damage` finds fault with are passed over with an error in the log. Raises ValueError where all are damaged.
+    Copies that `damage` finds fault with are passed over with an error in the log. Raises
+    ValueError where all are damaged.
     """
     steps = sorted(listed_steps(url), reverse=True)
     for step in steps:
@@ -67,14 +74,21 @@ def fetch_newest(url: str, checkpoints: Path, damage: Callable[[Path], str | Non
         try:
             _download(storage.join(url, _name(step)), staging)
             problem = damage(staging)
-        except (FileNotFoundError, ValueError) as error:  # of a store that cannot be reached the next older copy would be no better
+        # of a store that cannot be reached the next older copy would be no better
+        except (
+            FileNotFoundError,
+            ValueError,
+        ) as error:
             problem = str(error)
         if problem is None:
             os.rename(staging, checkpoints / _name(step))
             return checkpoints / _name(step)
         log.error("the copy of step %d at %s is passed over: %s", step, url, problem)
     if steps:
-        raise ValueError(f"no copy of a checkpoint at {url} is whole: mend them, or set checkpoint.upload to an empty place")
+        raise ValueError(
+            f"no copy of a checkpoint at {url} is whole: mend them, or set checkpoint.upload to an "
+            "empty place"
+        )
     return None
 
 
@@ -83,7 +97,8 @@ def _download(url: str, target: Path) -> None:
     manifest = storage.read_bytes(storage.join(url, "manifest.json"), MAX_MANIFEST_BYTES)
     files = _json(manifest, url)["files"]
     for name in files:
-        if Path(name).name != name or name.startswith("."):  # it comes from outside: it must not lead out of the folder
+        # it comes from outside: it must not lead out of the folder
+        if Path(name).name != name or name.startswith("."):
             raise ValueError(f"{url}/manifest.json names {name!r}, which is no plain file name")
         with open(target / name, "wb") as file:
             for piece in _pieces(storage.join(url, name)):
@@ -104,7 +119,9 @@ def _pieces(url: str) -> Iterator[bytes]:
     filesystem, path = storage.connect(url)
     size = storage.size_of(url)
     for start in range(0, size, CHUNK_BYTES):
-        read = functools.partial(storage.read_range, filesystem, path, start, min(start + CHUNK_BYTES, size))
+        read = functools.partial(
+            storage.read_range, filesystem, path, start, min(start + CHUNK_BYTES, size)
+        )
         yield Retry().call(read)
 
 

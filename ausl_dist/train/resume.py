@@ -2,7 +2,8 @@
 
     model ──load_weights──▶ Engine(model) ──restore──▶ the engine as it was after `step` steps
 
-Weights go in before the engine is made, because it takes its masters from them; exact masters and optimizer state after.
+Weights go in before the engine is made, because it takes its masters from them; exact masters and
+optimizer state after.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from ausl_dist.files import read_json
-from ausl_dist.model import JointModel, stored_buffers
+from ausl_dist.model.joint import JointModel, stored_buffers
 from ausl_dist.train.checkpoint import BACKBONE_FILE, BUFFERS_FILE, FORMAT, STATE_FILE, TEACHER_FILE
 from ausl_dist.train.engine import Engine
 from ausl_dist.train.pieces import StoredPieces
@@ -28,7 +29,10 @@ class Resume:
         self.path = checkpoint
         self.state: dict[str, Any] = read_json(checkpoint / STATE_FILE)
         if self.state["format"] != FORMAT:
-            raise ValueError(f"{checkpoint} has format {self.state['format']}; this version reads format {FORMAT}")
+            raise ValueError(
+                f"{checkpoint} has format {self.state['format']}; this version reads format "
+                f"{FORMAT}"
+            )
         self._pieces = StoredPieces(sorted(checkpoint.glob("rank-*.safetensors")))
 
     @property
@@ -42,26 +46,48 @@ class Resume:
         return [parse_rewind(entry) for entry in self.state.get("rewinds", [])]
 
     def check(self, expected: Mapping[str, Any]) -> None:
-        """Refuse to go on with another order of data or optimizer. `expected` is this run's part of the state."""
+        """Refuse to go on with another order of data or optimizer.
+
+        `expected` is this run's part of the state.
+        """
         for name, value in expected.items():
             if self.state.get(name) != value:
                 raise ValueError(
-                    f"{self.path} was made with {name}={self.state.get(name)}, this run has {name}={value}: set it back, "
-                    f"or start a new run (backbone.weights={self.path / BACKBONE_FILE} takes the weights along)"
+                    f"{self.path} was made with {name}={self.state.get(name)}, "
+                    f"this run has {name}={value}: set it back, "
+                    f"or start a new run (backbone.weights={self.path / BACKBONE_FILE} takes the "
+                    "weights along)"
                 )
 
     @torch.no_grad()
     def load_weights(self, model: JointModel) -> None:
-        """Put the stored weights and buffers into a model that no engine has yet. Raises ValueError where they are of another model."""
-        parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        shapes, stored_shapes = {name: list(p.shape) for name, p in parameters.items()}, self.state["parameters"]
-        differing = sorted(name for name in shapes.keys() | stored_shapes if shapes.get(name) != stored_shapes.get(name))
+        """Put the stored weights and buffers into a model that no engine has yet.
+
+        Raises ValueError where they are of another model.
+        """
+        parameters = {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+        shapes, stored_shapes = (
+            {name: list(p.shape) for name, p in parameters.items()},
+            self.state["parameters"],
+        )
+        differing = sorted(
+            name
+            for name in shapes.keys() | stored_shapes
+            if shapes.get(name) != stored_shapes.get(name)
+        )
         if differing:
             raise ValueError(
-                f"{self.path} is of another model: {', '.join(differing[:4])} differ; backbone and objectives must stay as they were"
+                f"{self.path} is of another model: {', '.join(differing[:4])} differ; "
+                "backbone and objectives must stay as they were"
             )
         for name, parameter in parameters.items():
-            parameter.copy_(self._pieces.read("master", name, 0, parameter.numel()).view_as(parameter))
+            parameter.copy_(
+                self._pieces.read("master", name, 0, parameter.numel()).view_as(parameter)
+            )
         stored = load_file(self.path / BUFFERS_FILE)
         for name, buffer in stored_buffers(model).items():
             if name not in stored or stored[name].shape != buffer.shape:

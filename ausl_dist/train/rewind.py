@@ -1,6 +1,7 @@
-"""Going back to a checkpoint, on disk: what is written down, what is removed, and what is left to go on from.
+"""Going back to a checkpoint, on disk: what is written down, what is removed, and what is left to
+go on from.
 
-    Trouble ──▶ record.json ──▶ checkpoints of the way that is given up removed ──▶ the newest whole one from before the trouble
+Trouble ──▶ record.json ──▶ checkpoints of the way that is given up removed ──▶ the newest whole one from before the trouble
 """
 
 from collections.abc import Sequence
@@ -12,19 +13,30 @@ from ausl_dist.train.stability import DivergedError, Rewind, Trouble
 
 
 def give_up(folder: Path, trouble: Trouble, attempt: int) -> tuple[Path | None, Rewind]:
-    """Write down that a run goes back, and remove the checkpoints that the trouble has spoilt; returns the one to go on from, if any.
+    """Write down that a run goes back, and remove the checkpoints that the trouble has spoilt;
+    returns the one to go on from, if any.
 
     None stands for the beginning, for a run that had no checkpoint yet.
     """
     there = completed(folder)
     before = [checkpoint for checkpoint in there if step_of(checkpoint) <= trouble.first]
     if there and not before:
-        raise DivergedError(f"{trouble.reason}, and no checkpoint from before step {trouble.first} is left: raise checkpoint.keep_last")
-    whole = next((checkpoint for checkpoint in reversed(before) if damage(checkpoint) is None), None)
+        raise DivergedError(
+            f"{trouble.reason}, and no checkpoint from before step {trouble.first} is left: "
+            "raise checkpoint.keep_last"
+        )
+    whole = next(
+        (checkpoint for checkpoint in reversed(before) if damage(checkpoint) is None), None
+    )
     if before and whole is None:
-        raise DivergedError(f"{trouble.reason}, and every checkpoint from before step {trouble.first} is damaged")
-    rewind = Rewind(trouble.first, trouble.last, trouble.reason, 0 if whole is None else step_of(whole), attempt)
-    note_rewind(folder, rewind)  # first: killed after this line, the next attempt does what is left to do
+        raise DivergedError(
+            f"{trouble.reason}, and every checkpoint from before step {trouble.first} is damaged"
+        )
+    rewind = Rewind(
+        trouble.first, trouble.last, trouble.reason, 0 if whole is None else step_of(whole), attempt
+    )
+    # first: killed after this line, the next attempt does what is left to do
+    note_rewind(folder, rewind)
     remove_spoilt(folder, [rewind])
     return whole, rewind
 

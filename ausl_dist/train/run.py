@@ -1,7 +1,7 @@
 """A run on one rank, put together: everything the loop talks to.
 
-    config.yaml ──▶ ranks joined ──▶ attempt claimed ──▶ model ──▶ newest whole checkpoint ──▶ engine ──▶ loader, observer ──▶ Run
-                                                          └─────────────────── rewind ◀── trouble ──────────────────────────────┘
+config.yaml ──▶ ranks joined ──▶ attempt claimed ──▶ model ──▶ newest whole checkpoint ──▶ engine ──▶ loader, observer ──▶ Run
+                                                      └─────────────────── rewind ◀── trouble ──────────────────────────────┘
 """
 
 import contextlib
@@ -17,13 +17,21 @@ import torch
 import torch.distributed as dist
 
 from ausl_dist.files import read_json, write_json
-from ausl_dist.model import JointModel, build_model
+from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.observe.observer import Observer
 from ausl_dist.randomness import stable_hash
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.order import ORDER_VERSION
 from ausl_dist.train import fence
-from ausl_dist.train.checkpoint import CHECKPOINTS_FOLDER, Saver, completed, damage, newest_complete, sweep, take_snapshot
+from ausl_dist.train.checkpoint import (
+    CHECKPOINTS_FOLDER,
+    Saver,
+    completed,
+    damage,
+    newest_complete,
+    sweep,
+    take_snapshot,
+)
 from ausl_dist.train.engine import Engine, end_startup, start_ranks
 from ausl_dist.train.flops import JOINT, count_flops, peak_flops
 from ausl_dist.train.online import OnlineEvaluation
@@ -48,7 +56,8 @@ class Course:
     engine: Engine
     loader: Loader
     stability: Stability
-    mfu_of_clips_a_second: float | None  # what one clip a second adds to the MFU; None where the device's peak is unknown
+    # what one clip a second adds to the MFU; None where the device's peak is unknown
+    mfu_of_clips_a_second: float | None
 
 
 @dataclass
@@ -98,21 +107,31 @@ class Run:
         self._tell_saved()
 
     def online_scores(self) -> dict[str, float]:
-        """Scores of a checkpoint that have come in since the last call, as logs of a step; rank 0 alone has any."""
+        """Scores of a checkpoint that have come in since the last call, as logs of a step; rank 0
+        alone has any.
+        """
         scores, failed = self.online.news()
         if failed is not None:
-            self.observer.event("online_failed", checkpoint=failed.name, log=str(self.online.log_path))
+            self.observer.event(
+                "online_failed", checkpoint=failed.name, log=str(self.online.log_path)
+            )
         return {f"online/{name}": value for name, value in scores.items()}
 
     def mfu(self, clips: int, seconds: float) -> dict[str, float]:
-        """Share of the device's peak that a step came to, as a log; nothing where the peak is unknown."""
+        """Share of the device's peak that a step came to, as a log; nothing where the peak is
+        unknown.
+        """
         share = self.course.mfu_of_clips_a_second
         return {} if share is None else {"mfu": share * clips / seconds}
 
     def save(self, step: int) -> None:
         """Begin to save the state after `step` steps."""
         state = data_state(self.settings) | _corpora(self.settings, self.loader)
-        state |= {"attempt": self.attempt, "world_size": dist.get_world_size(), "stability": self.course.stability.state()}
+        state |= {
+            "attempt": self.attempt,
+            "world_size": dist.get_world_size(),
+            "stability": self.course.stability.state(),
+        }
         state |= {"rewinds": [dataclasses.asdict(rewind) for rewind in self.rewinds]}
         self.saver.save(take_snapshot(step, self.engine, state))
 
@@ -124,39 +143,56 @@ class Run:
         dist.barrier()
 
     def rewind(self, trouble: Trouble) -> None:
-        """Go back to the newest checkpoint from before the trouble; its steps are left out from now on. All ranks must call it.
+        """Go back to the newest checkpoint from before the trouble; its steps are left out from now
+        on. All ranks must call it.
 
-        Raises DivergedError where the run has gone back often enough, or there is no such checkpoint.
+        Raises DivergedError where the run has gone back often enough, or there is no such
+        checkpoint.
         """
         if not self.may_rewind:
             raise DivergedError(
-                f"{trouble.reason}, steps {trouble.first} to {trouble.last}; the run has gone back {len(self.rewinds)} times, "
-                f"rewind.max_times={self.settings.rewind.max_times} allows no more. The clips are in {self.folder / BAD_BATCHES_FILE}. "
+                f"{trouble.reason}, steps {trouble.first} to {trouble.last}; "
+                f"the run has gone back {len(self.rewinds)} times, "
+                f"rewind.max_times={self.settings.rewind.max_times} allows no more. "
+                f"The clips are in {self.folder / BAD_BATCHES_FILE}. "
                 "A lower optimizer.learning_rate or engine.precision=fp32 may help"
             )
         self.finish_saving()
         self.enter("rewind")
-        checkpoint, rewind = _told_by_rank_0(lambda: give_up(self.folder, trouble, self.attempt), self.rank)
+        checkpoint, rewind = _told_by_rank_0(
+            lambda: give_up(self.folder, trouble, self.attempt), self.rank
+        )
         self.rewinds.append(rewind)
-        self.observer.event("rewind", step=trouble.last, to_step=rewind.to_step, reason=trouble.reason)
+        self.observer.event(
+            "rewind", step=trouble.last, to_step=rewind.to_step, reason=trouble.reason
+        )
         self.loader.close()
         self.engine.release()
         del self.course  # its memory is needed for the next one
         gc.collect()
         torch.cuda.empty_cache()
-        self.course = _set_out(self.settings, self.folder, self.device, None if checkpoint is None else Resume(checkpoint))
+        self.course = _set_out(
+            self.settings,
+            self.folder,
+            self.device,
+            None if checkpoint is None else Resume(checkpoint),
+        )
         self.watch.step_done()
 
     def _tell_saved(self) -> None:
         for saved in self.saver.news():
-            self.observer.event("checkpoint", step=saved.step, seconds=saved.seconds, bytes=saved.bytes)
+            self.observer.event(
+                "checkpoint", step=saved.step, seconds=saved.seconds, bytes=saved.bytes
+            )
             if saved.upload_problem is not None:
                 self.observer.event("upload_failed", step=saved.step, reason=saved.upload_problem)
             self.online.offer(saved.path, saved.step)
 
 
 def data_state(settings: RunSettings) -> dict[str, Any]:
-    """What must stay as it is for the data integer to mean the same clips, and for the optimizer state to fit."""
+    """What must stay as it is for the data integer to mean the same clips, and for the optimizer
+    state to fit.
+    """
     data = settings.data
     return {
         "seed": settings.seed,
@@ -170,21 +206,31 @@ def data_state(settings: RunSettings) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
-    """Join the other ranks, take over the run folder, and go back to the newest whole checkpoint, if there is one."""
+    """Join the other ranks, take over the run folder, and go back to the newest whole checkpoint,
+    if there is one.
+    """
     stop = StopRequest()
     device = start_ranks(settings.engine, settings.watch.startup_timeout_seconds)
     rank, world_size = dist.get_rank(), dist.get_world_size()
     if settings.data.lanes % world_size:
-        raise ValueError(f"data.lanes={settings.data.lanes} cannot be dealt evenly to {world_size} ranks: change data.lanes, or the ranks")
+        raise ValueError(
+            f"data.lanes={settings.data.lanes} cannot be dealt evenly to {world_size} ranks: "
+            "change data.lanes, or the ranks"
+        )
     with contextlib.ExitStack() as stack:
         watch = stack.enter_context(Watch(settings.watch, folder, rank))
-        attempt, checkpoint, rewinds = _told_by_rank_0(lambda: _take_over(folder, settings.checkpoint.upload), rank)
+        attempt, checkpoint, rewinds = _told_by_rank_0(
+            lambda: _take_over(folder, settings.checkpoint.upload), rank
+        )
         resume = None if checkpoint is None else Resume(checkpoint)
         if resume is not None:
-            rewinds = max(rewinds, resume.rewinds, key=len)  # the folder's record is lost where the checkpoint was fetched
+            # the folder's record is lost where the checkpoint was fetched
+            rewinds = max(rewinds, resume.rewinds, key=len)
         course = _set_out(settings, folder, device, resume)
         stack.callback(course.loader.close)
-        _note_start(folder, attempt, course.start_step, checkpoint, _corpora(settings, course.loader))
+        _note_start(
+            folder, attempt, course.start_step, checkpoint, _corpora(settings, course.loader)
+        )
         observer = stack.enter_context(
             Observer(
                 settings.observe,
@@ -198,12 +244,32 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
             )
         )
         timeout_seconds = settings.watch.step_timeout_seconds
-        saver = Saver(folder, settings.checkpoint, attempt=attempt, rank=rank, world_size=world_size, timeout_seconds=timeout_seconds)
+        saver = Saver(
+            folder,
+            settings.checkpoint,
+            attempt=attempt,
+            rank=rank,
+            world_size=world_size,
+            timeout_seconds=timeout_seconds,
+        )
         online = OnlineEvaluation(settings.online, folder)
         stack.callback(online.finish, 0.0)
         if checkpoint is not None and rank == 0:
             online.offer(checkpoint, course.start_step)
-        run = Run(settings, folder, rank, attempt, device, course, rewinds, observer, saver, watch, stop, online)
+        run = Run(
+            settings,
+            folder,
+            rank,
+            attempt,
+            device,
+            course,
+            rewinds,
+            observer,
+            saver,
+            watch,
+            stop,
+            online,
+        )
         yield run
         if not stop.asked:
             online.finish(timeout_seconds / 2)
@@ -216,7 +282,9 @@ T = TypeVar("T")
 
 
 def _told_by_rank_0(find: Callable[[], T], rank: int) -> T:
-    """What `find` gives on rank 0, on every rank; what it raises is raised on every rank too, or the others would wait."""
+    """What `find` gives on rank 0, on every rank; what it raises is raised on every rank too, or
+    the others would wait.
+    """
     told: list[Any] = [None, None]
     if rank == 0:
         try:
@@ -231,7 +299,9 @@ def _told_by_rank_0(find: Callable[[], T], rank: int) -> T:
 
 
 def _take_over(folder: Path, copies: str | None) -> tuple[int, Path | None, list[Rewind]]:
-    """Claim the next attempt; returns its number, the checkpoint to go on from, and what the run has given up before."""
+    """Claim the next attempt; returns its number, the checkpoint to go on from, and what the run
+    has given up before.
+    """
     attempt = fence.claim(folder)
     sweep(folder)
     rewinds = read_rewinds(folder)
@@ -241,7 +311,9 @@ def _take_over(folder: Path, copies: str | None) -> tuple[int, Path | None, list
     return attempt, newest_complete(folder), rewinds
 
 
-def _set_out(settings: RunSettings, folder: Path, device: torch.device, resume: Resume | None) -> Course:
+def _set_out(
+    settings: RunSettings, folder: Path, device: torch.device, resume: Resume | None
+) -> Course:
     """Model, engine and data, new or as a checkpoint left them."""
     model = _build(settings, resume)
     mfu = _mfu_of_clips_a_second(settings, folder, model.to(device), device)
@@ -251,22 +323,40 @@ def _set_out(settings: RunSettings, folder: Path, device: torch.device, resume: 
     start_step = 0 if resume is None else resume.step
     rank, world_size = dist.get_rank(), dist.get_world_size()
     loader = Loader(
-        settings.data, model.plan, seed=settings.seed, rank=rank, world_size=world_size, run_folder=folder, start_step=start_step
+        settings.data,
+        model.plan,
+        seed=settings.seed,
+        rank=rank,
+        world_size=world_size,
+        run_folder=folder,
+        start_step=start_step,
     )
     if resume is not None:
         resume.check(_corpora(settings, loader))
-    stability = Stability(settings.rewind, settings.watch.max_bad_steps, None if resume is None else resume.state.get("stability"))
+    stability = Stability(
+        settings.rewind,
+        settings.watch.max_bad_steps,
+        None if resume is None else resume.state.get("stability"),
+    )
     return Course(start_step, engine, loader, stability, mfu)
 
 
-def _mfu_of_clips_a_second(settings: RunSettings, folder: Path, model: JointModel, device: torch.device) -> float | None:
-    peak = peak_flops(settings.engine, torch.cuda.get_device_name(device) if device.type == "cuda" else None)
+def _mfu_of_clips_a_second(
+    settings: RunSettings, folder: Path, model: JointModel, device: torch.device
+) -> float | None:
+    peak = peak_flops(
+        settings.engine, torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    )
     if peak is None:
         return None
     path = folder / FLOPS_FILE
-    counts: dict[str, float] | None = _told_by_rank_0(lambda: read_json(path) if path.exists() else None, dist.get_rank())
+    counts: dict[str, float] | None = _told_by_rank_0(
+        lambda: read_json(path) if path.exists() else None, dist.get_rank()
+    )
     if counts is None:
-        counts = count_flops(model, settings.data.image_size, max(len(settings.data.action_units), 1))
+        counts = count_flops(
+            model, settings.data.image_size, max(len(settings.data.action_units), 1)
+        )
         if dist.get_rank() == 0:
             write_json(path, counts)
     return counts[JOINT] / peak
@@ -274,7 +364,9 @@ def _mfu_of_clips_a_second(settings: RunSettings, folder: Path, model: JointMode
 
 def _build(settings: RunSettings, resume: Resume | None) -> JointModel:
     torch.manual_seed(stable_hash(settings.seed, "weights"))
-    model = build_model(settings.backbone, settings.objectives, settings.mixture, settings.balance_decay)
+    model = build_model(
+        settings.backbone, settings.objectives, settings.mixture, settings.balance_decay
+    )
     if resume is not None:
         resume.check(data_state(settings))
         resume.load_weights(model)
@@ -282,13 +374,30 @@ def _build(settings: RunSettings, resume: Resume | None) -> JointModel:
 
 
 def _corpora(settings: RunSettings, loader: Loader) -> dict[str, Any]:
-    """Content and share of each corpus: with another one the data integer would mean other clips. Where it lies may change."""
+    """Content and share of each corpus: with another one the data integer would mean other clips.
+
+    Where it lies may change.
+    """
     sources = settings.data.corpora
-    return {"corpora": {name: {"digest": index.digest, "quota": sources[name].quota} for name, index in loader.indexes.items()}}
+    return {
+        "corpora": {
+            name: {"digest": index.digest, "quota": sources[name].quota}
+            for name, index in loader.indexes.items()
+        }
+    }
 
 
-def _note_start(folder: Path, attempt: int, start_step: int, checkpoint: Path | None, corpora: Mapping[str, Any]) -> None:
+def _note_start(
+    folder: Path, attempt: int, start_step: int, checkpoint: Path | None, corpora: Mapping[str, Any]
+) -> None:
     hosts: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(hosts, socket.gethostname())
     if dist.get_rank() == 0:
-        note_start(folder, attempt=attempt, start_step=start_step, resumed_from=checkpoint, hosts=hosts, corpora=corpora)
+        note_start(
+            folder,
+            attempt=attempt,
+            start_step=start_step,
+            resumed_from=checkpoint,
+            hosts=hosts,
+            corpora=corpora,
+        )

@@ -1,19 +1,25 @@
-"""What a run would do on other numbers of nodes than it was measured on: arithmetic, with every assumption in this text.
+"""What a run would do on other numbers of nodes than it was measured on: arithmetic, with every
+assumption in this text.
 
     Profile (measured on one node, tools/bench_step.py --profile) + Cluster (bandwidths, failures) ──predict──▶ Prediction for n nodes
 
-1. Compute a step takes the same on every rank; the slowest of W ranks is later by jitter * sqrt(2 ln W), the expected maximum of normals.
-2. Gradients are summed by rings, inside a node and then between nodes: a ring of n moves 2 (n - 1) / n of the bytes through each link
-   (Patarasu and Yuan, JPDC 2009) and takes 2 (n - 1) latencies. ZeRO 1 and 2 move as much; ZeRO 3 half as much again.
-   A share of the backward pass (two thirds of the step) hides it.
-3. A rank decodes at its own rate; storage gives each node at most its own bandwidth, and all together at most the store's. Data come
-   ahead of the step, so a step takes the longer of computing and being fed; the difference is the stall.
-4. A save stops a step for the copy out of the device, which ZeRO deals out to the ranks; the write goes on behind the steps, and the next
-   save waits for it.
-5. Nodes fail independently with exponential times. A failure costs the steps since the last save and a restart, during which nodes fail
-   as well: the expected time of T seconds' work is exp(R / M) (exp(T / M) - 1) M (Daly, FGCS 2006), with M the mean time between failures
-   of the whole cluster and R the restart.
-6. Goodput is the share of the wall time spent in steps that count, without their stalls and saves, as ausl_goodput_ratio measures it.
+1. Compute a step takes the same on every rank; the slowest of W ranks is later by jitter * sqrt(2
+   ln W), the expected maximum of normals.
+2. Gradients are summed by rings, inside a node and then between nodes: a ring of n moves 2 (n - 1)
+   / n of the bytes through each link (Patarasu and Yuan, JPDC 2009) and takes 2 (n - 1) latencies.
+   ZeRO 1 and 2 move as much; ZeRO 3 half as much again. A share of the backward pass (two thirds of
+   the step) hides it.
+3. A rank decodes at its own rate; storage gives each node at most its own bandwidth, and all
+   together at most the store's. Data come ahead of the step, so a step takes the longer of
+   computing and being fed; the difference is the stall.
+4. A save stops a step for the copy out of the device, which ZeRO deals out to the ranks; the write
+   goes on behind the steps, and the next save waits for it.
+5. Nodes fail independently with exponential times. A failure costs the steps since the last save
+   and a restart, during which nodes fail as well: the expected time of T seconds' work is exp(R /
+   M) (exp(T / M) - 1) M (Daly, FGCS 2006), with M the mean time between failures of the whole
+   cluster and R the restart.
+6. Goodput is the share of the wall time spent in steps that count, without their stalls and saves,
+   as ausl_goodput_ratio measures it.
 """
 
 import math
@@ -38,12 +44,25 @@ class Profile:
     save_seconds: float
 
     def __post_init__(self) -> None:
-        if min(self.step_seconds, self.all_reduce_seconds, self.two_rank_step_seconds, self.save_seconds) <= 0:
-            raise ValueError("the profile's times must be above 0: measure it again with tools/bench_step.py --profile FILE")
+        if (
+            min(
+                self.step_seconds,
+                self.all_reduce_seconds,
+                self.two_rank_step_seconds,
+                self.save_seconds,
+            )
+            <= 0
+        ):
+            raise ValueError(
+                "the profile's times must be above 0: measure it again with tools/bench_step.py "
+                "--profile FILE"
+            )
 
     @property
     def two_rank_prediction_seconds(self) -> float:
-        """A step of two ranks, from what one rank and an all-reduce take; to be compared with `two_rank_step_seconds`."""
+        """A step of two ranks, from what one rank and an all-reduce take; to be compared with
+        `two_rank_step_seconds`.
+        """
         return self.step_seconds + self.engine_seconds + self.all_reduce_seconds
 
 
@@ -66,11 +85,29 @@ class Cluster:
     restart_seconds: float = 300.0
 
     def __post_init__(self) -> None:
-        rates = (self.link_bytes_per_second, self.node_bytes_per_second, self.node_storage_bytes_per_second, self.store_bytes_per_second)
-        if min(*rates, self.clip_bytes, self.decoded_clips_per_second, self.node_hours_between_failures) <= 0:
-            raise ValueError("bandwidths, clip_bytes, decoded_clips_per_second and node_hours_between_failures must be above 0")
+        rates = (
+            self.link_bytes_per_second,
+            self.node_bytes_per_second,
+            self.node_storage_bytes_per_second,
+            self.store_bytes_per_second,
+        )
+        if (
+            min(
+                *rates,
+                self.clip_bytes,
+                self.decoded_clips_per_second,
+                self.node_hours_between_failures,
+            )
+            <= 0
+        ):
+            raise ValueError(
+                "bandwidths, clip_bytes, decoded_clips_per_second and node_hours_between_failures "
+                "must be above 0"
+            )
         if self.ranks_per_node < 1 or self.save_every_steps < 1 or not 0 <= self.hidden_share <= 1:
-            raise ValueError("need ranks_per_node >= 1, save_every_steps >= 1 and hidden_share in [0, 1]")
+            raise ValueError(
+                "need ranks_per_node >= 1, save_every_steps >= 1 and hidden_share in [0, 1]"
+            )
         if min(self.latency_seconds, self.jitter, self.restart_seconds) < 0:
             raise ValueError("latency_seconds, jitter and restart_seconds must be at least 0")
 
@@ -94,18 +131,31 @@ class Prediction:
 def predict(profile: Profile, cluster: Cluster, nodes: int) -> Prediction:
     """What a run on this many nodes would do."""
     ranks = nodes * cluster.ranks_per_node
-    compute = (profile.step_seconds + profile.engine_seconds) * (1 + cluster.jitter * math.sqrt(2 * math.log(ranks)))
-    reduce = _ring(profile.reduced_bytes, cluster.ranks_per_node, cluster.link_bytes_per_second, cluster.latency_seconds)
-    reduce += _ring(profile.reduced_bytes, nodes, cluster.node_bytes_per_second, cluster.latency_seconds)
+    compute = (profile.step_seconds + profile.engine_seconds) * (
+        1 + cluster.jitter * math.sqrt(2 * math.log(ranks))
+    )
+    reduce = _ring(
+        profile.reduced_bytes,
+        cluster.ranks_per_node,
+        cluster.link_bytes_per_second,
+        cluster.latency_seconds,
+    )
+    reduce += _ring(
+        profile.reduced_bytes, nodes, cluster.node_bytes_per_second, cluster.latency_seconds
+    )
     exposed = max(0.0, reduce - cluster.hidden_share * BACKWARD_SHARE * profile.step_seconds)
     storage = min(cluster.node_storage_bytes_per_second * nodes, cluster.store_bytes_per_second)
-    fed_clips_per_second = min(cluster.decoded_clips_per_second, storage / cluster.clip_bytes / ranks)
+    fed_clips_per_second = min(
+        cluster.decoded_clips_per_second, storage / cluster.clip_bytes / ranks
+    )
     step = max(compute + exposed, profile.clips_a_step / fed_clips_per_second)
     save = profile.checkpoint_bytes / storage
     save_stall = profile.snapshot_seconds / ranks + max(0.0, save - cluster.save_every_steps * step)
     mean_seconds = 3600 * cluster.node_hours_between_failures / nodes
     useful = cluster.save_every_steps * (compute + exposed)
-    wall = expected_seconds(cluster.save_every_steps * step + save_stall, cluster.restart_seconds, mean_seconds)
+    wall = expected_seconds(
+        cluster.save_every_steps * step + save_stall, cluster.restart_seconds, mean_seconds
+    )
     return Prediction(
         nodes=nodes,
         step_seconds=step,
@@ -120,8 +170,12 @@ def predict(profile: Profile, cluster: Cluster, nodes: int) -> Prediction:
     )
 
 
-def expected_seconds(work_seconds: float, restart_seconds: float, mean_seconds_between_failures: float) -> float:
-    """Expected time until so much work is done in one go, where each failure starts it again after a restart (Daly 2006)."""
+def expected_seconds(
+    work_seconds: float, restart_seconds: float, mean_seconds_between_failures: float
+) -> float:
+    """Expected time until so much work is done in one go, where each failure starts it again after
+    a restart (Daly 2006).
+    """
     mean = mean_seconds_between_failures
     if work_seconds + restart_seconds > 500 * mean:
         return math.inf  # it never ends

@@ -22,17 +22,28 @@ def values_at(step: int, settings: RunSettings, teacher_momentum: float | None) 
     done = step / max(settings.steps - 1, 1)
     if teacher_momentum is not None and final_momentum is not None:
         teacher_momentum = _half_cosine(teacher_momentum, final_momentum, done)
-    final_decay = optimizer.weight_decay if optimizer.final_weight_decay is None else optimizer.final_weight_decay
+    final_decay = (
+        optimizer.weight_decay
+        if optimizer.final_weight_decay is None
+        else optimizer.final_weight_decay
+    )
     ramp = min(step / (settings.mixture_ramp_steps or max(settings.steps - 1, 1)), 1.0)
-    weights = {name: weight + ramp * (settings.mixture_final.get(name, weight) - weight) for name, weight in settings.mixture.items()}
+    weights = {
+        name: weight + ramp * (settings.mixture_final.get(name, weight) - weight)
+        for name, weight in settings.mixture.items()
+    }
     rate = learning_rate(step, settings.steps, optimizer)
-    return StepValues(rate, _half_cosine(optimizer.weight_decay, final_decay, done), teacher_momentum, weights)
+    return StepValues(
+        rate, _half_cosine(optimizer.weight_decay, final_decay, done), teacher_momentum, weights
+    )
 
 
 def learning_rate(step: int, total_steps: int, settings: OptimizerSettings) -> float:
-    """Linear warm-up to the full rate, then a half cosine down to `final_share` of it (or constant).
+    """Linear warm-up to the full rate, then a half cosine down to `final_share` of it (or
+    constant).
 
-    `step` counts from 0. The last warm-up step already has the full rate, the last step of all has the final one.
+    `step` counts from 0. The last warm-up step already has the full rate, the last step of all has
+    the final one.
     """
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps

@@ -2,8 +2,8 @@
 
     loop: watch.at("forward") ... watch.step_done()        nothing for too long ──▶ stacks to RUN_FOLDER/logs ──▶ exit code STALLED
 
-A rank whose peer hangs cannot be interrupted inside a collective, so the process ends from here, without cleaning up: checkpoints
-are whole at any moment.
+A rank whose peer hangs cannot be interrupted inside a collective, so the process ends from here,
+without cleaning up: checkpoints are whole at any moment.
 """
 
 import faulthandler
@@ -36,7 +36,12 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._closed.set()
         self._thread.join()
 
@@ -56,7 +61,10 @@ class Watch:
                 self._end(silent_seconds)
 
     def _end(self, silent_seconds: float) -> None:
-        message = f"rank {self._rank}: no step for {silent_seconds:.0f} s, in {self._where}; stacks of all threads in {self._path}\n"
+        message = (
+            f"rank {self._rank}: no step for {silent_seconds:.0f} s, in {self._where}; "
+            f"stacks of all threads in {self._path}\n"
+        )
         sys.stderr.write(message)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._path, "w", encoding="utf-8") as file:

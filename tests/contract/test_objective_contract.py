@@ -1,4 +1,6 @@
-"""What every objective keeps to, run over every file of configs/objective/ (rules: ausl_dist/objectives/base.py)."""
+"""What every objective keeps to, run over every file of configs/objective/ (rules:
+ausl_dist/objectives/base.py).
+"""
 
 import dataclasses
 import math
@@ -8,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from ranks import run_ranks
-from tiny import LAYER_NORM, make_batch, make_model
 
 from ausl_dist.batch import Batch
-from ausl_dist.model import JointModel, ModelOutput
+from ausl_dist.model.joint import JointModel, ModelOutput
 from ausl_dist.train.engine import split
 from ausl_dist.train.teacher import Teacher
+from tests.support.ranks import run_ranks
+from tests.support.tiny import LAYER_NORM, make_batch, make_model
 
 FILES = sorted((Path(__file__).parents[2] / "configs" / "objective").glob("*.yaml"))
 CLIPS = 4
@@ -68,19 +70,27 @@ def test_loss_is_a_finite_scalar_and_its_gradient_reaches_backbone_and_heads(fil
     output.loss.backward()
     found = gradients(model)
     assert all(torch.isfinite(gradient).all() for gradient in found.values())
-    assert any(gradient.abs().sum() > 0 for name, gradient in found.items() if name.startswith("backbone."))
+    assert any(
+        gradient.abs().sum() > 0 for name, gradient in found.items() if name.startswith("backbone.")
+    )
 
 
 def test_same_seed_same_loss(file: Path) -> None:
-    values = [float(forward(model, batch_for(model)).loss.detach()) for model in (build(file), build(file))]
+    values = [
+        float(forward(model, batch_for(model)).loss.detach())
+        for model in (build(file), build(file))
+    ]
     assert values[0] == values[1]
 
 
 def test_a_few_steps_on_one_batch_lower_the_loss(file: Path) -> None:
     model = build(file)
     batch = batch_for(model)
-    adversarial = any(objective.adversarial for objective in model.objectives.values())  # then the backbone works against it
-    optimizer = torch.optim.AdamW((model.objectives if adversarial else model).parameters(), lr=1e-3)
+    # then the backbone works against it
+    adversarial = any(objective.adversarial for objective in model.objectives.values())
+    optimizer = torch.optim.AdamW(
+        (model.objectives if adversarial else model).parameters(), lr=1e-3
+    )
     losses = []
     for _ in range(12):
         optimizer.zero_grad()
@@ -123,7 +133,9 @@ def test_a_batch_of_weight_0_gives_0_and_moves_nothing(file: Path) -> None:
         weight=torch.zeros(CLIPS),
         frames={view: torch.zeros_like(frames) for view, frames in batch.frames.items()},
         landmarks={view: torch.zeros_like(points) for view, points in batch.landmarks.items()},
-        action_units={view: torch.full_like(units, -1) for view, units in batch.action_units.items()},
+        action_units={
+            view: torch.full_like(units, -1) for view, units in batch.action_units.items()
+        },
     )
     output = forward(model, empty)
     assert float(output.loss.detach()) == 0.0
@@ -149,7 +161,9 @@ def test_a_slot_of_weight_0_changes_nothing_for_the_others(file: Path) -> None:
 
 
 def _draws_random_numbers(model: JointModel, batch: Batch) -> bool:
-    """Random masks differ with the size of the batch, so then losses can only be compared in expectation."""
+    """Random masks differ with the size of the batch, so then losses can only be compared in
+    expectation.
+    """
     torch.manual_seed(7)
     before = torch.get_rng_state()
     model(batch)
@@ -158,7 +172,10 @@ def _draws_random_numbers(model: JointModel, batch: Batch) -> bool:
 
 def _join(parts: list[Batch]) -> Batch:
     def cat(name: str) -> dict[Any, torch.Tensor]:
-        return {view: torch.cat([getattr(part, name)[view] for part in parts]) for view in getattr(parts[0], name)}
+        return {
+            view: torch.cat([getattr(part, name)[view] for part in parts])
+            for view in getattr(parts[0], name)
+        }
 
     return dataclasses.replace(
         parts[0],
@@ -167,8 +184,12 @@ def _join(parts: list[Batch]) -> Batch:
         frames=cat("frames"),
         landmarks=cat("landmarks"),
         action_units=cat("action_units"),
-        identity=None if parts[0].identity is None else torch.cat([p.identity for p in parts if p.identity is not None]),
-        video=None if parts[0].video is None else torch.cat([p.video for p in parts if p.video is not None]),
+        identity=None
+        if parts[0].identity is None
+        else torch.cat([p.identity for p in parts if p.identity is not None]),
+        video=None
+        if parts[0].video is None
+        else torch.cat([p.video for p in parts if p.video is not None]),
     )
 
 
@@ -196,15 +217,23 @@ def on_ranks(files: list[Path]) -> list[tuple[float, dict[str, torch.Tensor]]]:
 
 @pytest.fixture(scope="module")
 def one_and_two_ranks() -> tuple[list[Any], list[Any]]:
-    return run_ranks(on_ranks, 1, FILES, timeout_seconds=600)[0], run_ranks(on_ranks, 2, FILES, timeout_seconds=240)[0]
+    return run_ranks(on_ranks, 1, FILES, timeout_seconds=600)[0], run_ranks(
+        on_ranks, 2, FILES, timeout_seconds=240
+    )[0]
 
 
-def test_two_ranks_give_loss_and_gradient_of_one(file: Path, one_and_two_ranks: tuple[list[Any], list[Any]]) -> None:
+def test_two_ranks_give_loss_and_gradient_of_one(
+    file: Path, one_and_two_ranks: tuple[list[Any], list[Any]]
+) -> None:
     if file.stem in PER_RANK:
         pytest.skip("depends on the number of ranks by design, see its docstring")
-    (loss, found), (other_loss, other_found) = (results[FILES.index(file)] for results in one_and_two_ranks)
+    (loss, found), (other_loss, other_found) = (
+        results[FILES.index(file)] for results in one_and_two_ranks
+    )
     if math.isnan(loss):
         pytest.skip("draws random numbers, which differ between ranks")
     assert other_loss == pytest.approx(loss, rel=1e-4)
     for name, gradient in found.items():
-        torch.testing.assert_close(other_found[name], gradient, rtol=1e-3, atol=1e-5 + 1e-3 * float(gradient.abs().max()))
+        torch.testing.assert_close(
+            other_found[name], gradient, rtol=1e-3, atol=1e-5 + 1e-3 * float(gradient.abs().max())
+        )

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from slurm_cluster import SlurmCluster, missing
+
+from tests.support.slurm_cluster import SlurmCluster, missing
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +18,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
     # Jobs write into run folders below pytest's, whose own base is closed to other users.
     with SlurmCluster(tmp_path_factory.mktemp("slurm")) as cluster:
         # Ranks of a stand-in import it from here; tasks inherit the environment of sbatch.
-        added = {**cluster.environment, "PYTHONPATH": str(Path(__file__).parent)}
+        added = {**cluster.environment, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         before = {name: os.environ.get(name) for name in added}
         os.environ.update(added)
         yield cluster

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from corpora import make_corpus
-from test_slurm_survival import Training
 
 from launch.attempts import last_step, read_history
 from launch.local import run_ranks
+from tests.integration.test_slurm_survival import Training
+from tests.support.corpora import make_corpus
 
 pytestmark = pytest.mark.timeout(600)
 ADDRESSES = ("10.213.7.1", "10.213.7.2")
@@ -56,8 +56,11 @@ class TwoHosts:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
     def run(self, side: int, *command: str) -> subprocess.Popen[bytes]:
-        environment = {name: value for name, value in os.environ.items() if name != "SLURM_CONF"}  # no scheduler knows this job
-        return subprocess.Popen(["ip", "netns", "exec", self.names[side], *command], env=environment)
+        # no scheduler knows this job
+        environment = {name: value for name, value in os.environ.items() if name != "SLURM_CONF"}
+        return subprocess.Popen(
+            ["ip", "netns", "exec", self.names[side], *command], env=environment
+        )
 
     def link(self, state: str) -> None:
         # On the far side, so that packets vanish without an error, as on a broken switch.
@@ -79,14 +82,21 @@ def two_hosts() -> Iterator[TwoHosts]:
         pytest.skip(f"this machine makes no network namespaces: {error.stderr.decode().strip()}")
 
 
-@pytest.mark.skipif(not os.environ.get("AUSL_SLOW"), reason="slow: set AUSL_SLOW=1 to cut a network link in mid-run")
-def test_a_cut_link_ends_all_ranks_in_time_and_the_run_goes_on_when_it_is_back(two_hosts: TwoHosts, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not os.environ.get("AUSL_SLOW"), reason="slow: set AUSL_SLOW=1 to cut a network link in mid-run"
+)
+def test_a_cut_link_ends_all_ranks_in_time_and_the_run_goes_on_when_it_is_back(
+    two_hosts: TwoHosts, tmp_path: Path
+) -> None:
     corpus = make_corpus(tmp_path / "corpus", clips=16, frames=20, size=48)
     reference = Training(tmp_path / "reference", corpus)
     assert run_ranks(reference.folder, 2) == 0
     training = Training(tmp_path / "run", corpus, "engine.collective_timeout_seconds=10")
     code = TASK.format(hosts=ADDRESSES)
-    tasks = [two_hosts.run(side, sys.executable, "-c", code, str(training.folder), str(side)) for side in (0, 1)]
+    tasks = [
+        two_hosts.run(side, sys.executable, "-c", code, str(training.folder), str(side))
+        for side in (0, 1)
+    ]
     try:
         until(lambda: last_step(training.folder) >= 8, "step 8")
         two_hosts.link("down")
@@ -102,7 +112,9 @@ def test_a_cut_link_ends_all_ranks_in_time_and_the_run_goes_on_when_it_is_back(t
     first = read_history(training.folder)[0]
     assert first["action"] == "again"
     assert first["why"]
-    assert seconds < 10 + 10 + 5 + 20, "ends within the collective's time-out and the launcher's own"
+    assert seconds < 10 + 10 + 5 + 20, (
+        "ends within the collective's time-out and the launcher's own"
+    )
     assert training.weights() == reference.weights()
 
 

@@ -7,26 +7,34 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from prometheus_server import wait_for
 
 from ausl_dist.observe.observer import Observer, StepRecord
 from ausl_dist.observe.settings import ExporterSettings, ObserveSettings
 from launch.ports import answers, free_ports
+from tests.support.prometheus_server import wait_for
 
 
 def test_values_are_left_at_the_gateway_under_the_ranks_labels(tmp_path: Path) -> None:
     program = shutil.which("prometheus-pushgateway")
     if program is None:
-        pytest.skip("no prometheus-pushgateway on this machine: apt-get install prometheus-pushgateway")
+        pytest.skip(
+            "no prometheus-pushgateway on this machine: apt-get install prometheus-pushgateway"
+        )
     (port,) = free_ports(1)
     with open(tmp_path / "gateway.log", "wb") as log:
-        gateway = subprocess.Popen([program, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
+        gateway = subprocess.Popen(
+            [program, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log
+        )
     try:
         wait_for(lambda: answers(port), 30, "the start of the Pushgateway")
-        settings = ObserveSettings(exporter=ExporterSettings(enabled=False, pushgateway=f"http://127.0.0.1:{port}"))
+        settings = ObserveSettings(
+            exporter=ExporterSettings(enabled=False, pushgateway=f"http://127.0.0.1:{port}")
+        )
         stream = io.StringIO()
         place = {"run_folder": tmp_path / "run", "run_name": "demo", "rank": 3, "world_size": 4}
-        with Observer(settings, **place, restart=1, start_step=0, total_steps=10, stream=stream) as observer:  # type: ignore[arg-type]
+        with Observer(
+            settings, **place, restart=1, start_step=0, total_steps=10, stream=stream
+        ) as observer:  # type: ignore[arg-type]
             observer.step(StepRecord(0, 8, 96, 0.5, seconds={"total": 0.1}))
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
             text = response.read().decode()

@@ -1,4 +1,6 @@
-"""What the launcher does when ranks, hosts and schedulers fail, on a real Slurm with stand-in ranks that import no torch."""
+"""What the launcher does when ranks, hosts and schedulers fail, on a real Slurm with stand-in ranks
+that import no torch.
+"""
 
 import json
 import time
@@ -8,18 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slurm_cluster import SlurmCluster as Fixture
-from slurm_cluster import kill
 
 from launch import scheduler
 from launch.attempts import read_history
 from launch.cluster import SlurmCluster
 from launch.slurm import submit_array, submit_chain, submit_run
 from launch.status import look
+from tests.support.slurm_cluster import SlurmCluster as Fixture
+from tests.support.slurm_cluster import kill
 
 pytestmark = pytest.mark.timeout(300)
 NEVER = 100000
-SETTINGS = SlurmCluster(scheduler="slurm", nodes=2, ranks_per_node=1, cpus_per_rank=1, time_minutes=2, signal_delay_seconds=20)
+SETTINGS = SlurmCluster(
+    scheduler="slurm",
+    nodes=2,
+    ranks_per_node=1,
+    cpus_per_rank=1,
+    time_minutes=2,
+    signal_delay_seconds=20,
+)
 
 
 @dataclass
@@ -51,23 +60,47 @@ class Case:
         return [line["action"] for line in self.history()]
 
     def log(self) -> str:
-        return "\n".join(path.read_text()[-3000:] for path in sorted((self.folder / "slurm").glob("*.out")))
+        return "\n".join(
+            path.read_text()[-3000:] for path in sorted((self.folder / "slurm").glob("*.out"))
+        )
 
     def counted_to(self) -> int:
-        return max(int(path.name.removeprefix("step-")) for path in (self.folder / "checkpoints").glob("step-*"))
+        return max(
+            int(path.name.removeprefix("step-"))
+            for path in (self.folder / "checkpoints").glob("step-*")
+        )
 
 
-def prepare_standin(folder: Path, *, steps: int, faults: tuple[dict[str, Any], ...] = (), save_every: int = 10) -> Path:
+def prepare_standin(
+    folder: Path, *, steps: int, faults: tuple[dict[str, Any], ...] = (), save_every: int = 10
+) -> Path:
     folder.mkdir(parents=True)
-    standin = {"steps": steps, "step_seconds": 0.1, "save_every": save_every, "faults": list(faults)}
+    standin = {
+        "steps": steps,
+        "step_seconds": 0.1,
+        "save_every": save_every,
+        "faults": list(faults),
+    }
     (folder / "standin.json").write_text(json.dumps(standin))
     (folder / "cluster.yaml").write_text("scheduler: slurm\n")
     return folder
 
 
-def start(folder: Path, *, steps: int = 40, faults: tuple[dict[str, Any], ...] = (), save_every: int = 10, **settings: Any) -> Case:
+def start(
+    folder: Path,
+    *,
+    steps: int = 40,
+    faults: tuple[dict[str, Any], ...] = (),
+    save_every: int = 10,
+    **settings: Any,
+) -> Case:
     prepare_standin(folder, steps=steps, faults=faults, save_every=save_every)
-    return Case(folder, submit_run(folder, replace(SETTINGS, **settings), folder.name, module="standin_rank"))
+    return Case(
+        folder,
+        submit_run(
+            folder, replace(SETTINGS, **settings), folder.name, module="tests.support.standin_rank"
+        ),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +112,9 @@ def cases(slurm: Fixture, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         "limit": start(base / "limit", steps=480, time_minutes=1, signal_delay_seconds=45),
         "killed": start(base / "killed", faults=({"rank": 1, "step": 15, "kind": "kill"},)),
         "hung": start(base / "hung", faults=({"rank": 1, "step": 15, "kind": "stop"},)),
-        "hopeless": start(base / "hopeless", faults=({"rank": 0, "step": 15, "kind": "error", "times": 9},)),
+        "hopeless": start(
+            base / "hopeless", faults=({"rank": 0, "step": 15, "kind": "error", "times": 9},)
+        ),
         "bad-host": start(base / "bad-host", faults=broken),
     }
 
@@ -103,7 +138,9 @@ def test_a_hung_rank_leaves_its_stacks_and_the_run_goes_on(cases: dict[str, Case
     assert "in inject" in log
 
 
-def test_the_same_failure_at_the_same_step_three_times_stops_the_run_and_says_so(cases: dict[str, Case]) -> None:
+def test_the_same_failure_at_the_same_step_three_times_stops_the_run_and_says_so(
+    cases: dict[str, Case],
+) -> None:
     case = cases["hopeless"]
     assert case.wait() == "FAILED"
     assert len(case.history()) == 3
@@ -122,9 +159,12 @@ def test_a_host_that_fails_twice_is_kept_out_of_the_next_attempt(cases: dict[str
     assert requeued["host"] in dict(look(case.folder, time.time()).rows)["kept out"]
 
 
-def test_a_signal_before_the_first_checkpoint_starts_the_run_over(slurm: Fixture, tmp_path: Path) -> None:
+def test_a_signal_before_the_first_checkpoint_starts_the_run_over(
+    slurm: Fixture, tmp_path: Path
+) -> None:
     case = start(tmp_path / "early", save_every=NEVER, steps=20)
-    while not (case.folder / "logs").is_dir():  # the ranks are being started: no handler is there yet
+    # the ranks are being started: no handler is there yet
+    while not (case.folder / "logs").is_dir():
         time.sleep(0.02)
     slurm.output("scancel", "--signal", "USR2", case.job)
     assert case.wait() == "COMPLETED"
@@ -143,7 +183,9 @@ def test_a_cancelled_job_saves_and_stays_cancelled(slurm: Fixture, tmp_path: Pat
     assert case.counted_to() >= 5
 
 
-def test_a_preempted_job_saves_in_its_grace_time_and_goes_on(slurm: Fixture, tmp_path: Path) -> None:
+def test_a_preempted_job_saves_in_its_grace_time_and_goes_on(
+    slurm: Fixture, tmp_path: Path
+) -> None:
     case = start(tmp_path / "preempted", steps=60)
     case.until_step(12)
     slurm.run("sbatch", "-p", "high", "-N4", "--exclusive", "--wrap", "sleep 2", "-o", "/dev/null")
@@ -154,7 +196,9 @@ def test_a_preempted_job_saves_in_its_grace_time_and_goes_on(slurm: Fixture, tmp
 
 
 def test_a_controller_that_is_restarted_goes_unnoticed(slurm: Fixture, tmp_path: Path) -> None:
-    case = start(tmp_path / "controller", steps=60, faults=({"rank": 1, "step": 30, "kind": "kill"},))
+    case = start(
+        tmp_path / "controller", steps=60, faults=({"rank": 1, "step": 30, "kind": "kill"},)
+    )
     case.until_step(12)
     slurm.stop_controller()
     try:
@@ -168,22 +212,26 @@ def test_a_controller_that_is_restarted_goes_unnoticed(slurm: Fixture, tmp_path:
 def test_a_run_whose_job_is_alive_is_not_submitted_twice(slurm: Fixture, tmp_path: Path) -> None:
     case = start(tmp_path / "twice", steps=NEVER)
     with pytest.raises(ValueError, match=f"job {case.job} .* launch cancel"):
-        submit_run(case.folder, SETTINGS, "twice", module="standin_rank")
+        submit_run(case.folder, SETTINGS, "twice", module="tests.support.standin_rank")
     scheduler.cancel([case.job])
     case.wait()
 
 
 def test_each_run_of_an_array_goes_its_own_way(slurm: Fixture, tmp_path: Path) -> None:
-    folders = [prepare_standin(tmp_path / "sweep" / f"seed={seed}", steps=10 + seed) for seed in range(3)]
+    folders = [
+        prepare_standin(tmp_path / "sweep" / f"seed={seed}", steps=10 + seed) for seed in range(3)
+    ]
     cluster = replace(SETTINGS, nodes=1)
-    jobs = submit_array(folders, cluster, "sweep", at_once=2, module="standin_rank")
+    jobs = submit_array(folders, cluster, "sweep", at_once=2, module="tests.support.standin_rank")
     cases = [Case(folder, job) for folder, job in zip(folders, jobs, strict=True)]
     assert [case.wait() for case in cases] == ["COMPLETED"] * 3
     assert [case.counted_to() for case in cases] == [10, 11, 12]
     assert all("COMPLETED" in dict(look(folder, time.time()).rows)["state"] for folder in folders)
 
 
-def test_a_chain_runs_its_stages_in_order_and_ends_with_the_first_that_fails(slurm: Fixture, tmp_path: Path) -> None:
+def test_a_chain_runs_its_stages_in_order_and_ends_with_the_first_that_fails(
+    slurm: Fixture, tmp_path: Path
+) -> None:
     case = start(tmp_path / "chain", steps=5)
     stages = ["touch {run}/first", "test -e {run}/nothing", "touch {run}/never"]
     jobs = submit_chain(stages, case.folder, SETTINGS, "chain", case.job)
@@ -205,11 +253,15 @@ def test_a_time_limit_costs_nothing_but_the_requeue(cases: dict[str, Case]) -> N
     *before, last = case.history()
     assert before
     assert all(line["action"] == "requeue" for line in before)
-    assert all(line["step"] - line["checkpoint_step"] <= 1 for line in before), "steps were lost although there was a warning"
+    assert all(line["step"] - line["checkpoint_step"] <= 1 for line in before), (
+        "steps were lost although there was a warning"
+    )
     assert last["end"] == "finished"
 
 
-def test_a_node_that_dies_costs_the_steps_since_the_last_checkpoint(slurm: Fixture, tmp_path: Path) -> None:
+def test_a_node_that_dies_costs_the_steps_since_the_last_checkpoint(
+    slurm: Fixture, tmp_path: Path
+) -> None:
     case = start(tmp_path / "node", steps=60)
     case.until_step(12)
     lost = scheduler.host_names(scheduler.job_state(case.job).nodes)[1]

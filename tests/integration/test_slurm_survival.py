@@ -1,6 +1,8 @@
-"""Real training of two nodes on a real Slurm: whatever a cluster does to it, it ends with the weights of an undisturbed run.
+"""Real training of two nodes on a real Slurm: whatever a cluster does to it, it ends with the
+weights of an undisturbed run.
 
-The first puts the main cases into one run. The others take each case by itself, need minutes, and run with AUSL_SLOW=1.
+The first puts the main cases into one run. The others take each case by itself, need minutes, and
+run with AUSL_SLOW=1.
 """
 
 import os
@@ -10,9 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from corpora import make_corpus
-from slurm_cluster import SlurmCluster as Fixture
-from slurm_cluster import missing
 
 from launch import scheduler
 from launch.attempts import checkpoint_step, last_step, read_history
@@ -22,9 +21,15 @@ from launch.doctor import examine
 from launch.local import run_ranks
 from launch.run_folder import prepare
 from launch.slurm import job_ids, submit_run
+from tests.support.corpora import make_corpus
+from tests.support.slurm_cluster import SlurmCluster as Fixture
+from tests.support.slurm_cluster import missing
 
 pytestmark = pytest.mark.timeout(600)
-slow = pytest.mark.skipif(not os.environ.get("AUSL_SLOW"), reason="slow: set AUSL_SLOW=1 to run each survival case by itself")
+slow = pytest.mark.skipif(
+    not os.environ.get("AUSL_SLOW"),
+    reason="slow: set AUSL_SLOW=1 to run each survival case by itself",
+)
 
 STEPS, SAVE_EVERY = 40, 5
 WAIT_SECONDS = 240.0
@@ -33,9 +38,26 @@ WAIT_SECONDS = 240.0
 def training_words(folder: Path, corpus: Path) -> list[str]:
     """The settings of a small run of two nodes."""
     return [
-        *(f"name={folder.name}", f"folder={folder}", f"steps={STEPS}", f"data.corpora.main.url={corpus}", "cluster=slurm_cpu"),
-        *("data.lanes=2", "data.clips_per_lane=2", "data.image_size=32", "++data.shuffle_window=8", "backbone=resnet10t"),
-        *("objectives.temporal_ranking.n_far=2", "observe=off", f"checkpoint.every_steps={SAVE_EVERY}", "checkpoint.keep_last=20"),
+        *(
+            f"name={folder.name}",
+            f"folder={folder}",
+            f"steps={STEPS}",
+            f"data.corpora.main.url={corpus}",
+            "cluster=slurm_cpu",
+        ),
+        *(
+            "data.lanes=2",
+            "data.clips_per_lane=2",
+            "data.image_size=32",
+            "++data.shuffle_window=8",
+            "backbone=resnet10t",
+        ),
+        *(
+            "objectives.temporal_ranking.n_far=2",
+            "observe=off",
+            f"checkpoint.every_steps={SAVE_EVERY}",
+            "checkpoint.keep_last=20",
+        ),
         "++engine.collective_timeout_seconds=20",
     ]
 
@@ -69,18 +91,25 @@ class Training:
         for process in slurm.task_processes():
             if b"ausl_dist.train" in Path(f"/proc/{process}/cmdline").read_bytes():
                 variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
-                if f"RANK={rank}".encode() in variables and f"SLURM_JOB_ID={self.job}".encode() in variables:
+                if (
+                    f"RANK={rank}".encode() in variables
+                    and f"SLURM_JOB_ID={self.job}".encode() in variables
+                ):
                     return process
         raise AssertionError(f"rank {rank} does not run\n{self.log()}")
 
     def weights(self) -> bytes:
-        return (self.folder / "checkpoints" / f"step-{self.steps:08d}" / "backbone.safetensors").read_bytes()
+        return (
+            self.folder / "checkpoints" / f"step-{self.steps:08d}" / "backbone.safetensors"
+        ).read_bytes()
 
     def actions(self) -> list[str]:
         return [line["action"] for line in read_history(self.folder)]
 
     def log(self) -> str:
-        files = sorted((self.folder / "slurm").glob("*.out")) + sorted((self.folder / "logs").glob("*.log"))
+        files = sorted((self.folder / "slurm").glob("*.out")) + sorted(
+            (self.folder / "logs").glob("*.log")
+        )
         return "\n".join(f"== {path.name}\n{path.read_text()[-1500:]}" for path in files)
 
     def _until(self, what: str, reached: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
@@ -138,7 +167,9 @@ def test_the_doctor_examines_the_nodes_with_the_ranks_of_the_run(
     assert "2 of 2" in said
     assert "Gbit/s a rank" in said
     assert "GiB are free" in said
-    assert not list((tmp_path / ".doctor").iterdir()), "the folder of a job that went well is removed"
+    assert not list((tmp_path / ".doctor").iterdir()), (
+        "the folder of a job that went well is removed"
+    )
 
 
 @slow
@@ -147,7 +178,9 @@ def test_time_limits(slurm: Fixture, corpus: Path, tmp_path: Path) -> None:
     steps = "steps=200"  # longer than the limit
     reference = Training(tmp_path / "reference", corpus, steps)
     assert run_ranks(reference.folder, 2) == 0
-    training = Training(tmp_path / "run", corpus, steps, "cluster.time_minutes=1", "cluster.signal_delay_seconds=30").submit()
+    training = Training(
+        tmp_path / "run", corpus, steps, "cluster.time_minutes=1", "cluster.signal_delay_seconds=30"
+    ).submit()
     assert training.wait(3 * WAIT_SECONDS) == "COMPLETED", training.log()
     assert "requeue" in training.actions()
     assert training.weights() == reference.weights()
@@ -174,11 +207,17 @@ def test_a_node_that_is_cut_off_leaves_an_orphan_that_changes_nothing(
     cut = scheduler.host_names(scheduler.job_state(training.job).nodes)[1]
     rank = training.rank_process(slurm, 1)
     task = int(Path(f"/proc/{rank}/stat").read_text().rsplit(")", 1)[1].split()[1])
-    for orphan in (task, rank):  # they sleep through the takeover and wake up beside the new attempt
+    # they sleep through the takeover and wake up beside the new attempt
+    for orphan in (
+        task,
+        rank,
+    ):
         os.kill(orphan, signal.SIGSTOP)
     slurm.cut_node(cut)
     try:
-        training._until("the takeover", lambda: len(list((training.folder / "fence").glob("*.json"))) == 2)
+        training._until(
+            "the takeover", lambda: len(list((training.folder / "fence").glob("*.json"))) == 2
+        )
         for orphan in (task, rank):
             os.kill(orphan, signal.SIGCONT)
         assert training.wait() == "COMPLETED", training.log()
@@ -189,7 +228,9 @@ def test_a_node_that_is_cut_off_leaves_an_orphan_that_changes_nothing(
 
 
 @slow
-def test_a_requeue_before_the_first_checkpoint(slurm: Fixture, corpus: Path, undisturbed: bytes, tmp_path: Path) -> None:
+def test_a_requeue_before_the_first_checkpoint(
+    slurm: Fixture, corpus: Path, undisturbed: bytes, tmp_path: Path
+) -> None:
     training = Training(tmp_path / "run", corpus).submit()
     training.until_step(1)
     slurm.output("scontrol", "requeue", training.job)
@@ -199,7 +240,9 @@ def test_a_requeue_before_the_first_checkpoint(slurm: Fixture, corpus: Path, und
 
 
 @slow
-def test_a_controller_that_is_restarted(slurm: Fixture, corpus: Path, undisturbed: bytes, tmp_path: Path) -> None:
+def test_a_controller_that_is_restarted(
+    slurm: Fixture, corpus: Path, undisturbed: bytes, tmp_path: Path
+) -> None:
     training = Training(tmp_path / "run", corpus).submit()
     training.until_step(6)
     slurm.stop_controller()
@@ -225,7 +268,9 @@ def without_user_signal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fi
 
 
 @slow
-def test_preemption_by_sigterm_alone(undisturbed: bytes, without_user_signal: Fixture, corpus: Path, tmp_path: Path) -> None:
+def test_preemption_by_sigterm_alone(
+    undisturbed: bytes, without_user_signal: Fixture, corpus: Path, tmp_path: Path
+) -> None:
     training = Training(tmp_path / "run", corpus).submit()
     training.until_step(8)
     preempt(without_user_signal)

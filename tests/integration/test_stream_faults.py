@@ -1,4 +1,5 @@
-"""Faults of an object store: the batches are byte for byte those of an undisturbed run, or the run stops and says why.
+"""Faults of an object store: the batches are byte for byte those of an undisturbed run, or the run
+stops and says why.
 
 A real S3 server on loopback stands behind a proxy that misbehaves on a seeded schedule.
 """
@@ -11,16 +12,16 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
-from corpora import make_corpus
-from fault_proxy import FaultProxy
 
 from ausl_dist.batch import Batch, Needs, Plan, View
 from ausl_dist.files import read_json_lines
-from ausl_dist.stream import s3, storage
+from ausl_dist.shards import s3, storage
 from ausl_dist.stream.ledger import BudgetPassed
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.settings import Budgets, CorpusSource, DataSettings
 from launch.object_store import ObjectStore
+from tests.support.corpora import make_corpus
+from tests.support.fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -32,7 +33,9 @@ URL = "s3://faults/corpus"
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("corpus"), clips=48, frames=8, size=64, chunk_bytes=24 << 10)
+    return make_corpus(
+        tmp_path_factory.mktemp("corpus"), clips=48, frames=8, size=64, chunk_bytes=24 << 10
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,14 @@ def publish(store: "object", corpus: Path) -> None:
 
 
 def open_loader(url: str, run_folder: Path, **changes: object) -> Loader:
-    values = {"image_size": 32, "lanes": 4, "clips_per_lane": 2, "shuffle_window": 8, "memory_mib": 16, **changes}
+    values = {
+        "image_size": 32,
+        "lanes": 4,
+        "clips_per_lane": 2,
+        "shuffle_window": 8,
+        "memory_mib": 16,
+        **changes,
+    }
     settings = DataSettings({"main": CorpusSource(url)}, **values)  # type: ignore[arg-type]
     return Loader(settings, PLAN, seed=1, rank=0, world_size=1, run_folder=run_folder)
 
@@ -93,9 +103,15 @@ def assert_same(batches: list[Batch], reference: list[Batch]) -> None:
         assert torch.equal(one.landmarks[VIEW], other.landmarks[VIEW])
 
 
-@pytest.mark.parametrize("kind", ["slow_down", "internal_error", "cut", "reset", "short", "flip", "stall"])
+@pytest.mark.parametrize(
+    "kind", ["slow_down", "internal_error", "cut", "reset", "short", "flip", "stall"]
+)
 def test_batches_are_those_of_an_undisturbed_run(
-    kind: str, server_port: int, behind: Callable[..., FaultProxy], undisturbed: list[Batch], tmp_path: Path
+    kind: str,
+    server_port: int,
+    behind: Callable[..., FaultProxy],
+    undisturbed: list[Batch],
+    tmp_path: Path,
 ) -> None:
     proxy = behind(server_port, kind, share=0.4, seed=3)
     with open_loader(URL, tmp_path) as loader:
@@ -107,18 +123,38 @@ def test_batches_are_those_of_an_undisturbed_run(
     assert not (tmp_path / "ledger.jsonl").exists()
 
 
-def test_all_faults_together(server_port: int, behind: Callable[..., FaultProxy], undisturbed: list[Batch], tmp_path: Path) -> None:
-    proxy = behind(server_port, "slow_down", "internal_error", "cut", "reset", "short", "flip", "stall", share=0.4, seed=5)
+def test_all_faults_together(
+    server_port: int, behind: Callable[..., FaultProxy], undisturbed: list[Batch], tmp_path: Path
+) -> None:
+    proxy = behind(
+        server_port,
+        "slow_down",
+        "internal_error",
+        "cut",
+        "reset",
+        "short",
+        "flip",
+        "stall",
+        share=0.4,
+        seed=5,
+    )
     with open_loader(URL, tmp_path) as loader:
         start = time.monotonic()
         batches = [next(loader) for _ in range(STEPS)]
-        print(f"{proxy.faults.total()} faults in {proxy.reads} reads cost {time.monotonic() - start:.1f} s")
+        print(
+            f"{proxy.faults.total()} faults in {proxy.reads} reads cost "
+            f"{time.monotonic() - start:.1f} s"
+        )
     assert_same(batches, undisturbed)
     assert len(proxy.faults) >= 4
 
 
 def test_a_server_that_restarts_costs_time_and_nothing_else(
-    corpus: Path, behind: Callable[..., FaultProxy], undisturbed: list[Batch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path,
+    behind: Callable[..., FaultProxy],
+    undisturbed: list[Batch],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "store"
     with ObjectStore(folder) as store:
@@ -150,26 +186,42 @@ def test_a_server_that_restarts_costs_time_and_nothing_else(
 
 
 def test_an_object_replaced_under_the_run_stops_it(
-    server_port: int, object_store: "object", corpus: Path, behind: Callable[..., FaultProxy], tmp_path: Path
+    server_port: int,
+    object_store: "object",
+    corpus: Path,
+    behind: Callable[..., FaultProxy],
+    tmp_path: Path,
 ) -> None:
     behind(server_port)
     loader = open_loader(URL, tmp_path, fetch_threads=1, shuffle_window=2)
     for path in sorted(corpus.glob("*.tar")):
         storage.write_bytes(storage.join(URL, path.name), path.read_bytes()[::-1])
     try:
-        with loader, pytest.raises(BudgetPassed, match=r"shard-\d+\.tar bytes \d+-\d+: the bytes are not those of the index"):
+        with (
+            loader,
+            pytest.raises(
+                BudgetPassed,
+                match=r"shard-\d+\.tar bytes \d+-\d+: the bytes are not those of the index",
+            ),
+        ):
             run_for(loader, 40)
     finally:
         publish(object_store, corpus)
 
 
-@pytest.mark.parametrize(("kind", "complaint"), [("expired", "credentials are right and have not expired"), ("denied", "access refused")])
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [("expired", "credentials are right and have not expired"), ("denied", "access refused")],
+)
 def test_a_credential_that_is_no_good_any_more_stops_the_run_at_once(
     kind: str, complaint: str, server_port: int, behind: Callable[..., FaultProxy], tmp_path: Path
 ) -> None:
     behind(server_port, kind, share=1.0)
     start = time.monotonic()
-    with open_loader(URL, tmp_path) as loader, pytest.raises(BudgetPassed, match=rf"shard-\d+\.tar bytes \d+-\d+.*{complaint}"):
+    with (
+        open_loader(URL, tmp_path) as loader,
+        pytest.raises(BudgetPassed, match=rf"shard-\d+\.tar bytes \d+-\d+.*{complaint}"),
+    ):
         next(loader)
     assert time.monotonic() - start < 20
 
@@ -181,14 +233,22 @@ def test_a_server_that_never_recovers_stops_the_run_at_the_deadline(
     start = time.monotonic()
     with (
         open_loader(URL, tmp_path, retry_seconds=3.0) as loader,
-        pytest.raises(BudgetPassed, match=r"shard-\d+\.tar bytes \d+-\d+: gave up after \d+ tries in 3 s.*reduce your request rate"),
+        pytest.raises(
+            BudgetPassed,
+            match=r"shard-\d+\.tar bytes \d+-\d+: gave up after \d+ tries in 3 s.*reduce your "
+            r"request rate",
+        ),
     ):
         next(loader)
     assert time.monotonic() - start < 30
 
 
-def test_a_run_may_go_on_without_what_cannot_be_read(server_port: int, behind: Callable[..., FaultProxy], tmp_path: Path) -> None:
-    """With a budget for it, clips that cannot be fetched keep their slots with weight 0, and every one is in the ledger."""
+def test_a_run_may_go_on_without_what_cannot_be_read(
+    server_port: int, behind: Callable[..., FaultProxy], tmp_path: Path
+) -> None:
+    """With a budget for it, clips that cannot be fetched keep their slots with weight 0, and every
+    one is in the ledger.
+    """
     behind(server_port, "denied", share=0.5, seed=2)
     with open_loader(URL, tmp_path, budgets=Budgets(fetch=1.0)) as loader:
         batches = [next(loader) for _ in range(STEPS)]

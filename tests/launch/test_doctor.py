@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from corpora import make_corpus
 
 from launch.checks import Examination
 from launch.compose import compose
 from launch.corpus import part_commands
 from launch.doctor import Finding, _merge, run_checks
+from tests.support.corpora import make_corpus
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +18,25 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def examine(corpus: object, scratch: Path, *overrides: str) -> dict[str, Finding]:
     words = [
-        *("name=doctor", f"folder={scratch / 'run'}", "steps=10", f"data.corpora.main.url={corpus}", "data.lanes=4"),
-        *("data.clips_per_lane=2", "data.image_size=32", "++data.shuffle_window=8", "backbone=resnet10t"),
+        *(
+            "name=doctor",
+            f"folder={scratch / 'run'}",
+            "steps=10",
+            f"data.corpora.main.url={corpus}",
+            "data.lanes=4",
+        ),
+        *(
+            "data.clips_per_lane=2",
+            "data.image_size=32",
+            "++data.shuffle_window=8",
+            "backbone=resnet10t",
+        ),
         *("objectives.temporal_ranking.n_far=2", "observe=off"),
     ]
-    return {finding.name: finding for finding in run_checks(Examination(compose([*words, *overrides]), scratch).checks())}
+    return {
+        finding.name: finding
+        for finding in run_checks(Examination(compose([*words, *overrides]), scratch).checks())
+    }
 
 
 def test_a_sound_run_passes_every_check(corpus: Path, tmp_path: Path) -> None:
@@ -31,7 +45,9 @@ def test_a_sound_run_passes_every_check(corpus: Path, tmp_path: Path) -> None:
     assert "not checked" in findings["scheduler"].text
 
 
-def test_lanes_that_cannot_be_dealt_to_the_ranks_are_told_with_what_to_type(corpus: Path, tmp_path: Path) -> None:
+def test_lanes_that_cannot_be_dealt_to_the_ranks_are_told_with_what_to_type(
+    corpus: Path, tmp_path: Path
+) -> None:
     finding = examine(corpus, tmp_path, "cluster.ranks=3")["lanes and ranks"]
     assert not finding.good
     assert "[1, 2, 4] ranks" in finding.text
@@ -54,8 +70,16 @@ def test_a_damaged_chunk_is_found_before_the_run_meets_it(tmp_path: Path) -> Non
 
 
 def test_a_check_that_fails_on_one_node_names_the_node() -> None:
-    good = {"host": "a", "clock": 10.0, "rows": [{"name": "node: data", "good": True, "text": "fine"}]}
-    bad = {"host": "b", "clock": 13.0, "rows": [{"name": "node: data", "good": False, "text": "no route"}]}
+    good = {
+        "host": "a",
+        "clock": 10.0,
+        "rows": [{"name": "node: data", "good": True, "text": "fine"}],
+    }
+    bad = {
+        "host": "b",
+        "clock": 13.0,
+        "rows": [{"name": "node: data", "good": False, "text": "no route"}],
+    }
     findings = {finding.name: finding for finding in _merge([good, bad], ranks=3)}
     assert findings["node: data"] == Finding("node: data", False, "on b: no route")
     assert not findings["ranks that reported"].good
@@ -69,6 +93,8 @@ def test_a_corpus_is_shared_out_over_an_array() -> None:
     for words in (["/videos"], ["/videos", "--out"]):
         with pytest.raises(ValueError, match="--out"):
             part_commands(words, 3, 8)
-    assert str(Path("new").resolve()) in part_commands(["/videos", "--out", "new"], 3, 8)[0], "jobs run in another folder"
+    assert str(Path("new").resolve()) in part_commands(["/videos", "--out", "new"], 3, 8)[0], (
+        "jobs run in another folder"
+    )
     with pytest.raises(ValueError, match="--part is set"):
         part_commands(["/videos", "--out", "x", "--part", "0/2"], 3, 8)

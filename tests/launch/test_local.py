@@ -13,7 +13,8 @@ from launch import local
 
 ROOT = Path(__file__).parents[2]
 
-# Stands for `python -m ausl_dist.train`: rank 1 does what the file `fate` says, rank 0 waits for it.
+# Stands for `python -m ausl_dist.train`: rank 1 does what the file `fate` says, rank 0 waits for
+# it.
 RANK = """
 import os, signal, sys, time
 run, rank = sys.argv[1], int(os.environ["RANK"])
@@ -50,7 +51,9 @@ def test_the_job_ends_well_when_all_ranks_do(run: Path) -> None:
     assert local.run_ranks(run, 2) == 0
 
 
-def test_the_first_failure_is_the_jobs_and_the_others_leave_their_stacks(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_first_failure_is_the_jobs_and_the_others_leave_their_stacks(
+    run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (run / "fate").write_text("die")
     started = time.monotonic()
     assert local.run_ranks(run, 2) == -signal.SIGKILL
@@ -58,14 +61,21 @@ def test_the_first_failure_is_the_jobs_and_the_others_leave_their_stacks(run: Pa
     said = capfd.readouterr().err
     assert "rank 1 ended with code -9" in said
     assert "rank-1.log" in said
-    assert "in waits_for_the_others" in said, "rank 0's stacks go where its output goes: to the terminal"
+    assert "in waits_for_the_others" in said, (
+        "rank 0's stacks go where its output goes: to the terminal"
+    )
 
 
 def test_ranks_do_not_outlive_a_launcher_that_is_killed(run: Path) -> None:
     (run / "fate").write_text("wait")
-    code = "import sys; from pathlib import Path; from launch import local; local.run_ranks(Path(sys.argv[1]), 2)"
+    code = (
+        "import sys; from pathlib import Path; from launch import local; "
+        "local.run_ranks(Path(sys.argv[1]), 2)"
+    )
     # The stand-in must win over the package for the ranks, not for the launcher.
-    launcher = subprocess.Popen([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}", str(run)])
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}", str(run)]
+    )
     pids = [run / f"pid-{rank}" for rank in (0, 1)]
     while not all(path.exists() and path.read_text() for path in pids):
         time.sleep(0.05)

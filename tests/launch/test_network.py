@@ -9,7 +9,9 @@ from launch.network import FIRST_PORT, PORTS, interface_towards, is_free, rendez
 
 
 @given(st.integers(1, 10**7), st.integers(0, 100), st.integers(0, 10))
-def test_the_port_is_below_those_of_outgoing_connections(job: int, restart: int, again: int) -> None:
+def test_the_port_is_below_those_of_outgoing_connections(
+    job: int, restart: int, again: int
+) -> None:
     assert FIRST_PORT <= rendezvous_port(str(job), restart, again) < FIRST_PORT + PORTS <= 32768
 
 

@@ -38,7 +38,10 @@ def test_a_run_goes_on_elsewhere_with_the_same_config(run: Path) -> None:
     changed = change_cluster(run, ["cluster.nodes=4", "cluster.partition=long"])
     assert (changed["nodes"], changed["partition"]) == (4, "long")
     assert read_cluster(run) == changed
-    assert change_cluster(run, ["cluster=local", "cluster.ranks=1"]) == {"scheduler": "local", "ranks": 1}
+    assert change_cluster(run, ["cluster=local", "cluster.ranks=1"]) == {
+        "scheduler": "local",
+        "ranks": 1,
+    }
     assert (run / "config.yaml").read_text() == before
 
 
@@ -50,7 +53,9 @@ def test_a_run_goes_on_elsewhere_with_the_same_config(run: Path) -> None:
         ("cluster.nodes=0", "nodes=0"),
     ],
 )
-def test_what_may_not_change_is_refused_and_nothing_is_written(run: Path, override: str, said: str) -> None:
+def test_what_may_not_change_is_refused_and_nothing_is_written(
+    run: Path, override: str, said: str
+) -> None:
     before = read_cluster(run)
     with pytest.raises(ValueError, match=said):
         change_cluster(run, [override])
@@ -69,7 +74,9 @@ def test_the_same_config_goes_on_in_its_folder(run: Path) -> None:
     assert read_cluster(run)["scheduler"] == "local"
 
 
-def test_the_folder_may_be_given_relative_to_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_may_be_given_relative_to_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     composed = compose([*BASE, "folder=runs/x"])
     assert prepare(Composed(run=composed.run, cluster=composed.cluster)) == tmp_path / "runs" / "x"

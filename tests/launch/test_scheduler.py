@@ -7,8 +7,11 @@ import pytest
 from launch import scheduler
 
 
-def test_a_command_outlives_the_signals_that_end_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Slurm signals every process of a job that it requeues: this scontrol is hit while it excludes a host.
+def test_a_command_outlives_the_signals_that_end_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Slurm signals every process of a job that it requeues: this scontrol is hit while it excludes
+    # a host.
     said = tmp_path / "said"
     (tmp_path / "scontrol").write_text(
         "#!/bin/sh\n"

@@ -12,26 +12,61 @@ from launch.snapshot import take_snapshot
 
 
 def test_the_job_script_says_what_the_cluster_config_says(tmp_path: Path) -> None:
-    settings = {"partition": "gpu", "account": "faces", "qos": "long", "constraint": "a100", "exclude": "bad1", "setup": ("module load x",)}
+    settings = {
+        "partition": "gpu",
+        "account": "faces",
+        "qos": "long",
+        "constraint": "a100",
+        "exclude": "bad1",
+        "setup": ("module load x",),
+    }
     cluster = SlurmCluster(
-        scheduler="slurm", nodes=3, ranks_per_node=8, gpus_per_node=8, cpus_per_rank=6, time_minutes=90, exclusive=True, **settings
+        scheduler="slurm",
+        nodes=3,
+        ranks_per_node=8,
+        gpus_per_node=8,
+        cpus_per_rank=6,
+        time_minutes=90,
+        exclusive=True,
+        **settings,
     )
     text = script(cluster, "faces", tmp_path)
-    for line in ("--nodes=3", "--ntasks-per-node=8", "--gpus-per-node=8", "--cpus-per-task=6", "--time=90", "--exclusive", "--requeue"):
+    for line in (
+        "--nodes=3",
+        "--ntasks-per-node=8",
+        "--gpus-per-node=8",
+        "--cpus-per-task=6",
+        "--time=90",
+        "--exclusive",
+        "--requeue",
+    ):
         assert f"#SBATCH {line}" in text
     for key in ("partition", "account", "qos", "constraint", "exclude"):
         assert f"#SBATCH --{key}={settings[key]}" in text
     assert "module load x" in text
     assert "#SBATCH --signal=USR2@180" in text
     assert "srun --unbuffered" in text
-    assert "--cpus-per-task=6" in text.split("# command")[1], "srun does not inherit the CPUs of a task"
+    assert "--cpus-per-task=6" in text.split("# command")[1], (
+        "srun does not inherit the CPUs of a task"
+    )
     assert f"--chdir={tmp_path / 'code'}" in text
 
 
 def test_what_a_site_does_not_demand_is_left_to_its_defaults(tmp_path: Path) -> None:
-    cluster = SlurmCluster(scheduler="slurm", nodes=1, ranks_per_node=1, cpus_per_rank=1, time_minutes=10)
+    cluster = SlurmCluster(
+        scheduler="slurm", nodes=1, ranks_per_node=1, cpus_per_rank=1, time_minutes=10
+    )
     text = script(cluster, "faces", tmp_path)
-    demands = ("partition", "account", "qos", "constraint", "exclude", "exclusive", "gpus-per-node", "mem")
+    demands = (
+        "partition",
+        "account",
+        "qos",
+        "constraint",
+        "exclude",
+        "exclusive",
+        "gpus-per-node",
+        "mem",
+    )
     assert not any(f"--{key}" in text for key in demands)
 
 
@@ -45,8 +80,16 @@ def test_what_a_site_does_not_demand_is_left_to_its_defaults(tmp_path: Path) -> 
         ({"scheduler": "pbs"}, "local or slurm"),
     ],
 )
-def test_an_impossible_cluster_is_refused_with_what_to_type(wrong: dict[str, object], said: str) -> None:
-    good = {"scheduler": "slurm", "nodes": 1, "ranks_per_node": 2, "cpus_per_rank": 1, "time_minutes": 10}
+def test_an_impossible_cluster_is_refused_with_what_to_type(
+    wrong: dict[str, object], said: str
+) -> None:
+    good = {
+        "scheduler": "slurm",
+        "nodes": 1,
+        "ranks_per_node": 2,
+        "cpus_per_rank": 1,
+        "time_minutes": 10,
+    }
     with pytest.raises(ValueError, match=said):
         read_settings(good | wrong)
 
@@ -72,5 +115,8 @@ def test_later_edits_of_the_checkout_do_not_reach_the_snapshot(tmp_path: Path) -
 
 
 def test_launch_answers_on_a_login_node_without_importing_torch() -> None:
-    code = "import sys, launch.__main__, launch.slurm, launch.status, launch.compose, launch.sweep; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, launch.__main__, launch.slurm, launch.status, launch.compose, "
+        "launch.sweep; sys.exit('torch' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

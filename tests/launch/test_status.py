@@ -64,7 +64,10 @@ def test_a_running_one_tells_step_rate_time_left_loss_and_corrupt_clips(run: Pat
 
 def test_the_slowest_rank_and_a_silent_one_are_named_with_their_hosts(run: Path) -> None:
     write_heartbeat(run, BEAT)
-    write_heartbeat(run, dataclasses.replace(BEAT, rank=1, node="b", own_seconds=0.9, time=NOW - 305, phase="data"))
+    write_heartbeat(
+        run,
+        dataclasses.replace(BEAT, rank=1, node="b", own_seconds=0.9, time=NOW - 305, phase="data"),
+    )
     assert rows(run)["slowest"].startswith("rank 1 (b)")
     assert rows(run)["silent"] == "rank 1 (b) for 5 min, in data"
 
@@ -76,8 +79,15 @@ def test_a_run_whose_ranks_were_killed_is_not_called_running(run: Path) -> None:
 
 
 def test_restarts_and_their_reasons_are_told(run: Path) -> None:
-    append_history(run, "7-0-0", Ended("failed", 5, 0, "killed by SIGKILL", "b"), Decision("again", "rank 1 on b failed"))
-    append_history(run, "7-0-1", Ended("failed", 5, 0, "x", "b"), Decision("requeue", "again", exclude=("b",)))
+    append_history(
+        run,
+        "7-0-0",
+        Ended("failed", 5, 0, "killed by SIGKILL", "b"),
+        Decision("again", "rank 1 on b failed"),
+    )
+    append_history(
+        run, "7-0-1", Ended("failed", 5, 0, "x", "b"), Decision("requeue", "again", exclude=("b",))
+    )
     said = rows(run)
     assert said["restarts"] == "2, the last: again"
     assert said["kept out"] == "b"

@@ -18,7 +18,10 @@ def test_every_combination_gets_its_own_config_and_folder() -> None:
 
 def test_groups_can_be_swept() -> None:
     points = compose_points([*BASE, "backbone=resnet10t,resnet18"])
-    assert [point.run["folder"] for point in points] == ["runs/sweep/backbone=resnet10t", "runs/sweep/backbone=resnet18"]
+    assert [point.run["folder"] for point in points] == [
+        "runs/sweep/backbone=resnet10t",
+        "runs/sweep/backbone=resnet18",
+    ]
     assert points[0].run["backbone"]["name"] != points[1].run["backbone"]["name"]
 
 

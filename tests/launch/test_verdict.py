@@ -28,12 +28,19 @@ def verdict(now: Ended, past: list[Ended], **others: object):  # type: ignore[no
 
 
 def test_the_rank_that_was_killed_is_blamed_and_not_those_that_lost_it() -> None:
-    reports = [Report(0, "a", "failed", GLOO, 1.0), Report(3, "b", "failed", "killed by SIGKILL", 2.0), Report(1, "a", "hung", "", 9.0)]
+    reports = [
+        Report(0, "a", "failed", GLOO, 1.0),
+        Report(3, "b", "failed", "killed by SIGKILL", 2.0),
+        Report(1, "a", "hung", "", 9.0),
+    ]
     assert blame(reports, {0: "a", 1: "a", 3: "b"}).rank == 3
 
 
 def test_a_rank_that_hangs_is_blamed_and_not_those_whose_collective_timed_out() -> None:
-    reports = [Report(0, "a", "failed", "RuntimeError: Timed out waiting 30000ms for recv", 1.0), Report(2, "b", "hung", "", 9.0)]
+    reports = [
+        Report(0, "a", "failed", "RuntimeError: Timed out waiting 30000ms for recv", 1.0),
+        Report(2, "b", "hung", "", 9.0),
+    ]
     assert blame(reports, {0: "a", 2: "b"}).rank == 2
 
 
@@ -44,7 +51,9 @@ def test_a_host_without_a_word_is_blamed_and_not_those_that_lost_it() -> None:
 
 
 @given(st.lists(st.tuples(ENDS, st.sampled_from(["", GLOO, "ValueError"])), min_size=4, max_size=4))
-def test_an_attempt_counts_as_finished_only_when_every_rank_has(ends: list[tuple[str, str]]) -> None:
+def test_an_attempt_counts_as_finished_only_when_every_rank_has(
+    ends: list[tuple[str, str]],
+) -> None:
     reports = [Report(rank, HOSTS[rank], end, cause) for rank, (end, cause) in enumerate(ends)]  # type: ignore[arg-type]
     assert (blame(reports, HOSTS).end == "finished") == all(end == "finished" for end, _ in ends)
 
@@ -68,7 +77,10 @@ def test_a_newer_checkpoint_between_failures_begins_the_count_anew() -> None:
 
 
 def test_different_failures_without_any_progress_stop_in_the_end() -> None:
-    past = [failed(step, f"Error {'x' * step}", f"host{step}") for step in range(1, FAILURES_WITHOUT_PROGRESS)]
+    past = [
+        failed(step, f"Error {'x' * step}", f"host{step}")
+        for step in range(1, FAILURES_WITHOUT_PROGRESS)
+    ]
     assert verdict(failed(99), past[1:]).action == "again"
     assert verdict(failed(99), past).action == "stop"
 
@@ -93,7 +105,10 @@ def test_a_host_that_straggled_twice_is_excluded_at_the_next_requeue() -> None:
 
 
 def test_a_single_host_is_never_excluded_from_its_own_job() -> None:
-    assert verdict(failed(25, host="a", checkpoint=20), [failed(10, host="a")], hosts=1).action == "again"
+    assert (
+        verdict(failed(25, host="a", checkpoint=20), [failed(10, host="a")], hosts=1).action
+        == "again"
+    )
 
 
 def test_a_run_that_diverged_stops_and_a_fenced_one_leaves() -> None:
@@ -104,4 +119,6 @@ def test_a_run_that_diverged_stops_and_a_fenced_one_leaves() -> None:
 def test_termination_brings_back_what_was_preempted_and_leaves_what_was_cancelled() -> None:
     assert after_termination("RUNNING") == "requeue"
     assert after_termination("TIMEOUT") == "requeue"
-    assert {after_termination(state) for state in ("CANCELLED", "COMPLETING", "PENDING", "NODE_FAIL")} == {"leave"}
+    assert {
+        after_termination(state) for state in ("CANCELLED", "COMPLETING", "PENDING", "NODE_FAIL")
+    } == {"leave"}

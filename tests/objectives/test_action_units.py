@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import losses_of_a_few_steps, make_batch, make_model
 
 from ausl_dist.objectives.action_units import ActionUnits, dice_loss, ordinal_loss
+from tests.support.tiny import losses_of_a_few_steps, make_batch, make_model
 
 TARGET = "ausl_dist.objectives.action_units.ActionUnits"
 TASKS: list[dict[str, Any]] = [
@@ -18,7 +18,9 @@ TASKS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("settings", TASKS, ids=lambda settings: "-".join(map(str, settings.values())))
+@pytest.mark.parametrize(
+    "settings", TASKS, ids=lambda settings: "-".join(map(str, settings.values()))
+)
 def test_a_few_steps_learn_a_batch_of_each_task(settings: dict[str, Any]) -> None:
     model = make_model(au={"_target_": TARGET, "frames": 2, **settings})
     batch = make_batch(model.plan, 3)
@@ -32,7 +34,9 @@ def test_unknown_labels_count_nowhere() -> None:
     (view,) = batch.action_units
     batch.action_units[view] = torch.tensor([[[3, -1]], [[-1, -1]]], dtype=torch.int8)
     guess = model.objectives["au"].head(model.backbone(batch.frames[view].flatten(0, 1))[0])
-    assert float(model(batch).loss.detach()) == pytest.approx(float((guess.detach()[0, 0] - 3) ** 2), rel=1e-5)
+    assert float(model(batch).loss.detach()) == pytest.approx(
+        float((guess.detach()[0, 0] - 3) ** 2), rel=1e-5
+    )
     batch.action_units[view] = torch.full((2, 1, 2), -1, dtype=torch.int8)
     assert float(model(batch).loss.detach()) == 0
 
@@ -45,7 +49,9 @@ def test_rare_units_weigh_more() -> None:
 def test_presence_begins_at_the_threshold() -> None:
     known = torch.tensor([[[1, 2, 5]]]).float()
     values, _ = ActionUnits(feature_dim=4, units=(1, 2, 4))._errors(torch.zeros(1, 1, 3, 1), known)
-    present = ActionUnits(feature_dim=4, units=(1, 2, 4), positive_from=2)._errors(torch.full((1, 1, 3, 1), 9.0), known)[0]
+    present = ActionUnits(feature_dim=4, units=(1, 2, 4), positive_from=2)._errors(
+        torch.full((1, 1, 3, 1), 9.0), known
+    )[0]
     torch.testing.assert_close(values, torch.full((1, 1, 3), 0.6931), atol=1e-3, rtol=0)
     assert (present > 1).flatten().tolist() == [True, False, False]
 
@@ -67,7 +73,16 @@ def test_ordinal_levels_have_their_mean_and_prefer_the_label() -> None:
 
 def test_recurrence_learns_from_a_label_at_the_end_alone() -> None:
     """One labelled frame in a clip sends its gradient back through the frames before it."""
-    model = make_model(au={"_target_": TARGET, "units": [12], "task": "intensity", "context": "gru", "frames": 4, "stride": 1})
+    model = make_model(
+        au={
+            "_target_": TARGET,
+            "units": [12],
+            "task": "intensity",
+            "context": "gru",
+            "frames": 4,
+            "stride": 1,
+        }
+    )
     batch = make_batch(model.plan, 1, num_units=1)
     (view,) = batch.action_units
     batch.action_units[view] = torch.tensor([[[-1], [-1], [-1], [4]]], dtype=torch.int8)

@@ -5,19 +5,30 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import make_batch, make_model
 
 from ausl_dist.batch import Batch
-from ausl_dist.model import JointModel
-from ausl_dist.objectives.cross_identity_reconstruction import CrossIdentityReconstruction, recognition_loss, reconstruct
+from ausl_dist.model.joint import JointModel
+from ausl_dist.objectives.cross_identity_reconstruction import (
+    CrossIdentityReconstruction,
+    recognition_loss,
+    reconstruct,
+)
 from ausl_dist.train.teacher import Teacher
+from tests.support.tiny import make_batch, make_model
 
 TARGET = "ausl_dist.objectives.cross_identity_reconstruction.CrossIdentityReconstruction"
 FRAMES = 4
 
 
 def small(**settings: Any) -> tuple[JointModel, CrossIdentityReconstruction]:
-    settings = {"_target_": TARGET, "frames": FRAMES, "stride": 1, "bank_size": 48, "embedding_dim": 16, **settings}
+    settings = {
+        "_target_": TARGET,
+        "frames": FRAMES,
+        "stride": 1,
+        "bank_size": 48,
+        "embedding_dim": 16,
+        **settings,
+    }
     model = make_model(cir=settings)
     model.teacher = Teacher(model, torch.device("cpu"))
     objective = model.objectives["cir"]
@@ -33,7 +44,10 @@ def batch_of(model: JointModel, identities: list[int], step: int = 0) -> Batch:
 
 def test_entries_of_ones_own_identity_get_no_attention() -> None:
     torch.manual_seed(0)
-    queries, entries = F.normalize(torch.randn(1, 3, 8), dim=-1), F.normalize(torch.randn(5, 8), dim=-1)
+    queries, entries = (
+        F.normalize(torch.randn(1, 3, 8), dim=-1),
+        F.normalize(torch.randn(5, 8), dim=-1),
+    )
     allowed = torch.tensor([[True, False, True, False, True]])
     rebuilt = reconstruct(queries, entries, allowed, 0.1)
     elsewhere = entries.clone()

@@ -1,11 +1,15 @@
 """Identity adversary: its head learns who it is, its backbone is pushed to hide it."""
 
 import torch
-from tiny import make_batch, make_model
 
 from ausl_dist.objectives.identity_adversary import reverse_gradient
+from tests.support.tiny import make_batch, make_model
 
-ADVERSARY = {"_target_": "ausl_dist.objectives.identity_adversary.IdentityAdversary", "buckets": 16, "warmup_steps": 1}
+ADVERSARY = {
+    "_target_": "ausl_dist.objectives.identity_adversary.IdentityAdversary",
+    "buckets": 16,
+    "warmup_steps": 1,
+}
 
 
 def test_the_gradient_turns_round_and_the_value_stays() -> None:
@@ -34,5 +38,8 @@ def test_the_head_alone_lowers_the_loss_and_the_backbone_alone_raises_it() -> No
 
 def test_strength_grows_to_its_value() -> None:
     model = make_model(identity=ADVERSARY | {"warmup_steps": 4, "strength": 2.0})
-    strengths = [float(model(make_batch(model.plan, 2, step=step)).logs["identity/strength"]) for step in (0, 1, 9)]
+    strengths = [
+        float(model(make_batch(model.plan, 2, step=step)).logs["identity/strength"])
+        for step in (0, 1, 9)
+    ]
     assert strengths == [0.5, 1.0, 2.0]

@@ -4,14 +4,21 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import TRANSFORMER, make_batch, make_model
 
-from ausl_dist.model import JointModel
+from ausl_dist.model.joint import JointModel
 from ausl_dist.objectives.base import Seen
 from ausl_dist.objectives.masked_video import MaskedVideo, _positions
+from tests.support.tiny import TRANSFORMER, make_batch, make_model
 
 TARGET = "ausl_dist.objectives.masked_video.MaskedVideo"
-DROP: dict[str, Any] = {"encoder": "drop", "normalise": True, "decoder_width": 32, "decoder_layers": 1, "decoder_heads": 2, "ratio": 0.5}
+DROP: dict[str, Any] = {
+    "encoder": "drop",
+    "normalise": True,
+    "decoder_width": 32,
+    "decoder_layers": 1,
+    "decoder_heads": 2,
+    "ratio": 0.5,
+}
 
 
 def small(backbone: str = "test_convnext", **settings: Any) -> tuple[JointModel, MaskedVideo]:
@@ -63,7 +70,9 @@ def test_all_tokens_visible_is_the_whole_transformer() -> None:
 
 def test_a_tube_hides_the_same_places_in_all_frames() -> None:
     model, objective = small(frames=3, tube=True)
-    hidden = objective._hide(Seen(make_batch(model.plan, 4), model.plan.views, model._encode, None), 4)
+    hidden = objective._hide(
+        Seen(make_batch(model.plan, 4), model.plan.views, model._encode, None), 4
+    )
     assert torch.equal(hidden[:, 0], hidden[:, 2])
     assert hidden.sum((2, 3)).unique().tolist() == [12]
     assert not torch.equal(hidden[0], hidden[1])
@@ -75,7 +84,9 @@ def test_choices_do_not_depend_on_the_batch_around_a_clip() -> None:
     batch = make_batch(model.plan, 4)
     whole = objective._hide(Seen(batch, model.plan.views, model._encode, None), 4)
     batch.keys, batch.weight = batch.keys[2:], batch.weight[2:]
-    assert torch.equal(whole[2:], objective._hide(Seen(batch, model.plan.views, model._encode, None), 4))
+    assert torch.equal(
+        whole[2:], objective._hide(Seen(batch, model.plan.views, model._encode, None), 4)
+    )
 
 
 def test_positions_differ_in_time_row_and_column() -> None:

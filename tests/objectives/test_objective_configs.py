@@ -1,4 +1,6 @@
-"""Configs of objectives: every experiment fits together, and a new objective is one file and one YAML."""
+"""Configs of objectives: every experiment fits together, and a new objective is one file and one
+YAML.
+"""
 
 import shutil
 import sys
@@ -6,18 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import LAYER_NORM, losses_of_a_few_steps, make_batch
 
-from ausl_dist.backbones import BackboneSettings
 from ausl_dist.batch import Plan
-from ausl_dist.model import build_model, build_objective
+from ausl_dist.model.backbones import BackboneSettings
+from ausl_dist.model.joint import build_model, build_objective
 from ausl_dist.settings import from_mapping
 from ausl_dist.train.settings import RunSettings
 from launch.compose import CONFIGS, choices, compose
+from tests.support.tiny import LAYER_NORM, losses_of_a_few_steps, make_batch
 
 URL = "data.corpora.main.url=s3://bucket/corpus"
 
-BRIGHTNESS = '''
+BRIGHTNESS = """
 from torch import nn
 from ausl_dist.batch import PLAIN, Needs
 from ausl_dist.objectives.base import Loss, Objective
@@ -34,7 +36,7 @@ class Brightness(Objective):
         guess = self.head(seen.pooled(PLAIN, (0,)))[:, 0, 0]
         truth = seen.pixels(PLAIN, (0,)).mean(dim=(1, 2, 3, 4)) ** self.power
         return Loss(seen.mean((guess - truth) ** 2))
-'''
+"""
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))
@@ -46,22 +48,42 @@ def test_every_experiment_composes_and_its_objectives_take_their_settings(experi
 
 def test_the_joint_run_decodes_and_encodes_little_more_than_one_objective_does() -> None:
     settings = from_mapping(RunSettings, compose(["experiment=joint", URL]).run)
-    needs = [build_objective(objective, feature_dim=64).needs() for objective in settings.objectives.values()]
+    needs = [
+        build_objective(objective, feature_dim=64).needs()
+        for objective in settings.objectives.values()
+    ]
     plan = Plan.union(needs)
-    assert sorted(len(offsets) for offsets in plan.views.values()) == [8, 16]  # the teacher's view, and one for all students
+    # the teacher's view, and one for all students
+    assert sorted(len(offsets) for offsets in plan.views.values()) == [
+        8,
+        16,
+    ]
     singles = sum(len(offsets) for need in needs for offsets in need.views.values())
     assert sum(map(len, plan.views.values())) <= 0.6 * singles
 
 
-def test_a_new_objective_is_one_file_and_one_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_objective_is_one_file_and_one_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "brightness_of_mine.py").write_text(BRIGHTNESS)
     configs = shutil.copytree(CONFIGS, tmp_path / "configs")
-    (configs / "objective" / "brightness.yaml").write_text("_target_: brightness_of_mine.Brightness\npower: 1\n")
+    (configs / "objective" / "brightness.yaml").write_text(
+        "_target_: brightness_of_mine.Brightness\npower: 1\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
-    words = ["mixture=none", "+mixture.brightness=0.5", "objectives.brightness.power=2", "name=mine", "steps=5", URL]
+    words = [
+        "mixture=none",
+        "+mixture.brightness=0.5",
+        "objectives.brightness.power=2",
+        "name=mine",
+        "steps=5",
+        URL,
+    ]
     settings = from_mapping(RunSettings, compose(words, configs).run)
     torch.manual_seed(0)
-    model = build_model(BackboneSettings(LAYER_NORM, image_size=32), settings.objectives, settings.mixture)
+    model = build_model(
+        BackboneSettings(LAYER_NORM, image_size=32), settings.objectives, settings.mixture
+    )
     batch = make_batch(model.plan, 4)
     losses = losses_of_a_few_steps(model, batch)
     assert losses[-1] < losses[0]

@@ -1,4 +1,6 @@
-"""Dense predictive coding: the loss is the published one; its answers, negatives and gradients are where they should be."""
+"""Dense predictive coding: the loss is the published one; its answers, negatives and gradients are
+where they should be.
+"""
 
 import math
 from typing import Any
@@ -7,20 +9,22 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from ranks import run_ranks
-from tiny import IMAGE_SIZE, make_batch, make_model
 
-from ausl_dist.backbones import BackboneSettings
 from ausl_dist.batch import Batch, View
-from ausl_dist.model import JointModel, build_model
+from ausl_dist.model.backbones import BackboneSettings
+from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.objectives.predictive_coding import PredictiveCoding, count_negatives, dense_contrast
+from tests.support.ranks import run_ranks
+from tests.support.tiny import IMAGE_SIZE, make_batch, make_model
 
 TARGET = "ausl_dist.objectives.predictive_coding.PredictiveCoding"
 Array = NDArray[np.float64]
 
 
 def contrast_in_numpy(predictions: Array, targets: Array) -> tuple[float, Array, Array]:
-    """Mean loss over (b, p, s) with its gradients on predictions and targets B P S W, by loops over the formula."""
+    """Mean loss over (b, p, s) with its gradients on predictions and targets B P S W, by loops over
+    the formula.
+    """
     clips, steps, places, _ = predictions.shape
     questions = [(b, p, s) for b in range(clips) for p in range(steps) for s in range(places)]
     total, on_predictions, on_targets = 0.0, np.zeros_like(predictions), np.zeros_like(targets)
@@ -75,7 +79,10 @@ def test_a_clip_that_is_missing_is_nobodys_negative() -> None:
 
 
 def test_negatives_are_counted_by_kind() -> None:
-    counts = {name: float(value) for name, value in count_negatives(torch.zeros(8, 3, 16, 1), torch.ones(8)).items()}
+    counts = {
+        name: float(value)
+        for name, value in count_negatives(torch.zeros(8, 3, 16, 1), torch.ones(8)).items()
+    }
     assert counts == {
         "negatives_spatial": 45,
         "negatives_temporal": 2,
@@ -107,11 +114,17 @@ def test_a_clip_of_one_repeated_frame_cannot_be_told_apart_in_time() -> None:
 def test_gradient_reaches_predictor_recurrence_and_targets() -> None:
     model = small(blocks=4, predicted=3)
     model(make_batch(model.plan, 2)).loss.backward()
-    assert all(float(p.grad.abs().sum()) > 0 for p in model.parameters() if p.grad is not None and p.ndim > 1)
+    assert all(
+        float(p.grad.abs().sum()) > 0
+        for p in model.parameters()
+        if p.grad is not None and p.ndim > 1
+    )
     # With one block seen and three predicted, the last three frames enter as targets alone.
     objective = PredictiveCoding(feature_dim=8, width=8)
     z = torch.randn(2, 3, 4, 8, requires_grad=True)
-    dense_contrast(objective._roll_out(torch.randn(2, 5, 8, 2, 2)), z, torch.ones(2, dtype=torch.bool))[0].sum().backward()
+    dense_contrast(
+        objective._roll_out(torch.randn(2, 5, 8, 2, 2)), z, torch.ones(2, dtype=torch.bool)
+    )[0].sum().backward()
     assert z.grad is not None
     assert float(z.grad.abs().min()) > 0
 
@@ -132,7 +145,12 @@ def loss_and_gradient(negatives: str) -> tuple[float, float]:
     model = small(negatives=negatives)
     whole = make_batch(model.plan, 4)
     part = slice(2 * dist.get_rank(), 2 * dist.get_rank() + 2)
-    batch = Batch(0, whole.keys[part], whole.weight[part], {view: frames[part] for view, frames in whole.frames.items()})
+    batch = Batch(
+        0,
+        whole.keys[part],
+        whole.weight[part],
+        {view: frames[part] for view, frames in whole.frames.items()},
+    )
     loss = model(batch).loss
     loss.backward()
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
@@ -145,7 +163,9 @@ def test_gathered_negatives_make_the_loss_independent_of_the_number_of_ranks() -
     model = small()
     loss = model(make_batch(model.plan, 4)).loss
     loss.backward()
-    norm = float(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm())
+    norm = float(
+        torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm()
+    )
     for gathered, own in run_ranks(on_this_rank, 2, "all_ranks", "rank"):
         assert gathered[0] == pytest.approx(float(loss.detach()), rel=1e-5)
         assert gathered[1] == pytest.approx(norm, rel=1e-4)
@@ -154,15 +174,29 @@ def test_gathered_negatives_make_the_loss_independent_of_the_number_of_ranks() -
 
 def test_blocks_of_the_published_code_go_through_the_2d3d_network() -> None:
     torch.manual_seed(0)
-    settings = {"_target_": TARGET, "encoder": "block", "blocks": 3, "block_frames": 5, "predicted": 1, "stride": 1}
-    model = build_model(BackboneSettings("resnet18_2d3d", image_size=IMAGE_SIZE), {"dpc": settings}, {"dpc": 1.0})
-    assert isinstance(model.objectives["dpc"].reduce, torch.nn.Identity)  # what is predicted is the encoder's own output
+    settings = {
+        "_target_": TARGET,
+        "encoder": "block",
+        "blocks": 3,
+        "block_frames": 5,
+        "predicted": 1,
+        "stride": 1,
+    }
+    model = build_model(
+        BackboneSettings("resnet18_2d3d", image_size=IMAGE_SIZE), {"dpc": settings}, {"dpc": 1.0}
+    )
+    # what is predicted is the encoder's own output
+    assert isinstance(model.objectives["dpc"].reduce, torch.nn.Identity)
     output = model(make_batch(model.plan, 2))
     output.loss.backward()
     assert math.isfinite(float(output.loss.detach()))
     pooled, maps = model.backbone(torch.zeros(1, 5, 3, 128, 128))
     assert (tuple(pooled.shape), tuple(maps.shape)) == ((1, 256), (1, 256, 4, 4))
-    assert model.backbone(torch.zeros(2, 3, 64, 64))[0].shape == (2, 256)  # a frame alone is a block of one
+    # a frame alone is a block of one
+    assert model.backbone(torch.zeros(2, 3, 64, 64))[0].shape == (
+        2,
+        256,
+    )
 
 
 def test_blocks_ask_for_a_backbone_that_sees_video() -> None:

@@ -1,13 +1,24 @@
-"""Regions and inpainting: boxes lie where the rules say, mirror with the face, and what is removed is what must be painted."""
+"""Regions and inpainting: boxes lie where the rules say, mirror with the face, and what is removed
+is what must be painted.
+"""
 
 import pytest
 import torch
-from tiny import make_batch, make_model
 
-from ausl_dist.landmarks import MIRROR
+from ausl_dist.faces.landmarks import MIRROR
 from ausl_dist.objectives.base import Seen
-from ausl_dist.objectives.regions import BP4D_UNITS, DISFA_UNITS, PLACE_OF_UNIT, centres, corners, cut, inside, places_of
+from ausl_dist.objectives.regions import (
+    BP4D_UNITS,
+    DISFA_UNITS,
+    PLACE_OF_UNIT,
+    centres,
+    corners,
+    cut,
+    inside,
+    places_of,
+)
 from ausl_dist.objectives.roi_inpainting import PATCH, RoiInpainting
+from tests.support.tiny import make_batch, make_model
 
 SIZE = 96
 
@@ -39,7 +50,10 @@ def test_the_regions_of_a_mirrored_face_are_the_mirrored_regions() -> None:
     mirrored = points[torch.from_numpy(MIRROR)].clone()
     mirrored[:, 0] = SIZE - 1 - mirrored[:, 0]
     places = places_of(BP4D_UNITS)
-    masks = [inside(corners(centres(p, places), side, (SIZE, SIZE)), side, (SIZE, SIZE)).any(1) for p in (points, mirrored)]
+    masks = [
+        inside(corners(centres(p, places), side, (SIZE, SIZE)), side, (SIZE, SIZE)).any(1)
+        for p in (points, mirrored)
+    ]
     assert torch.equal(masks[1], masks[0].flip(-1))
 
 
@@ -50,12 +64,18 @@ def test_boxes_stay_inside_the_image_and_cover_their_pixels() -> None:
     assert masks.sum((-1, -2)).tolist() == [[121, 121, 121]]
     image = torch.arange(SIZE * SIZE).float().view(1, 1, SIZE, SIZE)
     for region in range(3):
-        assert torch.equal(cut(image, corner, 11)[0, region].flatten(), image[0, 0][masks[0, region]])
+        assert torch.equal(
+            cut(image, corner, 11)[0, region].flatten(), image[0, 0][masks[0, region]]
+        )
 
 
 def test_removed_pixels_are_exactly_what_must_be_painted() -> None:
-    """The decoder's targets change with the pixels that the backbone did not see, and with no others."""
-    model = make_model(roi={"_target_": "ausl_dist.objectives.roi_inpainting.RoiInpainting", "region": 1 / 3})
+    """The decoder's targets change with the pixels that the backbone did not see, and with no
+    others.
+    """
+    model = make_model(
+        roi={"_target_": "ausl_dist.objectives.roi_inpainting.RoiInpainting", "region": 1 / 3}
+    )
     objective = model.objectives["roi"]
     assert isinstance(objective, RoiInpainting)
     batch = make_batch(model.plan, 2, image_size=3 * PATCH)
@@ -81,7 +101,9 @@ def test_removed_pixels_are_exactly_what_must_be_painted() -> None:
 
 
 def test_both_sides_of_a_place_are_removed_and_at_most_so_many() -> None:
-    model = make_model(roi={"_target_": "ausl_dist.objectives.roi_inpainting.RoiInpainting", "max_removed": 2})
+    model = make_model(
+        roi={"_target_": "ausl_dist.objectives.roi_inpainting.RoiInpainting", "max_removed": 2}
+    )
     objective = model.objectives["roi"]
     assert isinstance(objective, RoiInpainting)
     batch = make_batch(model.plan, 64)

@@ -1,4 +1,6 @@
-"""Single-image flow: targets are the true motion of the face, without the head's, and mirror as they should."""
+"""Single-image flow: targets are the true motion of the face, without the head's, and mirror as
+they should.
+"""
 
 import dataclasses
 
@@ -6,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny import make_batch, make_model
 
 from ausl_dist.batch import Plan, View
-from ausl_dist.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.objectives.head_motion import head_motion_removed
 from ausl_dist.objectives.single_image_flow import SingleImageFlow, estimate_flow, orientation
+from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
+from tests.support.tiny import make_batch, make_model
 
 SIZE = 96
 
@@ -23,13 +25,17 @@ def texture(seed: int = 0) -> np.ndarray:
 
 def normalised(frames: list[np.ndarray]) -> torch.Tensor:
     pixels = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)[None] / 255
-    return (pixels - torch.tensor(PIXEL_MEAN)[:, None, None]) / torch.tensor(PIXEL_STD)[:, None, None]
+    return (pixels - torch.tensor(PIXEL_MEAN)[:, None, None]) / torch.tensor(PIXEL_STD)[
+        :, None, None
+    ]
 
 
 def moved(x: int, y: int) -> torch.Tensor:
     """Two frames of a picture that moves by (x, y) pixels: 1 2 3 H W."""
     picture = texture()
-    return normalised([picture[32 - j : 32 - j + SIZE, 32 - i : 32 - i + SIZE] for i, j in ((0, 0), (x, y))])
+    return normalised(
+        [picture[32 - j : 32 - j + SIZE, 32 - i : 32 - i + SIZE] for i, j in ((0, 0), (x, y))]
+    )
 
 
 def landmarks() -> torch.Tensor:
@@ -53,7 +59,9 @@ def test_a_shift_of_the_whole_picture_is_taken_off() -> None:
 def test_a_mirrored_pair_gives_the_mirrored_field_with_u_negated() -> None:
     pair = moved(3, -2)
     flow, mirrored = estimate_flow(pair), estimate_flow(pair.flip(-1)).flip(-1)
-    difference = (mirrored * torch.tensor([-1.0, 1.0])[:, None, None] - flow)[..., 16:-16, 16:-16].abs()
+    difference = (mirrored * torch.tensor([-1.0, 1.0])[:, None, None] - flow)[
+        ..., 16:-16, 16:-16
+    ].abs()
     assert float(difference.median()) < 0.05
 
 
@@ -71,7 +79,9 @@ def test_either_direction_takes_the_better_sign_for_each_pair() -> None:
 
 
 def test_pairs_that_stand_still_or_leap_are_left_out() -> None:
-    model = make_model(flow={"_target_": "ausl_dist.objectives.single_image_flow.SingleImageFlow", "gap": 1})
+    model = make_model(
+        flow={"_target_": "ausl_dist.objectives.single_image_flow.SingleImageFlow", "gap": 1}
+    )
     batch = make_batch(model.plan, 3)
     for view, frames in batch.frames.items():
         frames[0, 1] = frames[0, 0]
@@ -89,7 +99,9 @@ def test_crops_drawn_for_each_frame_are_refused() -> None:
 
 def test_stored_motion_gives_the_loss_of_the_same_motion_measured() -> None:
     torch.manual_seed(0)
-    model = make_model(single_image_flow={"_target_": "ausl_dist.objectives.single_image_flow.SingleImageFlow"})
+    model = make_model(
+        single_image_flow={"_target_": "ausl_dist.objectives.single_image_flow.SingleImageFlow"}
+    )
     objective = model.objectives["single_image_flow"]
     measured = make_batch(model.plan, 4)
     view = objective.view

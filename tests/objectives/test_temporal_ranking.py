@@ -5,19 +5,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from tiny import make_batch, make_model
 
 from ausl_dist.batch import View
 from ausl_dist.objectives.base import Seen
 from ausl_dist.objectives.temporal_ranking import TemporalRanking, ranking_loss
+from tests.support.tiny import make_batch, make_model
 
 N, MARGIN = 10, 0.03
 
 
-def by_hand(features: NDArray[np.float64], weight: NDArray[np.float64], bias: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    """Lu et al.'s loss of pooled features B 2+N D, and its gradient by the features, in plain NumPy.
+def by_hand(
+    features: NDArray[np.float64], weight: NDArray[np.float64], bias: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """Lu et al.'s loss of pooled features B 2+N D, and its gradient by the features, in plain
+    NumPy.
 
-    L = 1/B sum_b sum_i max(0, d(a, x_{i-1}) - d(a, x_i) + margin),  d(u, v) = |f(u) - f(v)|^2,  f of unit length
+    L = 1/B sum_b sum_i max(0, d(a, x_{i-1}) - d(a, x_i) + margin),  d(u, v) = |f(u) - f(v)|^2,  f
+    of unit length
     """
     clips, frames, _ = features.shape
     loss, gradient = 0.0, np.zeros_like(features)
@@ -69,7 +73,10 @@ def test_value_and_gradient_are_those_of_the_formula(batch_norm: str) -> None:
     features = torch.randn(3, 2 + N, 12, requires_grad=True)
     value = objective(FixedFeatures(features).seen(objective)).value
     value.backward()
-    weight, bias = objective.embed.weight.detach().double().numpy(), objective.embed.bias.detach().double().numpy()
+    weight, bias = (
+        objective.embed.weight.detach().double().numpy(),
+        objective.embed.bias.detach().double().numpy(),
+    )
     wanted, wanted_gradient = by_hand(features.detach().double().numpy(), weight, bias)
     assert float(value.detach()) == pytest.approx(wanted, rel=1e-5)
     assert features.grad is not None
@@ -104,14 +111,23 @@ def test_accuracy_is_told_for_each_pair() -> None:
     with torch.no_grad():
         objective.embed.weight.copy_(torch.eye(4))
         objective.embed.bias.zero_()
-    frames = torch.tensor([[1.0, away, 0.0, 0.0] for away in (0.0, 0.1, 0.5, 0.2)])  # the last lies nearer than the one before
+    # the last lies nearer than the one before
+    frames = torch.tensor([[1.0, away, 0.0, 0.0] for away in (0.0, 0.1, 0.5, 0.2)])
     logs = objective(FixedFeatures(frames[None]).seen(objective)).logs
-    assert (float(logs["accuracy_pair_0"]), float(logs["accuracy_pair_1"]), float(logs["accuracy"])) == (1.0, 0.0, 0.5)
+    assert (
+        float(logs["accuracy_pair_0"]),
+        float(logs["accuracy_pair_1"]),
+        float(logs["accuracy"]),
+    ) == (1.0, 0.0, 0.5)
 
 
 def test_the_papers_frames_and_crop() -> None:
     views = TemporalRanking(feature_dim=4, spacing=5).needs().views
-    assert sorted(offset for offsets in views.values() for offset in offsets) == [0, 1, *(1 + 5 * i for i in range(1, 11))]
+    assert sorted(offset for offsets in views.values() for offset in offsets) == [
+        0,
+        1,
+        *(1 + 5 * i for i in range(1, 11)),
+    ]
     assert len(views) == 3, "three roles, three forward passes"
     for view in views:
         assert view.per_frame
@@ -121,13 +137,17 @@ def test_the_papers_frames_and_crop() -> None:
 
 
 def test_products_in_bfloat16_would_lose_the_order_of_neighbouring_frames() -> None:
-    """Why rule 4 of objectives.base: near 1 a cosine in bfloat16 moves in steps of 4e-3, and neighbouring frames lie closer."""
+    """Why rule 4 of objectives.base: near 1 a cosine in bfloat16 moves in steps of 4e-3, and
+    neighbouring frames lie closer.
+    """
     torch.manual_seed(0)
     anchor = F.normalize(torch.randn(256), dim=0)
     steps = torch.randn(11, 256) * 0.001
     frames = F.normalize(anchor + steps.cumsum(0), dim=-1)
     assert len((2 - 2 * (frames @ anchor)).unique()) == 11
-    assert len((2 - 2 * (frames.bfloat16() @ anchor.bfloat16())).unique()) < 11, "bfloat16 would do after all"
+    assert len((2 - 2 * (frames.bfloat16() @ anchor.bfloat16())).unique()) < 11, (
+        "bfloat16 would do after all"
+    )
     model = make_model()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = model(make_batch(model.plan, 2))

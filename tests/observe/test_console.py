@@ -1,11 +1,13 @@
-"""A person must see how it goes: live on a terminal, in plain lines in a log, and trouble by name from any rank."""
+"""A person must see how it goes: live on a terminal, in plain lines in a log, and trouble by name
+from any rank.
+"""
 
 import io
 
-from observing import Clock, record, state
 from rich.console import Console as RichConsole
 
 from ausl_dist.observe.console import Console, plain_line
+from tests.support.observing import Clock, record, state
 
 
 def test_a_log_gets_a_line_now_and_then_and_one_for_the_last_step() -> None:
@@ -55,14 +57,24 @@ def test_the_live_view_shows_rate_losses_stall_and_the_last_troubles() -> None:
     for step in range(2):
         blocked = {"fetch": 0.0, "decode": 1.0 * step}
         logs = {"ranking/loss": 0.25, "contrast/loss": 1.75}
-        rank.add(record(step, logs=logs, seconds={"data": 0.1, "total": 0.2}, loader_blocked=blocked))
+        rank.add(
+            record(step, logs=logs, seconds={"data": 0.1, "total": 0.2}, loader_blocked=blocked)
+        )
     console.trouble("step 7: loss is not finite")
     page = RichConsole(file=io.StringIO(), width=120)
     page.print(console._view())
     console.close()
     text = page.file.getvalue()  # type: ignore[attr-defined]
     assert any(line.startswith("loss ") for line in text.splitlines())
-    for expected in ("step 2/100", "80.0 clips/s", "50.0% (for decode)", "ranking", "0.2500", "contrast", "rank 0 (node7) step 7"):
+    for expected in (
+        "step 2/100",
+        "80.0 clips/s",
+        "50.0% (for decode)",
+        "ranking",
+        "0.2500",
+        "contrast",
+        "rank 0 (node7) step 7",
+    ):
         assert expected in text
 
 

@@ -17,12 +17,24 @@ def test_the_shipped_dashboard_is_up_to_date() -> None:
 
 
 def test_expressions_and_table_speak_of_the_same_metrics() -> None:
-    used = {name for expression in expressions() for name in re.findall(r"ausl_[a-z_]+", expression)}
+    used = {
+        name for expression in expressions() for name in re.findall(r"ausl_[a-z_]+", expression)
+    }
     used = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in used}
     table = {row.name for row in TABLE}
     assert used - table == set()
-    not_drawn = {"ausl_build_info", "ausl_clips", "ausl_frames", "ausl_steps", "ausl_last_step_timestamp_seconds", "ausl_run_ranks"}
-    assert table - used - not_drawn == {"ausl_checkpoint_step", "ausl_rank_step_seconds", "ausl_run_disk_size_bytes"} - used
+    not_drawn = {
+        "ausl_build_info",
+        "ausl_clips",
+        "ausl_frames",
+        "ausl_steps",
+        "ausl_last_step_timestamp_seconds",
+        "ausl_run_ranks",
+    }
+    assert (
+        table - used - not_drawn
+        == {"ausl_checkpoint_step", "ausl_rank_step_seconds", "ausl_run_disk_size_bytes"} - used
+    )
 
 
 def test_panels_have_numbers_of_their_own_and_do_not_overlap() -> None:

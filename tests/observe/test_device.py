@@ -11,7 +11,9 @@ import pytest
 from ausl_dist.observe import device
 
 
-def test_host_readings_are_plausible_and_a_machine_without_gpu_tells_of_none(tmp_path: Path) -> None:
+def test_host_readings_are_plausible_and_a_machine_without_gpu_tells_of_none(
+    tmp_path: Path,
+) -> None:
     usage = device.read_usage(tmp_path)
     assert usage.host_memory_bytes is not None
     assert 1 << 20 < usage.host_memory_bytes < 1 << 40
@@ -64,16 +66,24 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch, nvml_error: bool = False) -> None:
 def test_a_gpu_is_read_as_shares_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_gpu(monkeypatch)
     usage = device.read_usage(tmp_path)
-    assert (usage.gpu_allocated_bytes, usage.gpu_reserved_bytes, usage.gpu_total_bytes) == (10, 20, 80)
+    assert (usage.gpu_allocated_bytes, usage.gpu_reserved_bytes, usage.gpu_total_bytes) == (
+        10,
+        20,
+        80,
+    )
     assert (usage.gpu_busy, usage.gpu_decoder_busy) == (0.5, 0.25)
 
 
-def test_a_slice_of_a_gpu_that_has_no_counters_still_tells_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slice_of_a_gpu_that_has_no_counters_still_tells_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_gpu(monkeypatch, nvml_error=True)
     usage = device.read_usage(tmp_path)
     assert (usage.gpu_allocated_bytes, usage.gpu_busy) == (10, None)
 
 
-def test_a_torch_that_is_half_imported_in_another_thread_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_that_is_half_imported_in_another_thread_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
     assert device.read_usage(tmp_path).gpu_allocated_bytes is None

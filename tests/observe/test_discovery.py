@@ -1,10 +1,18 @@
-"""Prometheus must find every live rank, see killed ones as down, and not collect the dead for ever; others' files are not ours."""
+"""Prometheus must find every live rank, see killed ones as down, and not collect the dead for ever;
+others' files are not ours.
+"""
 
 import json
 import os
 from pathlib import Path
 
-from ausl_dist.observe.discovery import remove_older_attempts, remove_target, sweep, target_path, write_target
+from ausl_dist.observe.discovery import (
+    remove_older_attempts,
+    remove_target,
+    sweep,
+    target_path,
+    write_target,
+)
 from ausl_dist.observe.state import RankIdentity
 
 
@@ -12,7 +20,12 @@ def identity(rank: int = 0, restart: int = 0, run: str = "demo") -> RankIdentity
     return RankIdentity(run=run, rank=rank, world_size=4, node="node7", restart=restart)
 
 
-def announce(folder: Path, who: RankIdentity, run_folder: Path = Path("/runs/demo"), target: str = "node7:9400") -> Path:
+def announce(
+    folder: Path,
+    who: RankIdentity,
+    run_folder: Path = Path("/runs/demo"),
+    target: str = "node7:9400",
+) -> Path:
     path = target_path(folder, run_folder, who)
     write_target(path, who, target, "http")
     return path
@@ -26,10 +39,19 @@ def make_old(path: Path, seconds: float) -> None:
 def test_a_target_names_run_rank_node_and_restart(tmp_path: Path) -> None:
     (group,) = json.loads(announce(tmp_path, identity(rank=3, restart=2)).read_text())
     assert group["targets"] == ["node7:9400"]
-    assert group["labels"] == {"job": "ausl", "__scheme__": "http", "run": "demo", "rank": "3", "node": "node7", "restart": "2"}
+    assert group["labels"] == {
+        "job": "ausl",
+        "__scheme__": "http",
+        "run": "demo",
+        "rank": "3",
+        "node": "node7",
+        "restart": "2",
+    }
 
 
-def test_two_runs_of_one_name_in_a_shared_folder_do_not_overwrite_each_other(tmp_path: Path) -> None:
+def test_two_runs_of_one_name_in_a_shared_folder_do_not_overwrite_each_other(
+    tmp_path: Path,
+) -> None:
     announce(tmp_path, identity(), run_folder=Path("/runs/of-ann/demo"))
     announce(tmp_path, identity(), run_folder=Path("/runs/of-ben/demo"))
     assert len(list(tmp_path.iterdir())) == 2

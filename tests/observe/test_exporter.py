@@ -13,17 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from observing import state
 
 from ausl_dist.observe.exporter import Exporter, push, textfile_path, write_textfile
 from ausl_dist.observe.metrics import make_registry
 from ausl_dist.observe.settings import ExporterSettings
+from tests.support.observing import state
 
 
 @contextmanager
 def serving(run_folder: Path, rank: int = 0, **settings: object) -> Iterator[Exporter]:
     of_rank = state(rank=rank)
-    exporter = Exporter(ExporterSettings(**settings), of_rank.identity, run_folder, make_registry(of_rank))  # type: ignore[arg-type]
+    exporter = Exporter(
+        ExporterSettings(**settings), of_rank.identity, run_folder, make_registry(of_rank)
+    )  # type: ignore[arg-type]
     try:
         yield exporter
     finally:
@@ -46,17 +48,25 @@ def test_metrics_are_served_and_announced_until_the_end(tmp_path: Path) -> None:
         fetch(exporter.url)
 
 
-def test_the_first_free_port_of_a_range_is_taken_and_a_full_range_says_what_to_set(tmp_path: Path) -> None:
+def test_the_first_free_port_of_a_range_is_taken_and_a_full_range_says_what_to_set(
+    tmp_path: Path,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = holder.getsockname()[1]
         with serving(tmp_path, ports=(taken, min(taken + 20, 65535))) as exporter:
             assert int(exporter.url.split(":")[2].split("/")[0]) > taken
-        with pytest.raises(OSError, match=r"widen observe\.exporter\.ports"), serving(tmp_path, ports=(taken, taken)):
+        with (
+            pytest.raises(OSError, match=r"widen observe\.exporter\.ports"),
+            serving(tmp_path, ports=(taken, taken)),
+        ):
             pass
 
 
 def test_an_address_that_is_not_ours_says_which_setting_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"observe\.exporter\.address"), serving(tmp_path, address="192.0.2.1"):
+    with (
+        pytest.raises(OSError, match=r"observe\.exporter\.address"),
+        serving(tmp_path, address="192.0.2.1"),
+    ):
         pass
 
 
@@ -71,16 +81,30 @@ def test_with_a_password_file_only_those_who_know_it_read(tmp_path: Path) -> Non
     secret = tmp_path / "password"
     secret.write_text("prometheus:s3cret\n")
     with serving(tmp_path, password_file=str(secret)) as exporter:
-        for headers in ({}, {"Authorization": "Basic " + base64.b64encode(b"prometheus:wrong").decode()}, {"Authorization": "Basic ä"}):
+        for headers in (
+            {},
+            {"Authorization": "Basic " + base64.b64encode(b"prometheus:wrong").decode()},
+            {"Authorization": "Basic ä"},
+        ):
             with pytest.raises(urllib.error.HTTPError, match="401"):
-                fetch(exporter.url, **{name: value.encode().decode("latin-1") for name, value in headers.items()})
-        assert "ausl_steps_total" in fetch(exporter.url, Authorization="Basic " + base64.b64encode(b"prometheus:s3cret").decode())
+                fetch(
+                    exporter.url,
+                    **{name: value.encode().decode("latin-1") for name, value in headers.items()},
+                )
+        assert "ausl_steps_total" in fetch(
+            exporter.url, Authorization="Basic " + base64.b64encode(b"prometheus:s3cret").decode()
+        )
     secret.write_text("no colon")
-    with pytest.raises(ValueError, match="user:password"), serving(tmp_path, password_file=str(secret)):
+    with (
+        pytest.raises(ValueError, match="user:password"),
+        serving(tmp_path, password_file=str(secret)),
+    ):
         pass
 
 
-def test_with_a_certificate_it_speaks_tls_and_a_silent_client_holds_nobody_up(tmp_path: Path) -> None:
+def test_with_a_certificate_it_speaks_tls_and_a_silent_client_holds_nobody_up(
+    tmp_path: Path,
+) -> None:
     certificate, key = make_certificate(tmp_path)
     context = ssl.create_default_context(cafile=str(certificate))
     with serving(tmp_path, certificate=str(certificate), key=str(key)) as exporter:
@@ -100,7 +124,9 @@ def test_with_a_client_authority_strangers_are_refused(tmp_path: Path) -> None:
     stranger = ssl.create_default_context(cafile=str(certificate))
     known = ssl.create_default_context(cafile=str(certificate))
     known.load_cert_chain(certificate, key)
-    with serving(tmp_path, certificate=str(certificate), key=str(key), client_ca=str(certificate)) as exporter:
+    with serving(
+        tmp_path, certificate=str(certificate), key=str(key), client_ca=str(certificate)
+    ) as exporter:
         assert "ausl_steps_total" in fetch(exporter.url, known)
         with pytest.raises(OSError, match=r"."):
             fetch(exporter.url, stranger)
@@ -112,8 +138,23 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
         pytest.skip("no openssl: apt-get install openssl")
     certificate, key = folder / "cert.pem", folder / "key.pem"
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", *names]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True, timeout=60)
+    command = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        *names,
+    ]
+    subprocess.run(
+        [*command, "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
     return certificate, key
 
 

@@ -1,11 +1,13 @@
-"""What a rank last said must be readable after its death, and tell slow, waiting and ended ranks apart."""
+"""What a rank last said must be readable after its death, and tell slow, waiting and ended ranks
+apart.
+"""
 
 from pathlib import Path
 
 import pytest
-from observing import Clock, record, state
 
 from ausl_dist.observe.heartbeat import heartbeat_of, read_heartbeats, slowest_rank, write_heartbeat
+from tests.support.observing import Clock, record, state
 
 
 def beat(run: Path, rank: int, restart: int = 0, waited: float = 0.0) -> None:
@@ -21,14 +23,21 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     written = heartbeat_of(of_rank, "failed", 5.0, error="RuntimeError: out of memory")
     write_heartbeat(tmp_path, written)
     assert read_heartbeats(tmp_path) == [written]
-    assert (written.steps_done, written.phase, written.phase_since, written.who) == (7, "backward", 1000.0, "rank 3 (node7)")
+    assert (written.steps_done, written.phase, written.phase_since, written.who) == (
+        7,
+        "backward",
+        1000.0,
+        "rank 3 (node7)",
+    )
 
 
 def test_only_the_newest_attempt_is_read(tmp_path: Path) -> None:
     for rank in range(4):
         beat(tmp_path, rank, restart=0)
     beat(tmp_path, 0, restart=1)
-    assert [(heartbeat.rank, heartbeat.restart) for heartbeat in read_heartbeats(tmp_path)] == [(0, 1)]
+    assert [(heartbeat.rank, heartbeat.restart) for heartbeat in read_heartbeats(tmp_path)] == [
+        (0, 1)
+    ]
 
 
 def test_the_slowest_is_who_waits_least(tmp_path: Path) -> None:

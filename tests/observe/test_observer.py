@@ -7,11 +7,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from observing import observer, quiet_settings, record
 
 from ausl_dist.observe.heartbeat import read_heartbeats
 from ausl_dist.observe.history import read_events, read_metrics
 from ausl_dist.observe.settings import ExporterSettings, ObserveSettings, ProfileSettings
+from tests.support.observing import observer, quiet_settings, record
 
 
 def wait_until(condition, seconds: float = 10.0) -> None:  # type: ignore[no-untyped-def]
@@ -26,7 +26,13 @@ def test_every_step_is_a_line_with_what_the_loop_said(tmp_path: Path) -> None:
         watching.step(record(0))
         watching.step(record(1, loss=float("nan"), skipped=True))
     first, second = read_metrics(tmp_path)
-    assert (first["step"], first["attempt"], first["loss"], first["clips"], first["skipped"]) == (0, 0, 0.5, 8, False)
+    assert (first["step"], first["attempt"], first["loss"], first["clips"], first["skipped"]) == (
+        0,
+        0,
+        0.5,
+        8,
+        False,
+    )
     assert first["logs"]["ranking/loss"] == 0.5
     assert first["seconds"]["total"] == 0.2
     assert (second["loss"], second["skipped"]) == (None, True)
@@ -40,7 +46,9 @@ def test_only_rank_0_writes_the_lines_and_counts_all_ranks_clips(tmp_path: Path)
     assert line["clips"] == 16
 
 
-def test_goodput_counts_the_time_between_two_attempts_and_the_steps_done_twice(tmp_path: Path) -> None:
+def test_goodput_counts_the_time_between_two_attempts_and_the_steps_done_twice(
+    tmp_path: Path,
+) -> None:
     with observer(tmp_path) as first:
         for step in range(3):
             first.step(record(step))
@@ -57,7 +65,9 @@ def test_steps_that_a_run_goes_back_over_have_not_counted(tmp_path: Path) -> Non
             watching.step(record(step))
         watching.event("rewind", step=3, to_step=2, reason="the loss rose")
         watching.step(record(2))
-    assert [line["useful_seconds"] for line in read_metrics(tmp_path)] == pytest.approx([0.18, 0.36, 0.54])
+    assert [line["useful_seconds"] for line in read_metrics(tmp_path)] == pytest.approx(
+        [0.18, 0.36, 0.54]
+    )
 
 
 def test_events_are_written_counted_and_said(tmp_path: Path) -> None:
@@ -67,7 +77,13 @@ def test_events_are_written_counted_and_said(tmp_path: Path) -> None:
         watching.event("unheard_of", where="here")
         watching.step(record(7, skipped=True, loader_counts={}))
         said = watching._console._stream.getvalue()
-    assert [event["kind"] for event in read_events(tmp_path)] == ["started", "checkpoint", "unheard_of", "skipped", "ended"]
+    assert [event["kind"] for event in read_events(tmp_path)] == [
+        "started",
+        "checkpoint",
+        "unheard_of",
+        "skipped",
+        "ended",
+    ]
     assert "saved step 7 in 1.2 s" in said
     assert "unheard_of: where here" in said
 
@@ -88,7 +104,11 @@ def test_an_exception_is_the_end_that_the_run_folder_tells_of(tmp_path: Path) ->
     with pytest.raises(RuntimeError, match="boom"):
         fail_after_a_step()
     (heartbeat,) = read_heartbeats(tmp_path)
-    assert (heartbeat.standing, heartbeat.error, heartbeat.steps_done) == ("failed", "RuntimeError: boom", 1)
+    assert (heartbeat.standing, heartbeat.error, heartbeat.steps_done) == (
+        "failed",
+        "RuntimeError: boom",
+        1,
+    )
     assert read_events(tmp_path)[-1]["kind"] == "failed"
 
 
@@ -102,7 +122,9 @@ def test_unusable_clips_are_told_once_each(tmp_path: Path) -> None:
     assert told == [("started", None), ("corrupt", 2), ("corrupt", 3), ("ended", None)]
 
 
-def test_metrics_are_served_while_it_runs_and_name_a_phase_that_does_not_end(tmp_path: Path) -> None:
+def test_metrics_are_served_while_it_runs_and_name_a_phase_that_does_not_end(
+    tmp_path: Path,
+) -> None:
     settings = ObserveSettings(console="quiet")
     with observer(tmp_path, settings) as watching:
         watching.step(record(0))
@@ -140,12 +162,19 @@ def test_a_text_file_for_a_node_exporter_is_kept_fresh_and_goes_at_the_end(tmp_p
     settings = quiet_settings(exporter=ExporterSettings(enabled=False, textfile_folder=str(folder)))
     with observer(tmp_path, settings) as watching:
         watching.step(record(0))
-        wait_until(lambda: any("ausl_steps_total" in path.read_text() and " 1.0" in path.read_text() for path in folder.glob("*.prom")))
+        wait_until(
+            lambda: any(
+                "ausl_steps_total" in path.read_text() and " 1.0" in path.read_text()
+                for path in folder.glob("*.prom")
+            )
+        )
     assert list(folder.iterdir()) == []
 
 
 def test_a_pushgateway_that_is_away_is_said_and_the_run_still_ends_well(tmp_path: Path) -> None:
-    settings = quiet_settings(console="plain", exporter=ExporterSettings(enabled=False, pushgateway="http://127.0.0.1:9"))
+    settings = quiet_settings(
+        console="plain", exporter=ExporterSettings(enabled=False, pushgateway="http://127.0.0.1:9")
+    )
     watching = observer(tmp_path, settings)
     stream = watching._console._stream
     watching.close()
@@ -154,7 +183,9 @@ def test_a_pushgateway_that_is_away_is_said_and_the_run_still_ends_well(tmp_path
     assert read_heartbeats(tmp_path)[0].standing == "ended"
 
 
-def test_a_damaged_heartbeat_of_another_rank_is_said_once_and_does_not_stop_the_pulse(tmp_path: Path) -> None:
+def test_a_damaged_heartbeat_of_another_rank_is_said_once_and_does_not_stop_the_pulse(
+    tmp_path: Path,
+) -> None:
     with observer(tmp_path, quiet_settings(console="plain"), world_size=1) as watching:
         (tmp_path / "ranks").mkdir(exist_ok=True)
         (tmp_path / "ranks" / "rank-00001.json").write_text("{")

@@ -1,4 +1,6 @@
-"""A trace must be had from a run that is under way, of the rank one asks for, and cost nothing otherwise."""
+"""A trace must be had from a run that is under way, of the rank one asks for, and cost nothing
+otherwise.
+"""
 
 import gzip
 import json
@@ -36,7 +38,10 @@ def test_touching_a_file_profiles_the_next_steps_of_rank_0(tmp_path: Path) -> No
 
 def test_a_request_may_name_rank_and_steps(tmp_path: Path) -> None:
     (tmp_path / "profile").write_text("3 2\n")
-    others, asked = Profiler(ProfileSettings(), tmp_path, rank=0), Profiler(ProfileSettings(), tmp_path, rank=3)
+    others, asked = (
+        Profiler(ProfileSettings(), tmp_path, rank=0),
+        Profiler(ProfileSettings(), tmp_path, rank=3),
+    )
     others.look_for_request()
     assert (tmp_path / "profile").exists()
     asked.look_for_request()
@@ -45,7 +50,9 @@ def test_a_request_may_name_rank_and_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("request_text", ["all", "0 100000", "0 1 2", "-1"])
-def test_a_request_that_is_not_understood_is_answered_and_taken_away(tmp_path: Path, request_text: str) -> None:
+def test_a_request_that_is_not_understood_is_answered_and_taken_away(
+    tmp_path: Path, request_text: str
+) -> None:
     (tmp_path / "profile").write_text(request_text)
     assert "RANK STEPS" in Profiler(ProfileSettings(), tmp_path, rank=0).look_for_request()
     assert not (tmp_path / "profile").exists()

@@ -10,29 +10,48 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from observing import observer, record
 
 from ausl_dist.files import append_json_line
 from ausl_dist.observe.heartbeat import read_heartbeats, write_heartbeat
 from ausl_dist.observe.history import append_event
 from ausl_dist.observe.report import build_report
 from ausl_dist.observe.settings import ObserveSettings
+from tests.support.observing import observer, record
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_run(run: Path) -> None:
-    """Forty steps by two ranks, the second half after a restart; one skipped step, two unusable clips."""
+    """Forty steps by two ranks, the second half after a restart; one skipped step, two unusable
+    clips.
+    """
     for attempt, steps in enumerate([range(25), range(20, 40)]):
-        ranks = [observer(run, rank=rank, world_size=2, restart=attempt, start_step=steps[0], total_steps=40) for rank in range(2)]
+        ranks = [
+            observer(
+                run, rank=rank, world_size=2, restart=attempt, start_step=steps[0], total_steps=40
+            )
+            for rank in range(2)
+        ]
         for step in steps:
             for each in ranks:
                 blocked = {"fetch": 0.01 * step, "decode": 0.02 * step}
                 logs = {"ranking/loss": 1 / (step + 1), "contrast/loss": 2 / (step + 1)}
-                each.step(record(step, loss=3 / (step + 1), logs=logs, loader_blocked=blocked, skipped=step == 30))
+                each.step(
+                    record(
+                        step,
+                        loss=3 / (step + 1),
+                        logs=logs,
+                        loader_blocked=blocked,
+                        skipped=step == 30,
+                    )
+                )
         for each in ranks:
             each.close()
-    append_event(run, "launcher", {"time": 1.0, "kind": "attempt_ended", "attempt": "0", "why": "node7 <fell> silent"})
+    append_event(
+        run,
+        "launcher",
+        {"time": 1.0, "kind": "attempt_ended", "attempt": "0", "why": "node7 <fell> silent"},
+    )
     place = {"corpus": "main", "place": "shard-000002.tar[0:100]", "clip": 3}
     append_json_line(run / "ledger.jsonl", {"reason": "decode", "detail": "no <keyframe>", **place})
     (run / "config.yaml").write_text("name: demo\nsteps: 40\n")
@@ -71,7 +90,8 @@ def test_a_finished_run_is_told_whole(tmp_path: Path) -> None:
     for expected in (
         "finished, step 40 of 40",
         "1 step left out because loss or gradient was not finite, the last one step 30",
-        "2 clips could not be used (decode); for instance main/shard-000002.tar[0:100], clip 3: no <keyframe>",
+        "2 clips could not be used (decode); for instance main/shard-000002.tar[0:100], clip 3: "
+        "no <keyframe>",
         "the run was started again once, the last time because node7 <fell> silent",
         "3.0000 → 0.0750",
         "ranking",
@@ -107,7 +127,9 @@ def test_a_run_in_progress_says_how_long_it_will_take(tmp_path: Path) -> None:
         for step in range(10):
             watching.step(record(step))
         wait_for_heartbeat(tmp_path)
-        assert "running, step 10 of 1,000, about 3 min 18 s left" in Page(build_report(tmp_path)).text
+        assert (
+            "running, step 10 of 1,000, about 3 min 18 s left" in Page(build_report(tmp_path)).text
+        )
 
 
 def wait_for_heartbeat(run: Path) -> None:
@@ -126,7 +148,9 @@ def test_a_folder_that_is_no_run_is_refused_in_a_sentence(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="not a run folder"):
         build_report(tmp_path)
     command = [sys.executable, "-m", "tools.report", str(tmp_path)]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    told = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert told.returncode == 2
     assert told.stderr.startswith("error: ")
 

@@ -8,7 +8,15 @@ from ausl_dist.observe.throughput import Step, Window, culprit
 def window_of(*totals: float, data: float = 0.0, waited: float = 0.0) -> Window:
     window = Window(64)
     for total in totals:
-        window.add(Step(clips=8, frames=96, seconds={"total": total, "data": data}, waited=waited, blocked={}))
+        window.add(
+            Step(
+                clips=8,
+                frames=96,
+                seconds={"total": total, "data": data},
+                waited=waited,
+                blocked={},
+            )
+        )
     return window
 
 
@@ -32,7 +40,12 @@ def test_a_rank_that_waits_for_another_is_not_slow_itself() -> None:
 
 def test_before_the_first_step_everything_is_nought() -> None:
     window = Window(8)
-    assert (window.clips_per_second, window.share("data"), window.seconds_left(10), window.step_seconds) == (0, 0, 0, 0)
+    assert (
+        window.clips_per_second,
+        window.share("data"),
+        window.seconds_left(10),
+        window.step_seconds,
+    ) == (0, 0, 0, 0)
 
 
 def test_only_the_last_steps_count() -> None:
@@ -51,7 +64,15 @@ def test_what_stages_blocked_is_told_of_the_window_alone() -> None:
 
 @pytest.mark.parametrize(
     ("fetch", "decode", "augment", "stage"),
-    [(9.0, 10.0, 10.0, "fetch"), (0.1, 8.0, 10.0, "decode"), (0.1, 0.2, 10.0, "augment"), (0.0, 0.0, 0.0, None), (5.0, 0.0, 0.0, "fetch")],
+    [
+        (9.0, 10.0, 10.0, "fetch"),
+        (0.1, 8.0, 10.0, "decode"),
+        (0.1, 0.2, 10.0, "augment"),
+        (0.0, 0.0, 0.0, None),
+        (5.0, 0.0, 0.0, "fetch"),
+    ],
 )
-def test_the_first_stage_that_waits_is_to_blame(fetch: float, decode: float, augment: float, stage: str | None) -> None:
+def test_the_first_stage_that_waits_is_to_blame(
+    fetch: float, decode: float, augment: float, stage: str | None
+) -> None:
     assert culprit({"fetch": fetch, "decode": decode, "augment": augment}) == stage

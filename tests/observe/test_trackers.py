@@ -1,15 +1,17 @@
-"""Curves elsewhere must be the same curves, also after a restart; a missing package must be said before the run has begun."""
+"""Curves elsewhere must be the same curves, also after a restart; a missing package must be said
+before the run has begun.
+"""
 
 import builtins
 from pathlib import Path
 from typing import Any
 
 import pytest
-from observing import observer, quiet_settings, record
 
 from ausl_dist.observe.settings import TrackerSettings
 from ausl_dist.observe.state import RankIdentity
 from ausl_dist.observe.trackers import flat_numbers, make_trackers
+from tests.support.observing import observer, quiet_settings, record
 
 IDENTITY = RankIdentity(run="demo", rank=0, world_size=2, node="node7", restart=0)
 
@@ -17,11 +19,18 @@ IDENTITY = RankIdentity(run="demo", rank=0, world_size=2, node="node7", restart=
 def test_nested_numbers_get_names_and_what_is_no_number_is_left_out() -> None:
     line = {"step": 3, "attempt": 0, "time": 1.0, "loss": 0.5, "skipped": False}
     line |= {"logs": {"a/loss": 0.1, "b/loss": None}, "counts": {"corrupt": {"decode": 2}}}
-    assert flat_numbers(line) == {"loss": 0.5, "skipped": 0.0, "logs/a/loss": 0.1, "counts/corrupt/decode": 2.0}
+    assert flat_numbers(line) == {
+        "loss": 0.5,
+        "skipped": 0.0,
+        "logs/a/loss": 0.1,
+        "counts/corrupt/decode": 2.0,
+    }
     assert "loss" not in flat_numbers({"loss": float("nan")})
 
 
-@pytest.mark.parametrize("settings", [TrackerSettings(tensorboard=True), TrackerSettings(wandb_project="faces")])
+@pytest.mark.parametrize(
+    "settings", [TrackerSettings(tensorboard=True), TrackerSettings(wandb_project="faces")]
+)
 def test_a_missing_package_is_an_error_that_says_what_to_type(
     settings: TrackerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,13 +59,25 @@ def test_tensorboard_shows_repeated_steps_once(tmp_path: Path) -> None:
             second.step(record(step, loss=2.0))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(0, 1.0), (1, 1.0), (2, 2.0), (3, 2.0), (4, 2.0)]
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [
+        (0, 1.0),
+        (1, 1.0),
+        (2, 2.0),
+        (3, 2.0),
+        (4, 2.0),
+    ]
 
 
 @pytest.mark.timeout(120)
-def test_wandb_keeps_one_run_for_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_keeps_one_run_for_all_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("wandb")
-    for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}.items():
+    for name, value in {
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        "WANDB_ERROR_REPORTING": "false",
+    }.items():
         monkeypatch.setenv(name, value)
     settings = quiet_settings(trackers=TrackerSettings(every_steps=2, wandb_project="faces"))
     for attempt, steps in enumerate([range(4), range(2, 6)]):

@@ -1,4 +1,6 @@
-"""In synchronous training all steps are equally long; the clock must tell who is slow from who waits."""
+"""In synchronous training all steps are equally long; the clock must tell who is slow from who
+waits.
+"""
 
 import os
 import subprocess
@@ -31,12 +33,25 @@ dist.destroy_process_group()
 
 def test_the_rank_that_comes_first_waits_and_the_slow_one_does_not() -> None:
     (port,) = free_ports(1)
-    environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "PYTHONPATH": str(ROOT),
+    }
     ranks = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT], env={**environment, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT],
+            env={**environment, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for rank in range(2)
     ]
-    (waited, after), (slow, _) = ([float(word) for word in rank.communicate(timeout=120)[0].split()] for rank in ranks)
+    (waited, after), (slow, _) = (
+        [float(word) for word in rank.communicate(timeout=120)[0].split()] for rank in ranks
+    )
     assert waited > 0.2
     assert slow < 0.1
     assert after == 0
@@ -52,7 +67,9 @@ def test_stopping_leaves_torch_as_it_was() -> None:
 
 
 def test_compiled_code_keeps_its_graph_whole() -> None:
-    """With `fullgraph`, torch.compile fails where something it cannot take into the graph stands in the way."""
+    """With `fullgraph`, torch.compile fails where something it cannot take into the graph stands in
+    the way.
+    """
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     clock = WaitingClock()
     clock.start()
@@ -63,7 +80,11 @@ def test_compiled_code_keeps_its_graph_whole() -> None:
         return values + 1
 
     try:
-        assert torch.compile(total, backend="eager", fullgraph=True)(torch.ones(3)).tolist() == [3, 3, 3]
+        assert torch.compile(total, backend="eager", fullgraph=True)(torch.ones(3)).tolist() == [
+            3,
+            3,
+            3,
+        ]
     finally:
         clock.stop()
         dist.destroy_process_group()

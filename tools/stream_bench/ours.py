@@ -19,13 +19,13 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from ausl_dist.batch import Needs, Plan, View
-from ausl_dist.clip import VIDEO_SUFFIX
+from ausl_dist.shards.clip import VIDEO_SUFFIX
+from ausl_dist.shards.index import Index
+from ausl_dist.shards.retry import Retry
 from ausl_dist.stream.fetch import Fetcher
 from ausl_dist.stream.frames import FrameDecoder
-from ausl_dist.stream.index import Index
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.mp4 import parse
-from ausl_dist.stream.retry import Retry
 from ausl_dist.stream.settings import CorpusSource, DataSettings
 from ausl_dist.stream.unpack import RawClip, unpack
 from tools.stream_bench.measure import Job, Result, measure, run, tree_cpu_seconds
@@ -45,11 +45,21 @@ def loader(job: Job, decoder: str = "pyav") -> Iterator[Any]:
         decode_threads=job.workers,
         memory_mib=192,  # less than the corpus: fetching goes on while it is measured
     )
-    return Loader(settings, plan, seed=0, rank=0, world_size=1, run_folder=Path(tempfile.mkdtemp()), start_step=job.start_step)
+    return Loader(
+        settings,
+        plan,
+        seed=0,
+        rank=0,
+        world_size=1,
+        run_folder=Path(tempfile.mkdtemp()),
+        start_step=job.start_step,
+    )
 
 
 def reading(job: Job) -> Result:
-    """Fetch and verify chunks without decoding, `job.workers` at a time, for `job.clips` chunks; the result's clips are bytes."""
+    """Fetch and verify chunks without decoding, `job.workers` at a time, for `job.clips` chunks;
+    the result's clips are bytes.
+    """
     index = Index.load(job.data)
     fetcher = Fetcher({"main": index}, Retry())
     with ThreadPoolExecutor(job.workers) as pool:
@@ -66,19 +76,29 @@ def reading(job: Job) -> Result:
 
 
 def bare_pyav(job: Job) -> Iterator[Any]:
-    """PyAV as its documentation shows it, with one reused reformatter: all frames to RGB, one thread."""
+    """PyAV as its documentation shows it, with one reused reformatter: all frames to RGB, one
+    thread.
+    """
     reformatter = VideoReformatter()
     for videos in _batches(job):
         for video in videos:
             with av.open(io.BytesIO(video), "r") as container:
                 stream = container.streams.video[0]
                 stream.codec_context.thread_count = 1
-                np.stack([reformatter.reformat(frame, format="rgb24").to_ndarray() for frame in container.decode(stream)])
+                np.stack(
+                    [
+                        reformatter.reformat(frame, format="rgb24").to_ndarray()
+                        for frame in container.decode(stream)
+                    ]
+                )
         yield None
 
 
 def bare_packets(job: Job) -> Iterator[Any]:
-    """The decoder without its output: packets in, frames left as they are decoded. What no loader on this decoder can pass."""
+    """The decoder without its output: packets in, frames left as they are decoded.
+
+    What no loader on this decoder can pass.
+    """
     decoder = FrameDecoder()
     for videos in _batches(job):
         for data in videos:
@@ -92,7 +112,9 @@ def _batches(job: Job) -> Iterator[list[bytes]]:
     index = Index.load(job.data)
     fetcher = Fetcher({"main": index}, Retry())
     clips = unpack(fetcher.read("main", 0), index.chunk(0).clips)
-    videos = itertools.cycle([clip.members[VIDEO_SUFFIX] for clip in clips if isinstance(clip, RawClip)])
+    videos = itertools.cycle(
+        [clip.members[VIDEO_SUFFIX] for clip in clips if isinstance(clip, RawClip)]
+    )
     while True:
         yield [next(videos) for _ in range(job.batch)]
 

@@ -1,7 +1,9 @@
-"""The loaders people use today, on the same clips: runs in the environment that tools/bench_stream.py makes for them.
+"""The loaders people use today, on the same clips: runs in the environment that
+tools/bench_stream.py makes for them.
 
-Each has two workers, batches of eight clips, all 32 frames decoded, one random crop of 213 pixels for each clip, resized to 112 with
-anti-aliasing, normalised, float32 B T C H W. What each does is the fastest we found that its documentation describes.
+Each has two workers, batches of eight clips, all 32 frames decoded, one random crop of 213 pixels
+for each clip, resized to 112 with anti-aliasing, normalised, float32 B T C H W. What each does is
+the fastest we found that its documentation describes.
 """
 
 import io
@@ -18,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
-# There is no CPU build of torchvision on the package index; its CUDA wheel imports once the operators it lacks are declared.
+# There is no CPU build of torchvision on the package index; its CUDA wheel imports once the
+# operators it lacks are declared.
 _schemas = torch.library.Library("torchvision", "DEF")
 _schemas.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 _schemas.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -34,14 +37,18 @@ SCALE = 1 / (255 * torch.tensor([0.229, 0.224, 0.225]).view(1, 1, 3, 1, 1))
 
 
 def sample(frames: Tensor, size: int) -> Tensor:
-    """Crop and resize uint8 frames T H W C to T C S S: in bytes and with channels last, which torch has its fast resize for."""
+    """Crop and resize uint8 frames T H W C to T C S S: in bytes and with channels last, which torch
+    has its fast resize for.
+    """
     top, left = (random.randrange(side - CROP + 1) for side in frames.shape[1:3])
     crop = frames[:, top : top + CROP, left : left + CROP].permute(0, 3, 1, 2)
     return interpolate(crop, size=(size, size), mode="bilinear", antialias=True).contiguous()
 
 
 def normalised(batches: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Float32 batches of what the workers send: bytes, because floats would cost four times as much on the way."""
+    """Float32 batches of what the workers send: bytes, because floats would cost four times as much
+    on the way.
+    """
     for batch in batches:
         yield batch.float().sub_(MEAN).mul_(SCALE)
 
@@ -55,19 +62,28 @@ def with_pyav(video: bytes, job: Job) -> Tensor:
     with av.open(io.BytesIO(video), "r") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        frames = [reformatter.reformat(frame, format="rgb24").to_ndarray() for frame in container.decode(stream)]
+        frames = [
+            reformatter.reformat(frame, format="rgb24").to_ndarray()
+            for frame in container.decode(stream)
+        ]
     return sample(torch.from_numpy(np.stack(frames)), job.image_size)
 
 
 def with_torchcodec(video: bytes, job: Job) -> Tensor:
     from torchcodec.decoders import VideoDecoder
 
-    # Fast settings of its documentation: approximate seeking, one FFmpeg thread where the workers are the parallelism.
-    decoder = VideoDecoder(video, seek_mode="approximate", num_ffmpeg_threads=1, dimension_order="NHWC")
+    # Fast settings of its documentation: approximate seeking, one FFmpeg thread where the workers
+    # are the parallelism.
+    decoder = VideoDecoder(
+        video, seek_mode="approximate", num_ffmpeg_threads=1, dimension_order="NHWC"
+    )
     return sample(decoder.get_frames_in_range(0, job.frames).data, job.image_size)
 
 
-DECODERS: dict[str, Callable[[bytes, Job], Tensor]] = {"PyAV": with_pyav, "torchcodec": with_torchcodec}
+DECODERS: dict[str, Callable[[bytes, Job], Tensor]] = {
+    "PyAV": with_pyav,
+    "torchcodec": with_torchcodec,
+}
 
 
 def one_thread(*_: Any) -> None:
@@ -84,14 +100,35 @@ def shards(job: Job) -> list[str]:
 def webdataset(job: Job, decode: str) -> Iterator[Any]:
     import webdataset as wds
 
-    dataset = wds.WebDataset(shards(job), shardshuffle=100, nodesplitter=wds.split_by_node, workersplitter=wds.split_by_worker)
+    dataset = wds.WebDataset(
+        shards(job),
+        shardshuffle=100,
+        nodesplitter=wds.split_by_node,
+        workersplitter=wds.split_by_worker,
+    )
     dataset = dataset.repeat().shuffle(64).map(lambda clip: DECODERS[decode](clip["mp4"], job))
     dataset = dataset.batched(job.batch, collation_fn=torch.stack)
-    return iter(wds.WebLoader(dataset, batch_size=None, num_workers=job.workers, worker_init_fn=one_thread, prefetch_factor=2))
+    return iter(
+        wds.WebLoader(
+            dataset,
+            batch_size=None,
+            num_workers=job.workers,
+            worker_init_fn=one_thread,
+            prefetch_factor=2,
+        )
+    )
 
 
 def energon(job: Job, decode: str) -> Iterator[Any]:
-    from megatron.energon import Cooker, Sample, WorkerConfig, basic_sample_keys, get_savable_loader, get_train_dataset, stateless
+    from megatron.energon import (
+        Cooker,
+        Sample,
+        WorkerConfig,
+        basic_sample_keys,
+        get_savable_loader,
+        get_train_dataset,
+        stateless,
+    )
     from megatron.energon import DefaultTaskEncoder as TaskEncoder
     from megatron.energon import edataclass as dataclass_of_energon
 
@@ -133,7 +170,9 @@ def energon(job: Job, decode: str) -> Iterator[Any]:
 
 
 def save_energon_state(job: Job) -> Result:
-    """A run of `start_step` batches, whose state goes to the file `state`: it holds buffers, so it cannot be made up."""
+    """A run of `start_step` batches, whose state goes to the file `state`: it holds buffers, so it
+    cannot be made up.
+    """
     loader: Any = energon(Job(**{**vars(job), "start_step": 0}), "torchcodec")
     for _ in zip(range(job.start_step), loader, strict=False):
         pass
@@ -151,17 +190,31 @@ def mosaic(job: Job, decode: str) -> Iterator[Any]:
 
     remote = "://" in job.data
     places = {"remote": job.data, "local": tempfile.mkdtemp()} if remote else {"local": job.data}
-    dataset = Clips(**places, shuffle=True, batch_size=job.batch, shuffle_block_size=2048, predownload=256)
+    dataset = Clips(
+        **places, shuffle=True, batch_size=job.batch, shuffle_block_size=2048, predownload=256
+    )
     if job.start_step:
         dataset.load_state_dict(_mosaic_state(dataset, job))
-    loader: Any = DataLoader(dataset, batch_size=job.batch, num_workers=job.workers, worker_init_fn=one_thread, persistent_workers=True)
+    loader: Any = DataLoader(
+        dataset,
+        batch_size=job.batch,
+        num_workers=job.workers,
+        worker_init_fn=one_thread,
+        persistent_workers=True,
+    )
     return _for_ever(loader)
 
 
 def _mosaic_state(dataset: Any, job: Job) -> dict[str, Any]:
     epoch, sample = divmod(job.start_step * job.batch, dataset.size)
     canonical = dataset.num_canonical_nodes or 64
-    return {"epoch": epoch, "sample_in_epoch": sample, "num_canonical_nodes": canonical, "shuffle_seed": 9176, "initial_physical_nodes": 1}
+    return {
+        "epoch": epoch,
+        "sample_in_epoch": sample,
+        "num_canonical_nodes": canonical,
+        "shuffle_seed": 9176,
+        "initial_physical_nodes": 1,
+    }
 
 
 def litdata(job: Job, decode: str) -> Iterator[Any]:
@@ -172,11 +225,18 @@ def litdata(job: Job, decode: str) -> Iterator[Any]:
         def __getitem__(self, number: Any) -> Tensor:
             return DECODERS[decode](bytes(super().__getitem__(number)), job)
 
-    # Its fast client takes https alone and has no option for that; the server on loopback speaks http.
+    # Its fast client takes https alone and has no option for that; the server on loopback speaks
+    # http.
     downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True
-    options = {"storage_options": {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]}} if "://" in job.data else {}
+    options = (
+        {"storage_options": {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]}}
+        if "://" in job.data
+        else {}
+    )
     dataset = Clips(job.data, shuffle=True, cache_dir=tempfile.mkdtemp(), **options)
-    loader = StreamingDataLoader(dataset, batch_size=job.batch, num_workers=job.workers, worker_init_fn=one_thread)
+    loader = StreamingDataLoader(
+        dataset, batch_size=job.batch, num_workers=job.workers, worker_init_fn=one_thread
+    )
     if job.start_step:
         state = loader.state_dict()
         epoch, sample = divmod(job.start_step * job.batch, len(dataset) // job.batch * job.batch)
@@ -199,7 +259,9 @@ def bare_torchcodec(job: Job) -> Iterator[Any]:
     while True:
         for _ in range(job.batch):
             video = videos[random.randrange(len(videos))]
-            VideoDecoder(video, seek_mode="approximate", num_ffmpeg_threads=1, dimension_order="NHWC").get_frames_in_range(0, job.frames)
+            VideoDecoder(
+                video, seek_mode="approximate", num_ffmpeg_threads=1, dimension_order="NHWC"
+            ).get_frames_in_range(0, job.frames)
         yield None
 
 
@@ -211,18 +273,29 @@ def _videos(job: Job) -> list[bytes]:
 
 
 def convert(job: Job) -> Result:
-    """Write the clips of the shards in `job.data` in the peers' own formats beside it: mds/ and litdata/."""
+    """Write the clips of the shards in `job.data` in the peers' own formats beside it: mds/ and
+    litdata/.
+    """
     from litdata import optimize
     from streaming import MDSWriter
 
     videos = _all_videos(job)
     target = Path(job.data).parent
     if not (target / "mds" / "index.json").exists():
-        with MDSWriter(out=str(target / "mds"), columns={"video": "bytes"}, size_limit=16 << 20) as writer:
+        with MDSWriter(
+            out=str(target / "mds"), columns={"video": "bytes"}, size_limit=16 << 20
+        ) as writer:
             for video in videos:
                 writer.write({"video": video})
     if not (target / "litdata" / "index.json").exists():
-        optimize(fn=_identity, inputs=videos, output_dir=str(target / "litdata"), chunk_bytes="16MB", num_workers=1, mode="overwrite")
+        optimize(
+            fn=_identity,
+            inputs=videos,
+            output_dir=str(target / "litdata"),
+            chunk_bytes="16MB",
+            num_workers=1,
+            mode="overwrite",
+        )
     return Result(0.0)
 
 
@@ -231,7 +304,11 @@ def _identity(video: bytes) -> bytes:
 
 
 def _all_videos(job: Job) -> list[bytes]:
-    return [video for path in shards(job) for video in _videos(Job(**{**vars(job), "data": str(Path(path).parent)}))]
+    return [
+        video
+        for path in shards(job)
+        for video in _videos(Job(**{**vars(job), "data": str(Path(path).parent)}))
+    ]
 
 
 LOADERS: dict[str, Callable[[Job, str], Iterator[Any]]] = {
@@ -251,5 +328,11 @@ def _contender(loader: Callable[[Job, str], Iterator[Any]], decode: str) -> Call
 
 if __name__ == "__main__":
     one_thread()
-    contenders = {f"{name} + {decode}": _contender(loader, decode) for name, loader in LOADERS.items() for decode in DECODERS}
-    run({**contenders, "bare torchcodec": lambda job: measure(job, bare_torchcodec), **PREPARATIONS})
+    contenders = {
+        f"{name} + {decode}": _contender(loader, decode)
+        for name, loader in LOADERS.items()
+        for decode in DECODERS
+    }
+    run(
+        {**contenders, "bare torchcodec": lambda job: measure(job, bare_torchcodec), **PREPARATIONS}
+    )

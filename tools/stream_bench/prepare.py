@@ -1,15 +1,16 @@
 """The clips of the benchmark, and the same clips in the formats of the peers.
 
-A few hundred rendered clips would fit into every cache; so each is repeated under other keys until the corpus does not.
+A few hundred rendered clips would fit into every cache; so each is repeated under other keys until
+the corpus does not.
 """
 
 import subprocess
 import sys
 from pathlib import Path
 
-from ausl_dist.corpus.shards import ShardWriter, StoredClip, read_clips
-from ausl_dist.stream import storage
-from ausl_dist.stream.index import scan_shard, write_index
+from ausl_dist.shards import storage
+from ausl_dist.shards.index import scan_shard, write_index
+from ausl_dist.shards.writer import ShardWriter, StoredClip, read_clips
 
 IDENTITIES, CLIPS_EACH, SECONDS, FPS, PIXELS = 16, 4, 1.28, 25, 256
 SHARD_BYTES = 16 << 20
@@ -17,7 +18,20 @@ SHARD_BYTES = 16 << 20
 
 def render(folder: Path) -> Path:
     """Rendered faces of 256 pixels, 32 frames each."""
-    options = ["--identities", IDENTITIES, "--clips", CLIPS_EACH, "--seconds", SECONDS, "--fps", FPS, "--size", PIXELS, "--out", folder]
+    options = [
+        "--identities",
+        IDENTITIES,
+        "--clips",
+        CLIPS_EACH,
+        "--seconds",
+        SECONDS,
+        "--fps",
+        FPS,
+        "--size",
+        PIXELS,
+        "--out",
+        folder,
+    ]
     subprocess.run([sys.executable, "-m", "tools.render_world", *map(str, options)], check=True)
     return folder
 

@@ -1,9 +1,11 @@
-"""What all adapters share: reading a file of weights without running anything in it, and giving the network the pixels it expects.
+"""What all adapters share: reading a file of weights without running anything in it, and giving the
+network the pixels it expects.
 
     FILE.safetensors, FILE.pt, FILE.pth ──read_tensors──▶ tensors by name ──adapter──▶ network ──entrant──▶ Entrant
 
-The crops stay ours: no published checkpoint says how its faces were cropped, so a foreign backbone may be worth more on its own. The report
-says so, and its alignment meter (alignment_meter=true) shows how much a crop matters to the backbone at hand.
+The crops stay ours: no published checkpoint says how its faces were cropped, so a foreign backbone
+may be worth more on its own. The report says so, and its alignment meter (alignment_meter=true)
+shows how much a crop matters to the backbone at hand.
 """
 
 import argparse
@@ -20,13 +22,22 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ausl_dist.batch import View
-from ausl_dist.clip import PIXEL_MEAN, PIXEL_STD
-from ausl_dist.evaluate.entrant import Entrant
+from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.files import sha256_of
 from ausl_dist.release.preprocessing import EVALUATION_VIEW
+from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 
-NESTS = ("model", "state_dict", "model_state_dict", "module")  # where training scripts put the network among optimizer and epoch
-NOTE = "crops are this project's, not those the backbone was trained on: read the score with the alignment meter beside it"
+# where training scripts put the network among optimizer and epoch
+NESTS = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "module",
+)
+NOTE = (
+    "crops are this project's, not those the backbone was trained on: "
+    "read the score with the alignment meter beside it"
+)
 
 
 @dataclass(frozen=True)
@@ -35,36 +46,54 @@ class ForeignSettings:
 
     kind: Literal["timm", "state_dict", "mae", "marlin"]
     name: str = ""  # timm's name of the network, for timm and state_dict
-    weights: str | None = None  # a local file; kind=timm without one takes timm's own pretrained weights
-    mapping: Mapping[str, str] = field(default_factory=dict)  # state_dict: beginning of a name in the file -> under timm's names
+    weights: str | None = (
+        None  # a local file; kind=timm without one takes timm's own pretrained weights
+    )
+    # state_dict: beginning of a name in the file -> under timm's names
+    mapping: Mapping[str, str] = field(default_factory=dict)
     image_size: int = 224  # pixels; mae and marlin know their own
-    view: float = EVALUATION_VIEW.crop[0]  # side of the middle of our crop that the backbone sees, as a share of the crop's side
-    pixel_mean: tuple[float, float, float] = PIXEL_MEAN  # what it was trained with, RGB in 0-1; marlin knows its own
+    # side of the middle of our crop that the backbone sees, as a share of the crop's side
+    view: float = EVALUATION_VIEW.crop[0]
+    pixel_mean: tuple[float, float, float] = (
+        PIXEL_MEAN  # what it was trained with, RGB in 0-1; marlin knows its own
+    )
     pixel_std: tuple[float, float, float] = PIXEL_STD
 
     def __post_init__(self) -> None:
         if self.kind in ("timm", "state_dict") and not self.name:
-            raise ValueError(f"kind={self.kind} needs name=, a network of timm's, as vit_small_patch16_224")
+            raise ValueError(
+                f"kind={self.kind} needs name=, a network of timm's, as vit_small_patch16_224"
+            )
         if self.kind != "timm" and self.weights is None:
             raise ValueError(f"kind={self.kind} needs weights=, a local file")
         if not 0 < self.view <= 1 or self.image_size < 16:
-            raise ValueError(f"view must lie in (0, 1] and image_size be at least 16, not {self.view} and {self.image_size}")
+            raise ValueError(
+                "view must lie in (0, 1] and image_size be at least 16, "
+                f"not {self.view} and {self.image_size}"
+            )
 
     @property
     def file(self) -> Path:
         """The local file of weights; ValueError when it is not there."""
         if self.weights is None or not Path(self.weights).is_file():
-            raise ValueError(f"weights={self.weights} is not a file: download the checkpoint first, and give its path")
+            raise ValueError(
+                f"weights={self.weights} is not a file: download the checkpoint first, "
+                "and give its path"
+            )
         return Path(self.weights)
 
 
 class Renormalised(nn.Module):
     """A backbone fed with our pixels, turned into those of its own mean and spread."""
 
-    def __init__(self, backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(
+        self, backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        ours_mean, ours_std, mean_, std_ = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD, mean, std))
+        ours_mean, ours_std, mean_, std_ = (
+            torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD, mean, std)
+        )
         self.scale: Tensor
         self.shift: Tensor
         self.register_buffer("scale", ours_std / std_, persistent=False)
@@ -84,24 +113,37 @@ class Renormalised(nn.Module):
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The network's tensors in a .safetensors file or a torch checkpoint, of which nothing but plain data is ever unpickled."""
+    """The network's tensors in a .safetensors file or a torch checkpoint, of which nothing but
+    plain data is ever unpickled.
+    """
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
         except SafetensorError as error:
             raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # scripts keep their arguments in one; it runs no code
+        # scripts keep their arguments in one; it runs no code
+        with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} cannot be read as plain weights ({reason}): save its state_dict alone, best as .safetensors") from error
+        raise ValueError(
+            f"{path} cannot be read as plain weights ({reason}): save its state_dict alone, "
+            "best as .safetensors"
+        ) from error
     for name in NESTS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)} if isinstance(content, dict) else {}
+    tensors = (
+        {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+        if isinstance(content, dict)
+        else {}
+    )
     if not tensors:
-        raise ValueError(f"{path} holds no tensors by name: give a state_dict, or a checkpoint with one under {', '.join(NESTS)}")
+        raise ValueError(
+            f"{path} holds no tensors by name: give a state_dict, or a checkpoint with one under "
+            f"{', '.join(NESTS)}"
+        )
     prefix = "module."  # of DistributedDataParallel
     return {name.removeprefix(prefix): value for name, value in tensors.items()}
 
@@ -114,7 +156,8 @@ def load_exactly(net: nn.Module, tensors: Mapping[str, Tensor], settings: Foreig
         raise ValueError(f"{settings.weights} does not fit the network: {error}") from error
     if missing or unexpected:
         raise ValueError(
-            f"{settings.weights} does not fit the network: not in the file {list(missing)[:5]}, in the file only {list(unexpected)[:5]}; "
+            f"{settings.weights} does not fit the network: not in the file {list(missing)[:5]}, "
+            f"in the file only {list(unexpected)[:5]}; "
             "kind=state_dict with mapping= renames what is named otherwise"
         )
 
@@ -130,12 +173,19 @@ def entrant(
 ) -> Entrant:
     """The entrant of a network with its weights in place; `build` makes it again with random ones."""
     own = {} if settings.weights is None else {"weights_sha256": sha256_of(settings.file)}
-    description: dict[str, Any] = {"name": settings.name or Path(str(settings.weights)).stem, "kind": settings.kind, **own, "note": NOTE}
+    description: dict[str, Any] = {
+        "name": settings.name or Path(str(settings.weights)).stem,
+        "kind": settings.kind,
+        **own,
+        "note": NOTE,
+    }
     return Entrant(
         backbone=Renormalised(backbone, mean, std).eval().requires_grad_(False),
         fresh=lambda: Renormalised(build(), mean, std),
         image_size=image_size,
-        view=View(crop=(settings.view, settings.view), centre=max(settings.view, EVALUATION_VIEW.centre)),
+        view=View(
+            crop=(settings.view, settings.view), centre=max(settings.view, EVALUATION_VIEW.centre)
+        ),
         alignment=None,
         description=description,
     )

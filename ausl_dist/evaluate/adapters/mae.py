@@ -1,14 +1,16 @@
-"""Masked auto-encoders in the layout of He et al.'s code: MAE, MAE-Face, FMAE, before or after fine-tuning.
+"""Masked auto-encoders in the layout of He et al.'s code: MAE, MAE-Face, FMAE, before or after
+fine-tuning.
 
-    {"model": {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight", …, "norm" or "fc_norm", "decoder_…"}}
+    {"model": {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight", …,
+    "norm" or "fc_norm", "decoder_…"}}
 
-Width, depth, patch and image size are read from the shapes. A checkpoint with `norm` gives the class token, one with `fc_norm` (fine-tuned)
-the mean over patches, as it was trained.
+Width, depth, patch and image size are read from the shapes. A checkpoint with `norm` gives the
+class token, one with `fc_norm` (fine-tuned) the mean over patches, as it was trained.
 """
 
-from ausl_dist.backbones import Backbone, import_timm
 from ausl_dist.evaluate.adapters.base import ForeignSettings, entrant, load_exactly, read_tensors
-from ausl_dist.evaluate.entrant import Entrant
+from ausl_dist.evaluate.features.entrant import Entrant
+from ausl_dist.model.backbones import Backbone, import_timm
 
 HEAD_WIDTH = 64  # of ViT-S, B, L
 NOT_ENCODER = ("decoder_", "mask_token", "head.", "AU_head.", "ID_head.")
@@ -16,11 +18,21 @@ NOT_ENCODER = ("decoder_", "mask_token", "head.", "AU_head.", "ID_head.")
 
 def open_entrant(settings: ForeignSettings) -> Entrant:
     """The encoder of the checkpoint; ValueError when it is of another layout."""
-    tensors = {name: value for name, value in read_tensors(settings.file).items() if not name.startswith(NOT_ENCODER)}
+    tensors = {
+        name: value
+        for name, value in read_tensors(settings.file).items()
+        if not name.startswith(NOT_ENCODER)
+    }
     needed = {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"}
     if not needed <= tensors.keys():
-        raise ValueError(f"{settings.weights} is no masked auto-encoder: it has no {', '.join(sorted(needed - tensors.keys()))}")
-    width, patch = tensors["patch_embed.proj.weight"].shape[0], tensors["patch_embed.proj.weight"].shape[-1]
+        raise ValueError(
+            f"{settings.weights} is no masked auto-encoder: "
+            f"it has no {', '.join(sorted(needed - tensors.keys()))}"
+        )
+    width, patch = (
+        tensors["patch_embed.proj.weight"].shape[0],
+        tensors["patch_embed.proj.weight"].shape[-1],
+    )
     grid = round((tensors["pos_embed"].shape[1] - 1) ** 0.5)
     mean_of_patches = "fc_norm.weight" in tensors
     options = {
@@ -39,4 +51,11 @@ def open_entrant(settings: ForeignSettings) -> Entrant:
 
     backbone = build()
     load_exactly(backbone.net, tensors, settings)
-    return entrant(settings, build, backbone, image_size=grid * patch, mean=settings.pixel_mean, std=settings.pixel_std)
+    return entrant(
+        settings,
+        build,
+        backbone,
+        image_size=grid * patch,
+        mean=settings.pixel_mean,
+        std=settings.pixel_std,
+    )

@@ -1,9 +1,11 @@
-"""MARLIN, a masked auto-encoder of video (Cai et al., CVPR 2023): vision transformer over 16 frames in tubelets of 2, pixels in 0-1.
+"""MARLIN, a masked auto-encoder of video (Cai et al., CVPR 2023): vision transformer over 16 frames
+in tubelets of 2, pixels in 0-1.
 
-    {"encoder.patch_embedding.projection.weight", "encoder.pos_embedding.emb", "encoder.blocks.0.attn.q_bias", …}
+    {"encoder.patch_embedding.projection.weight", "encoder.pos_embedding.emb",
+    "encoder.blocks.0.attn.q_bias", …}
 
-The protocols here ask for features of single frames, so each frame is shown to it as a still video: what it knows of motion is not
-measured.
+The protocols here ask for features of single frames, so each frame is shown to it as a still video:
+what it knows of motion is not measured.
 """
 
 import re
@@ -13,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ausl_dist.backbones import import_timm
 from ausl_dist.evaluate.adapters.base import ForeignSettings, entrant, load_exactly, read_tensors
-from ausl_dist.evaluate.entrant import Entrant
+from ausl_dist.evaluate.features.entrant import Entrant
+from ausl_dist.model.backbones import import_timm
 
 FRAMES = 16
 HEAD_WIDTH = 64
@@ -35,7 +37,9 @@ class StillVideo(nn.Module):
         self.pos_embedding: Tensor
         self.register_buffer("pos_embedding", torch.zeros(1, tokens, width))  # sines, never trained
         heads = max(1, width // HEAD_WIDTH)
-        self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width)
 
     @property
@@ -44,7 +48,10 @@ class StillVideo(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Layers for layer decay, as timm's networks name them."""
-        return {"stem": r"^patch_embedding|^pos_embedding", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
+        return {
+            "stem": r"^patch_embedding|^pos_embedding",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+        }
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled N D and map N D h w (mean over time) of images N 3 H W."""
@@ -58,7 +65,9 @@ class StillVideo(nn.Module):
 
 
 def open_entrant(settings: ForeignSettings) -> Entrant:
-    """The encoder of a MARLIN checkpoint, whole or encoder alone; ValueError when it is of another layout."""
+    """The encoder of a MARLIN checkpoint, whole or encoder alone; ValueError when it is of another
+    layout.
+    """
     tensors = under_our_names(read_tensors(settings.file), settings)
     width, _, tubelet, patch, _ = tensors["patch_embedding.weight"].shape
     tokens = tensors["pos_embedding"].shape[1]
@@ -74,17 +83,34 @@ def open_entrant(settings: ForeignSettings) -> Entrant:
 
 
 def under_our_names(tensors: Mapping[str, Tensor], settings: ForeignSettings) -> dict[str, Tensor]:
-    """The encoder's tensors; its separate biases of query and value become one with a zero bias of the key."""
+    """The encoder's tensors; its separate biases of query and value become one with a zero bias of
+    the key.
+    """
     other = ("decoder.", "enc_dec_proj.")
-    encoder = {name.removeprefix("encoder."): value for name, value in tensors.items() if not name.startswith(other)}
+    encoder = {
+        name.removeprefix("encoder."): value
+        for name, value in tensors.items()
+        if not name.startswith(other)
+    }
     result: dict[str, Tensor] = {}
     for name, value in encoder.items():
         if name.endswith("attn.q_bias"):
-            query_key_value = [value, torch.zeros_like(value), encoder[name.replace("q_bias", "v_bias")]]
+            query_key_value = [
+                value,
+                torch.zeros_like(value),
+                encoder[name.replace("q_bias", "v_bias")],
+            ]
             result[name.replace("q_bias", "qkv.bias")] = torch.cat(query_key_value)
         elif not name.endswith("attn.v_bias"):
             name = LINEAR.sub(lambda match: f"mlp.fc{int(match[1]) + 1}", name)
-            result[name.replace("patch_embedding.projection", "patch_embedding").replace("pos_embedding.emb", "pos_embedding")] = value
+            result[
+                name.replace("patch_embedding.projection", "patch_embedding").replace(
+                    "pos_embedding.emb", "pos_embedding"
+                )
+            ] = value
     if not {"patch_embedding.weight", "pos_embedding", "blocks.0.attn.qkv.bias"} <= result.keys():
-        raise ValueError(f"{settings.weights} is no MARLIN encoder: it has no patch_embedding, pos_embedding or blocks.0.attn.q_bias")
+        raise ValueError(
+            f"{settings.weights} is no MARLIN encoder: it has no patch_embedding, "
+            "pos_embedding or blocks.0.attn.q_bias"
+        )
     return result

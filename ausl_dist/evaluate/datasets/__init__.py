@@ -1,6 +1,15 @@
 """Labelled data sets by name: `DATA_SETS["disfa"].read(root)`."""
 
-from ausl_dist.evaluate.datasets import aff_wild2, bp4d, bp4d_plus, ck_plus, disfa, disfa_plus, emotionet, gft
+from ausl_dist.evaluate.datasets import (
+    aff_wild2,
+    bp4d,
+    bp4d_plus,
+    ck_plus,
+    disfa,
+    disfa_plus,
+    emotionet,
+    gft,
+)
 from ausl_dist.evaluate.datasets.base import DataSet, Recording
 
 DATA_SETS: dict[str, DataSet] = {

@@ -1,10 +1,12 @@
-"""Aff-Wild2, as distributed for the ABAW challenges: videos from the web, occurrence of 12 AUs, cropped pictures.
+"""Aff-Wild2, as distributed for the ABAW challenges: videos from the web, occurrence of 12 AUs,
+cropped pictures.
 
-    AU_Detection_Challenge/Train_Set/VIDEO.txt   line 1 names the AUs; then a row per frame, 0/1, -1 disregard
-    AU_Detection_Challenge/Validation_Set/VIDEO.txt
-    cropped_aligned/VIDEO/00001.jpg              row k is picture k, from 1; frames without a face have no file
+    AU_Detection_Challenge/Train_Set/VIDEO.txt   line 1 names the AUs; then a row per frame, 0/1, -1
+    disregard AU_Detection_Challenge/Validation_Set/VIDEO.txt cropped_aligned/VIDEO/00001.jpg
+    row k is picture k, from 1; frames without a face have no file
 
-VIDEO may end in _left or _right: two persons of one video, who are different subjects. The labels of the test set are not public.
+VIDEO may end in _left or _right: two persons of one video, who are different subjects. The labels
+of the test set are not public.
 """
 
 from pathlib import Path
@@ -36,13 +38,20 @@ def read(root: Path) -> list[Recording]:
             lines = [line.split(",") for line in read_text(path).splitlines() if line.strip()]
             columns = au_columns(lines[0], str(path)) if lines else {}
             if set(UNITS) - set(columns):
-                raise ValueError(f"{path}: its first line must name AU {list(UNITS)}, it names {sorted(columns)}")
-            values = ([to_int(line[columns[unit]], f"{path}, line {n}") for unit in UNITS] for n, line in enumerate(lines[1:], 2))
+                raise ValueError(
+                    f"{path}: its first line must name AU {list(UNITS)}, it names {sorted(columns)}"
+                )
+            values = (
+                [to_int(line[columns[unit]], f"{path}, line {n}") for unit in UNITS]
+                for n, line in enumerate(lines[1:], 2)
+            )
             labels = clean(values, "occurrence", str(path))
             numbers = list(range(FIRST_FRAME, FIRST_FRAME + len(labels)))
             images = images_by_number(images_folder / path.stem)
             name = f"{part}-{path.stem}".replace(".", "-")
-            recordings.append(from_images(f"aff_wild2:{path.stem}", name, UNITS, labels, numbers, images))
+            recordings.append(
+                from_images(f"aff_wild2:{path.stem}", name, UNITS, labels, numbers, images)
+            )
     return recordings
 
 

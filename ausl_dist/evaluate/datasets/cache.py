@@ -1,10 +1,11 @@
-"""A labelled data set, cropped once as in pretraining, kept as a corpus of shards beside which any number of evaluations run.
+"""A labelled data set, cropped once as in pretraining, kept as a corpus of shards beside which any
+number of evaluations run.
 
     recordings ──faces found, followed, aligned (ausl_dist.corpus)──▶ runs of labelled faces ──▶ shards with KEY.au.npy, index, statement
 
-The corpus is an ordinary one: the stream reads it, `frames` of a clip are the labelled pictures in their order, and `identity` is the
-subject. A labelled picture in which no face is found is left out and counted in the ledger, by recording: published frame counts differ
-for this reason.
+The corpus is an ordinary one: the stream reads it, `frames` of a clip are the labelled pictures in
+their order, and `identity` is the subject. A labelled picture in which no face is found is left out
+and counted in the ledger, by recording: published frame counts differ for this reason.
 """
 
 import hashlib
@@ -17,21 +18,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ausl_dist.clip import ClipMeta
-from ausl_dist.corpus.align import AlignedFace, align_tracks
-from ausl_dist.corpus.decode import Unreadable, open_pictures
 from ausl_dist.corpus.encode import encode_video
 from ausl_dist.corpus.extract import key_of
-from ausl_dist.corpus.faces import Detector, Landmarker
-from ausl_dist.corpus.models import models_id
 from ausl_dist.corpus.publish import publish
-from ausl_dist.corpus.settings import FaceSettings, ReadSettings
-from ausl_dist.corpus.shards import ShardWriter
-from ausl_dist.corpus.track import FaceTracker
-from ausl_dist.corpus.video import Frame
 from ausl_dist.evaluate.datasets.base import Recording
-from ausl_dist.landmarks import template_id
-from ausl_dist.stream import storage
+from ausl_dist.faces.align import AlignedFace, align_tracks
+from ausl_dist.faces.decode import Unreadable, open_pictures
+from ausl_dist.faces.detect import Detector, Landmarker
+from ausl_dist.faces.landmarks import template_id
+from ausl_dist.faces.models import models_id
+from ausl_dist.faces.settings import FaceSettings, ReadSettings
+from ausl_dist.faces.track import FaceTracker
+from ausl_dist.faces.video import Frame
+from ausl_dist.shards import storage
+from ausl_dist.shards.clip import ClipMeta
+from ausl_dist.shards.writer import ShardWriter
 
 CLIP_FRAMES = 64
 NOMINAL_FPS = 25.0  # clips hold the labelled pictures one after the other, whatever their own rate
@@ -49,18 +50,27 @@ class _Run:
 
 
 def cached_corpus(
-    name: str, recordings: list[Recording], cache: Path, *, models: Path | str | None = None, shown: Iterable[Recording] | None = None
+    name: str,
+    recordings: list[Recording],
+    cache: Path,
+    *,
+    models: Path | str | None = None,
+    shown: Iterable[Recording] | None = None,
 ) -> str:
     """The corpus of these recordings under `cache`, built unless it is there; returns its path.
 
-    `shown` is the same recordings, wrapped to show progress. Raises ValueError when no labelled picture shows a face.
+    `shown` is the same recordings, wrapped to show progress. Raises ValueError when no labelled
+    picture shows a face.
     """
     folder = cache / f"{name}-{_digest(recordings)}"
     url = str(folder)
     if not storage.exists(storage.join(url, "index.json")):
         writer = ShardWriter(folder)
         cropper = Cropper(models)
-        ledger = [_crop(recording, cropper, writer) for recording in (recordings if shown is None else shown)]
+        ledger = [
+            _crop(recording, cropper, writer)
+            for recording in (recordings if shown is None else shown)
+        ]
         writer.close()
         publish(folder, url, name=name, settings={"data_set": name}, ledger=ledger)
     return url
@@ -71,7 +81,9 @@ class Cropper:
 
     def __init__(self, models: Path | str | None = None) -> None:
         self._settings = FaceSettings()
-        self._detector = Detector(models, side=self._settings.detect_side, min_score=self._settings.min_detector_score)
+        self._detector = Detector(
+            models, side=self._settings.detect_side, min_score=self._settings.min_detector_score
+        )
         self._landmarker = Landmarker(models)
 
     def faces(self, frames: Iterator[Frame]) -> Iterator[AlignedFace]:
@@ -83,7 +95,9 @@ class Cropper:
 
 
 def pictures_of(recording: Recording) -> Iterator[Frame]:
-    """The pictures of a recording; `source_frame` is the position in the video, or the row of the image."""
+    """The pictures of a recording; `source_frame` is the position in the video, or the row of the
+    image.
+    """
     if recording.video is not None:
         for index, picture in enumerate(open_pictures(recording.video, READ)):
             yield Frame(index, picture.number, picture.pixels(), picture.splice)
@@ -92,14 +106,17 @@ def pictures_of(recording: Recording) -> Iterator[Frame]:
     for row, path in enumerate(recording.images):
         number = int("".join(filter(str.isdigit, path.stem))[-9:] or row)
         (picture,) = open_pictures(path, READ)
-        # Pictures that do not follow one another are not one movement: tracking and smoothing start anew.
+        # Pictures that do not follow one another are not one movement: tracking and smoothing start
+        # anew.
         yield Frame(row, row, picture.pixels(), splice=before is None or number != before + 1)
         before = number
 
 
 def _crop(recording: Recording, cropper: Cropper, writer: ShardWriter) -> dict[str, Any]:
     """Write the clips of one recording; returns its line of the ledger."""
-    wanted = range(len(recording.images)) if recording.pictures is None else recording.pictures.tolist()
+    wanted = (
+        range(len(recording.images)) if recording.pictures is None else recording.pictures.tolist()
+    )
     row_of = {picture: row for row, picture in enumerate(wanted)}
     run, kept, reason = _Run(), 0, ""
     try:
@@ -107,7 +124,9 @@ def _crop(recording: Recording, cropper: Cropper, writer: ShardWriter) -> dict[s
             row = row_of.pop(face.source_frame, None)
             if row is None:
                 continue
-            if run.pictures and (face.source_frame != run.pictures[-1] + 1 or len(run.pictures) == CLIP_FRAMES):
+            if run.pictures and (
+                face.source_frame != run.pictures[-1] + 1 or len(run.pictures) == CLIP_FRAMES
+            ):
                 kept += _write(recording, run, writer)
                 run = _Run()
             run.pictures.append(face.source_frame)
@@ -117,8 +136,18 @@ def _crop(recording: Recording, cropper: Cropper, writer: ShardWriter) -> dict[s
     except Unreadable as error:
         reason = str(error)
     kept += _write(recording, run, writer)
-    line = {"source": recording.name, "identity": recording.subject, "labelled": len(recording.labels), "kept": kept}
-    return {**line, "without_face": len(recording.labels) - kept, "without_picture": recording.missing, "reason": reason}
+    line = {
+        "source": recording.name,
+        "identity": recording.subject,
+        "labelled": len(recording.labels),
+        "kept": kept,
+    }
+    return {
+        **line,
+        "without_face": len(recording.labels) - kept,
+        "without_picture": recording.missing,
+        "reason": reason,
+    }
 
 
 def _write(recording: Recording, run: _Run, writer: ShardWriter) -> int:
@@ -137,15 +166,33 @@ def _write(recording: Recording, run: _Run, writer: ShardWriter) -> int:
     )
     key = f"{key_of(recording.name)}-{run.pictures[0]:06d}"
     video = encode_video(np.stack(run.crops), NOMINAL_FPS)
-    writer.add(key, meta, video, np.stack(run.landmarks).astype(np.float16), recording.labels[run.rows])
+    writer.add(
+        key, meta, video, np.stack(run.landmarks).astype(np.float16), recording.labels[run.rows]
+    )
     return len(run.pictures)
 
 
 def _digest(recordings: Iterable[Recording]) -> str:
-    """Changes with labels, pictures, models and template: an old cache is never taken for a new one."""
+    """Changes with labels, pictures, models and template: an old cache is never taken for a new
+    one.
+    """
     digest = hashlib.sha256(json.dumps([models_id(), template_id(), CLIP_FRAMES]).encode())
     for recording in recordings:
-        pictures = recording.pictures.tolist() if recording.pictures is not None else [str(path) for path in recording.images]
-        digest.update(json.dumps([recording.subject, recording.name, recording.action_units, str(recording.video), pictures]).encode())
+        pictures = (
+            recording.pictures.tolist()
+            if recording.pictures is not None
+            else [str(path) for path in recording.images]
+        )
+        digest.update(
+            json.dumps(
+                [
+                    recording.subject,
+                    recording.name,
+                    recording.action_units,
+                    str(recording.video),
+                    pictures,
+                ]
+            ).encode()
+        )
         digest.update(recording.labels.tobytes())
     return digest.hexdigest()[:16]

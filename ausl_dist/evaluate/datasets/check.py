@@ -1,9 +1,11 @@
-"""Is this copy of a data set right? Told in a minute from labels and names, before a day of training on it.
+"""Is this copy of a data set right? Told in a minute from labels and names, before a day of
+training on it.
 
     folder ──reader──▶ recordings ──checks──▶ findings, each with what to do
 
-The one error that no score reveals is labels one frame off their pictures. It shows where labels and pictures end: a label without a
-picture at one end and a picture without a label at the other. That is what the check looks for, in every recording.
+The one error that no score reveals is labels one frame off their pictures. It shows where labels
+and pictures end: a label without a picture at one end and a picture without a label at the other.
+That is what the check looks for, in every recording.
 """
 
 from collections import Counter
@@ -16,7 +18,7 @@ import av
 import numpy as np
 
 from ausl_dist.evaluate.datasets.base import DataSet, Recording, images_by_number
-from ausl_dist.evaluate.scores import occurrence
+from ausl_dist.evaluate.scores.formulas import occurrence
 from ausl_dist.files import sha256_of
 
 RATE_TOLERANCE = 0.5  # points
@@ -54,12 +56,23 @@ def _subjects(data_set: DataSet, recordings: list[Recording]) -> Iterator[Findin
     if not data_set.subjects:
         yield Finding("note", f"{len(found)} subjects, {len(recordings)} recordings")
         return
-    missing, strange = sorted(set(data_set.subjects) - found), sorted(found - set(data_set.subjects))
+    missing, strange = (
+        sorted(set(data_set.subjects) - found),
+        sorted(found - set(data_set.subjects)),
+    )
     if strange:
-        yield Finding("wrong", f"{data_set.name} has no subjects {', '.join(strange[:8])}: remove them, or give the right folder")
+        yield Finding(
+            "wrong",
+            f"{data_set.name} has no subjects {', '.join(strange[:8])}: remove them, "
+            "or give the right folder",
+        )
     if missing:
         names = ", ".join(missing[:8])
-        yield Finding("note", f"{len(missing)} of {len(data_set.subjects)} subjects are missing ({names}): the full protocol needs them")
+        yield Finding(
+            "note",
+            f"{len(missing)} of {len(data_set.subjects)} subjects are missing ({names}): "
+            "the full protocol needs them",
+        )
     if not missing and not strange:
         yield Finding("right", f"all {len(found)} subjects, {len(recordings)} recordings")
 
@@ -80,15 +93,27 @@ def _missing(recordings: list[Recording]) -> Iterator[Finding]:
         yield Finding("right", "every label has its picture")
         return
     worst = sorted(recordings, key=lambda recording: -recording.missing)[:4]
-    names = ", ".join(f"{recording.name} {recording.missing}" for recording in worst if recording.missing)
+    names = ", ".join(
+        f"{recording.name} {recording.missing}" for recording in worst if recording.missing
+    )
     everything = all(not len(recording.labels) for recording in recordings)
-    text = f"{total} labels have no picture, most in: {names}; these frames are left out of every score"
-    yield Finding("wrong" if everything else "note", text + ("; put videos or pictures beside the labels" if everything else ""))
+    text = (
+        f"{total} labels have no picture, most in: {names}; these frames are left out of "
+        "every score"
+    )
+    yield Finding(
+        "wrong" if everything else "note",
+        text + ("; put videos or pictures beside the labels" if everything else ""),
+    )
 
 
 def _ends(recordings: list[Recording]) -> Iterator[Finding]:
     """Labels against the first and last picture of each recording."""
-    shifted = [text for recording in recordings if (text := _video_end(recording) or _image_ends(recording))]
+    shifted = [
+        text
+        for recording in recordings
+        if (text := _video_end(recording) or _image_ends(recording))
+    ]
     for text in shifted[:8]:
         yield Finding("wrong", text)
     if not shifted:
@@ -101,21 +126,30 @@ def _video_end(recording: Recording) -> str | None:
     frames, video = count_frames(recording.video), recording.video.name
     beyond = int(recording.pictures.max()) + 1 - frames
     if beyond == 1 and int(recording.pictures.min()) > 0:
-        return f"{recording.name}: labels run one frame past the end of {video} and leave its first without: they are one frame off"
+        return (
+            f"{recording.name}: labels run one frame past the end of {video} and leave its "
+            "first without: they are one frame off"
+        )
     if beyond > 0:
-        return f"{recording.name}: labels run {beyond} frames past the end of {video} ({frames} frames): the video is cut, or another"
+        return (
+            f"{recording.name}: labels run {beyond} frames past the end of {video} "
+            f"({frames} frames): the video is cut, or another"
+        )
     return None
 
 
 def _image_ends(recording: Recording) -> str | None:
-    """A folder numbered from 0 beside labels that count from 1 (or the other way round) is one frame off everywhere."""
+    """A folder numbered from 0 beside labels that count from 1 (or the other way round) is one
+    frame off everywhere.
+    """
     if not recording.images or recording.missing != 1:
         return None
     numbers = sorted(images_by_number(recording.images[0].parent))
     used = sorted(int("".join(filter(str.isdigit, path.stem))[-6:]) for path in recording.images)
     if numbers[0] == used[0] - 1 and numbers[-1] == used[-1]:
         return (
-            f"{recording.name}: the last label has no picture and the first picture has no label: the pictures count from {numbers[0]}, "
+            f"{recording.name}: the last label has no picture and the first picture has no label: "
+            f"the pictures count from {numbers[0]}, "
             f"the labels from {used[0]}; extract the pictures again with the numbers of the labels"
         )
     return None
@@ -130,7 +164,11 @@ def _cameras(recordings: list[Recording]) -> Iterator[Finding]:
         name = video.name.replace("Left", "Right").replace("left", "right")
         other = video.parent.with_name(video.parent.name.replace("Left", "Right")) / name
         if other.is_file() and sha256_of(other) == sha256_of(video):
-            yield Finding("wrong", f"{other} is a copy of {video}: the cameras are mixed up; unpack the right camera again")
+            yield Finding(
+                "wrong",
+                f"{other} is a copy of {video}: the cameras are mixed up; "
+                "unpack the right camera again",
+            )
 
 
 def _rates(data_set: DataSet, recordings: list[Recording]) -> Iterator[Finding]:
@@ -145,13 +183,24 @@ def _rates(data_set: DataSet, recordings: list[Recording]) -> Iterator[Finding]:
         rate = 100 * float((column[known] == 1).mean()) if known.any() else 0.0
         if abs(rate - wanted) > RATE_TOLERANCE:
             off.append(f"AU{unit} {rate:.1f} % instead of {wanted:.1f} %")
-    whole = {recording.subject.split(":", 1)[1] for recording in recordings} >= set(data_set.subjects)
+    whole = {recording.subject.split(":", 1)[1] for recording in recordings} >= set(
+        data_set.subjects
+    )
     if not off:
-        yield Finding("right", f"positive rates within {RATE_TOLERANCE} points of the published ones")
+        yield Finding(
+            "right", f"positive rates within {RATE_TOLERANCE} points of the published ones"
+        )
     elif whole:
-        yield Finding("wrong", f"positive rates are off: {', '.join(off)}; labels are damaged, or of another release")
+        yield Finding(
+            "wrong",
+            f"positive rates are off: {', '.join(off)}; labels are damaged, or of another release",
+        )
     else:
-        yield Finding("note", f"positive rates differ from a whole copy's, as they may with subjects missing: {', '.join(off[:4])}")
+        yield Finding(
+            "note",
+            "positive rates differ from a whole copy's, as they may with subjects missing: "
+            f"{', '.join(off[:4])}",
+        )
 
 
 def count_frames(video: Path) -> int:

@@ -1,16 +1,25 @@
 """DISFA: 27 subjects, one video each of two cameras, intensities of 12 AUs in every frame.
 
-    ActionUnit_Labels/SN001/SN001_au1.txt      frame,intensity without a header; **frames start at 1**, so label k is picture k - 1
-    Videos_LeftCamera/LeftVideoSN001_comp.avi  also Video_LeftCamera, and names in other case; SN010 has 4844 frames, the others 4845
+    ActionUnit_Labels/SN001/SN001_au1.txt      frame,intensity without a header; **frames start at
+    1**, so label k is picture k - 1 Videos_LeftCamera/LeftVideoSN001_comp.avi  also
+    Video_LeftCamera, and names in other case; SN010 has 4844 frames, the others 4845
 
-Labels change in 0.25 % of frames: an error of one frame cannot be seen in any score, only in `tools/verify_labels.py`.
+Labels change in 0.25 % of frames: an error of one frame cannot be seen in any score, only in
+`tools/verify_labels.py`.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from ausl_dist.evaluate.datasets.base import DataSet, Recording, clean, first_folder, read_text, to_int
+from ausl_dist.evaluate.datasets.base import (
+    DataSet,
+    Recording,
+    clean,
+    first_folder,
+    read_text,
+    to_int,
+)
 
 UNITS = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
 OCCURRENCE_UNITS = (1, 2, 4, 6, 9, 12, 25, 26)
@@ -29,16 +38,32 @@ def read(root: Path, camera: str = "Left") -> list[Recording]:
         columns = [_read_unit(folder / f"{subject}_au{unit}.txt") for unit in UNITS]
         numbers = sorted(columns[0])
         if any(sorted(column) != numbers for column in columns):
-            raise ValueError(f"{folder}: the files of its action units list different frames: the copy is damaged")
+            raise ValueError(
+                f"{folder}: the files of its action units list different frames: "
+                "the copy is damaged"
+            )
         if numbers[0] != FIRST_FRAME:
-            raise ValueError(f"{folder}: frames start at {numbers[0]}, in DISFA at {FIRST_FRAME}: these labels were renumbered")
-        labels = clean(([column[number] for column in columns] for number in numbers), "intensity", str(folder))
+            raise ValueError(
+                f"{folder}: frames start at {numbers[0]}, in DISFA at {FIRST_FRAME}: "
+                "these labels were renumbered"
+            )
+        labels = clean(
+            ([column[number] for column in columns] for number in numbers), "intensity", str(folder)
+        )
         video = videos.get(subject)
         if video is None:
-            recordings.append(Recording(f"disfa:{subject}", subject, UNITS, labels[:0], images=(), missing=len(numbers)))
+            recordings.append(
+                Recording(
+                    f"disfa:{subject}", subject, UNITS, labels[:0], images=(), missing=len(numbers)
+                )
+            )
         else:
             pictures = np.array(numbers, np.int32) - FIRST_FRAME
-            recordings.append(Recording(f"disfa:{subject}", subject, UNITS, labels, video=video, pictures=pictures))
+            recordings.append(
+                Recording(
+                    f"disfa:{subject}", subject, UNITS, labels, video=video, pictures=pictures
+                )
+            )
     return recordings
 
 

@@ -1,14 +1,25 @@
-"""DISFA+: 9 subjects, all of them also in DISFA, posed and spontaneous trials, intensities of 12 AUs.
+"""DISFA+: 9 subjects, all of them also in DISFA, posed and spontaneous trials, intensities of 12
+AUs.
 
     Labels/SN001/TRIAL/AU1.txt      # comments, then `000.jpg 0` per line
     Images/SN001/TRIAL/000.jpg      pictures by name, from 0
 
-Subjects carry DISFA's names, so that training on one and testing on the other is seen as the leak that it is.
+Subjects carry DISFA's names, so that training on one and testing on the other is seen as the leak
+that it is.
 """
 
 from pathlib import Path
 
-from ausl_dist.evaluate.datasets.base import DataSet, Recording, clean, first_folder, from_images, images_by_number, read_text, to_int
+from ausl_dist.evaluate.datasets.base import (
+    DataSet,
+    Recording,
+    clean,
+    first_folder,
+    from_images,
+    images_by_number,
+    read_text,
+    to_int,
+)
 from ausl_dist.evaluate.datasets.disfa import UNITS
 
 SUBJECTS = tuple(f"SN{number:03d}" for number in (1, 3, 4, 7, 9, 10, 13, 25, 27))
@@ -22,7 +33,9 @@ def read(root: Path) -> list[Recording]:
         subject, trial = folder.parent.name, folder.name
         columns = [_read_unit(folder / f"AU{unit}.txt") for unit in UNITS]
         numbers = sorted(set.intersection(*(set(column) for column in columns)))
-        labels = clean(([column[number] for column in columns] for number in numbers), "intensity", str(folder))
+        labels = clean(
+            ([column[number] for column in columns] for number in numbers), "intensity", str(folder)
+        )
         name = f"{subject}_{trial}".replace(" ", "_")
         images = images_by_number(images_folder / subject / trial)
         recordings.append(from_images(f"disfa:{subject}", name, UNITS, labels, numbers, images))
@@ -42,5 +55,11 @@ def _read_unit(path: Path) -> dict[int, int]:
 
 
 DATA_SET = DataSet(
-    name="disfa_plus", kind="intensity", action_units=UNITS, read=read, subjects=SUBJECTS, frames=57_150, positive_from=2
+    name="disfa_plus",
+    kind="intensity",
+    action_units=UNITS,
+    read=read,
+    subjects=SUBJECTS,
+    frames=57_150,
+    positive_from=2,
 )

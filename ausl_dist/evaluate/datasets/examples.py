@@ -1,8 +1,10 @@
-"""Small trees in exactly the formats of the data sets, made of faces whose labels are known: for tests, and for users to look at.
+"""Small trees in exactly the formats of the data sets, made of faces whose labels are known: for
+tests, and for users to look at.
 
     faces by subject (frames, intensities) ──write_tree("disfa", folder, faces)──▶ folder as DISFA is distributed
 
-None of these data sets may be passed on, so nobody can ship an example of one; these trees hold no byte of them.
+None of these data sets may be passed on, so nobody can ship an example of one; these trees hold no
+byte of them.
 """
 
 import io
@@ -22,7 +24,31 @@ from numpy.typing import NDArray
 from ausl_dist.evaluate.datasets import aff_wild2, bp4d, bp4d_plus, ck_plus, disfa, emotionet, gft
 from ausl_dist.files import write_atomically
 
-BP4D_PLUS_HEADER = (0, 1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 23, 24)  # packed: column 5 is AU 6
+# packed: column 5 is AU 6
+BP4D_PLUS_HEADER = (
+    0,
+    1,
+    2,
+    4,
+    5,
+    6,
+    7,
+    9,
+    10,
+    11,
+    12,
+    13,
+    14,
+    15,
+    16,
+    17,
+    18,
+    19,
+    20,
+    22,
+    23,
+    24,
+)
 DISFA_FPS = 20
 FPS = 25
 
@@ -37,7 +63,12 @@ class LabelledFaces:
 
     def of(self, units: Sequence[int]) -> NDArray[np.int8]:
         """Intensities of these units [T, len(units)]; 0 for a unit that the face does not move."""
-        columns = [self.intensities[:, self.action_units.index(u)] if u in self.action_units else self.intensities[:, 0] * 0 for u in units]
+        columns = [
+            self.intensities[:, self.action_units.index(u)]
+            if u in self.action_units
+            else self.intensities[:, 0] * 0
+            for u in units
+        ]
         return np.stack(columns, 1)
 
     def present(self, units: Sequence[int], positive_from: int = 2) -> NDArray[np.int8]:
@@ -47,14 +78,23 @@ class LabelledFaces:
 Faces = Mapping[str, LabelledFaces]  # by subject, named as in the data set
 
 
-def rendered_faces(subjects: Sequence[str], *, frames: int = 30, size: int = 256, seed: int = 0) -> dict[str, LabelledFaces]:
+def rendered_faces(
+    subjects: Sequence[str], *, frames: int = 30, size: int = 256, seed: int = 0
+) -> dict[str, LabelledFaces]:
     """One clip of the rendered world for each subject, each another identity."""
-    from ausl_dist.corpus.world.head import BuiltinHead  # here: building a head takes a second, and drawn faces need none
-    from ausl_dist.corpus.world.render import World
+    from ausl_dist.world.head import (
+        BuiltinHead,  # here: building a head takes a second, and drawn faces need none
+    )
+    from ausl_dist.world.render import World
 
     world = World(BuiltinHead(), size=size, fps=FPS, seconds=frames / FPS, seed=seed)
     clips = [world.clip(identity, 0) for identity in range(len(subjects))]
-    faces = [LabelledFaces(clip.frames(), np.rint(clip.intensities).astype(np.int8), world.head.action_units) for clip in clips]
+    faces = [
+        LabelledFaces(
+            clip.frames(), np.rint(clip.intensities).astype(np.int8), world.head.action_units
+        )
+        for clip in clips
+    ]
     return dict(zip(subjects, faces, strict=True))
 
 
@@ -70,7 +110,8 @@ def write_tree(data_set: str, folder: Path, faces: Faces) -> None:
 
 
 def _bp4d(folder: Path, subject: str, face: LabelledFaces) -> None:
-    # Only a coded segment is listed, its second frame is occluded, its last unknown for AU 1; tasks differ in the padding of pictures.
+    # Only a coded segment is listed, its second frame is occluded, its last unknown for AU 1; tasks
+    # differ in the padding of pictures.
     for task, padding in (("T1", 4), ("T2", 3)):
         for number, frame in enumerate(face.frames, 1):
             _write_image(folder / subject / task / f"{number:0{padding}d}.jpg", frame)
@@ -93,7 +134,10 @@ def _bp4d_intensity(folder: Path, subject: str, face: LabelledFaces) -> None:
     for column, unit in enumerate(bp4d.INTENSITY_UNITS):
         values = face.of(bp4d.INTENSITY_UNITS)[:, column].tolist()
         lines = [f"{number},{value}" for number, value in enumerate([*values[:-1], 9], 1)]
-        _write_lines(folder / "AU Intensity Codes3.0" / f"AU{unit:02d}" / f"{subject}_T1_AU{unit:02d}.csv", lines)
+        _write_lines(
+            folder / "AU Intensity Codes3.0" / f"AU{unit:02d}" / f"{subject}_T1_AU{unit:02d}.csv",
+            lines,
+        )
 
 
 def _bp4d_plus(folder: Path, subject: str, face: LabelledFaces) -> None:
@@ -101,7 +145,8 @@ def _bp4d_plus(folder: Path, subject: str, face: LabelledFaces) -> None:
     labels = dict(zip(bp4d_plus.UNITS, face.present(bp4d_plus.UNITS).T, strict=True))
     lines = [",".join(map(str, BP4D_PLUS_HEADER))]
     for row in range(len(face.frames)):
-        # Units that are not evaluated are all 1: a reader that counts columns instead of reading names shows at once.
+        # Units that are not evaluated are all 1: a reader that counts columns instead of reading
+        # names shows at once.
         cells = [int(labels[unit][row]) if unit in labels else 1 for unit in BP4D_PLUS_HEADER[1:]]
         lines.append(",".join(map(str, [row + 1, *cells])))
     _write_lines(folder / "AUCoding" / "AU_OCC" / f"{subject}_T1.csv", lines)
@@ -110,9 +155,17 @@ def _bp4d_plus(folder: Path, subject: str, face: LabelledFaces) -> None:
 def _disfa(folder: Path, subject: str, face: LabelledFaces) -> None:
     for side in ("Left", "Right"):
         frames = face.frames if side == "Left" else face.frames[:, :, ::-1]
-        _write_video(folder / f"Videos_{side}Camera" / f"{side}Video{subject}_comp.avi", frames, "mjpeg", DISFA_FPS)
+        _write_video(
+            folder / f"Videos_{side}Camera" / f"{side}Video{subject}_comp.avi",
+            frames,
+            "mjpeg",
+            DISFA_FPS,
+        )
     for column, unit in enumerate(disfa.UNITS):
-        lines = [f"{number},{value}" for number, value in enumerate(face.of(disfa.UNITS)[:, column].tolist(), 1)]
+        lines = [
+            f"{number},{value}"
+            for number, value in enumerate(face.of(disfa.UNITS)[:, column].tolist(), 1)
+        ]
         _write_lines(folder / "ActionUnit_Labels" / subject / f"{subject}_au{unit}.txt", lines)
 
 
@@ -122,7 +175,11 @@ def _disfa_plus(folder: Path, subject: str, face: LabelledFaces) -> None:
         _write_image(folder / "Images" / subject / trial / f"{number:03d}.jpg", frame)
     for column, unit in enumerate(disfa.UNITS):
         values = face.of(disfa.UNITS)[:, column].tolist()
-        lines = ["# DISFA+ labels", "#", *(f"{number:03d}.jpg  {value}" for number, value in enumerate(values))]
+        lines = [
+            "# DISFA+ labels",
+            "#",
+            *(f"{number:03d}.jpg  {value}" for number, value in enumerate(values)),
+        ]
         _write_lines(folder / "Labels" / subject / trial / f"AU{unit}.txt", lines)
 
 
@@ -135,11 +192,15 @@ def _gft(folder: Path, subject: str, face: LabelledFaces) -> None:
 
 
 def _aff_wild2(folder: Path, subject: str, face: LabelledFaces) -> None:
-    # Subjects with an even number of letters lie in the validation set. Every fifth picture has no face, so no file.
+    # Subjects with an even number of letters lie in the validation set. Every fifth picture has no
+    # face, so no file.
     part = aff_wild2.PARTS[len(subject) % 2]
     for number, frame in enumerate(face.frames, 1):
         if number % 5:
-            _write_image(folder / "cropped_aligned" / subject / f"{number:05d}.jpg", cv2.resize(frame, (112, 112)))
+            _write_image(
+                folder / "cropped_aligned" / subject / f"{number:05d}.jpg",
+                cv2.resize(frame, (112, 112)),
+            )
     lines = [",".join(f"AU{unit}" for unit in aff_wild2.UNITS)]
     lines += [",".join(map(str, row)) for row in face.present(aff_wild2.UNITS).tolist()]
     lines[2] = ",".join(["-1"] * len(aff_wild2.UNITS))
@@ -150,9 +211,19 @@ def _ck_plus(folder: Path, subject: str, face: LabelledFaces) -> None:
     peak = int(face.of(ck_plus.UNITS).sum(1).argmax())
     stem = f"{subject}_001_{peak + 1:08d}"
     for number in range(peak + 1):
-        _write_image(folder / "cohn-kanade-images" / subject / "001" / f"{subject}_001_{number + 1:08d}.png", face.frames[number])
-    present = [unit for unit, value in zip(ck_plus.UNITS, face.of(ck_plus.UNITS)[peak].tolist(), strict=True) if value >= 2]
-    _write_lines(folder / "FACS" / subject / "001" / f"{stem}_facs.txt", [f"   {unit:.7e}   {0:.7e}" for unit in present])
+        _write_image(
+            folder / "cohn-kanade-images" / subject / "001" / f"{subject}_001_{number + 1:08d}.png",
+            face.frames[number],
+        )
+    present = [
+        unit
+        for unit, value in zip(ck_plus.UNITS, face.of(ck_plus.UNITS)[peak].tolist(), strict=True)
+        if value >= 2
+    ]
+    _write_lines(
+        folder / "FACS" / subject / "001" / f"{stem}_facs.txt",
+        [f"   {unit:.7e}   {0:.7e}" for unit in present],
+    )
 
 
 def _emotionet(folder: Path, subject: str, face: LabelledFaces) -> None:
@@ -166,7 +237,10 @@ def _write_emotionet_table(folder: Path, faces: Faces) -> None:
         rows.append([f"http://example.org/photos/{subject}.jpg", *map(str, [*values[:-1], 999])])
     rows.append(["http://example.org/gone/lost.jpg", *["0"] * len(emotionet.UNITS)])
     cells = "".join("<row>" + "".join(_cell(value) for value in row) + "</row>" for row in rows)
-    sheet = f'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>{cells}</sheetData></worksheet>'
+    sheet = (
+        "<worksheet "
+        f'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>{cells}</sheetData></worksheet>'
+    )
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("xl/worksheets/sheet1.xml", sheet)
@@ -174,7 +248,11 @@ def _write_emotionet_table(folder: Path, faces: Faces) -> None:
 
 
 def _cell(value: str) -> str:
-    return f"<c><v>{value}</v></c>" if value.isdigit() else f'<c t="inlineStr"><is><t>{escape(value)}</t></is></c>'
+    return (
+        f"<c><v>{value}</v></c>"
+        if value.isdigit()
+        else f'<c t="inlineStr"><is><t>{escape(value)}</t></is></c>'
+    )
 
 
 _WRITERS: dict[str, Callable[[Path, str, LabelledFaces], None]] = {
@@ -196,7 +274,9 @@ def _write_lines(path: Path, lines: Sequence[str]) -> None:
 
 def _write_image(path: Path, frame: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    written, data = cv2.imencode(path.suffix, np.ascontiguousarray(frame[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 95])
+    written, data = cv2.imencode(
+        path.suffix, np.ascontiguousarray(frame[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 95]
+    )
     if not written:
         raise OSError(f"{path} could not be encoded")
     write_atomically(path, data.tobytes())
@@ -210,5 +290,9 @@ def _write_video(path: Path, frames: NDArray[np.uint8], codec: str, fps: int) ->
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.bit_rate = 20_000_000
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                )
+            )
         container.mux(stream.encode(None))

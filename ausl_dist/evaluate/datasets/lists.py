@@ -5,7 +5,8 @@
     FG-Net, LibreFace train.csv                      image_path,au1,au2,…; intensities in LibreFace's DISFA
     FMAE              BP4D_train1.json               a JSON object per line: img_path, AUs (those present; 999 fills the rest)
 
-FMAE's lists cannot tell absent from unknown: what was 9 in BP4D is absent there. Subjects are read from the paths.
+FMAE's lists cannot tell absent from unknown: what was 9 in BP4D is absent there. Subjects are read
+from the paths.
 """
 
 import json
@@ -18,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ausl_dist.evaluate.datasets import bp4d, disfa
-from ausl_dist.evaluate.datasets.base import DataSet, Kind, Recording, au_columns, clean, read_text, to_int
+from ausl_dist.evaluate.datasets.base import (
+    DataSet,
+    Kind,
+    Recording,
+    au_columns,
+    clean,
+    read_text,
+    to_int,
+)
 
 SUBJECT_PATTERNS = {
     "bp4d": re.compile(r"(?<![A-Za-z0-9])2?([FM])(\d{2,3})(?=[/_\\])"),
@@ -37,9 +46,11 @@ class Listed:
 
 
 def read_list(list_file: Path, data_set: str, images: Path) -> list[Recording]:
-    """Recordings by subject of a list of `data_set` (bp4d, bp4d_plus or disfa), its paths under the folder `images`, named after the list.
+    """Recordings by subject of a list of `data_set` (bp4d, bp4d_plus or disfa), its paths under the
+    folder `images`, named after the list.
 
-    The format is told from the file's name. Pictures that do not exist are counted in `missing`. ValueError for a list of no known format.
+    The format is told from the file's name. Pictures that do not exist are counted in `missing`.
+    ValueError for a list of no known format.
     """
     if data_set not in SUBJECT_PATTERNS:
         raise ValueError(f"lists are read for {', '.join(SUBJECT_PATTERNS)}, not for {data_set!r}")
@@ -49,40 +60,61 @@ def read_list(list_file: Path, data_set: str, images: Path) -> list[Recording]:
     if "_img_path_" in name:
         lines = _paired(list_file, list_file.with_name(name.replace("_img_path_", "_label_")))
     elif name.endswith("_path.txt"):
-        lines = _paired(list_file, list_file.with_name(name.removesuffix("_path.txt") + "_AUoccur.txt"))
+        lines = _paired(
+            list_file, list_file.with_name(name.removesuffix("_path.txt") + "_AUoccur.txt")
+        )
     elif list_file.suffix == ".csv":
         units, kind, lines = _csv(list_file)
     elif list_file.suffix in (".json", ".jsonl"):
         lines = _fmae(list_file, units)
     else:
         raise ValueError(
-            f"{list_file}: no list format has this name; known: *_img_path_fold1.txt (ME-GraphAU), *_path.txt (JAA-Net), *.csv (FG-Net, "
+            f"{list_file}: no list format has this name; known: *_img_path_fold1.txt (ME-GraphAU), "
+            "*_path.txt (JAA-Net), *.csv (FG-Net, "
             "LibreFace), *.json (FMAE)"
         )
     return _by_subject(lines, data_set, units, kind, images, list_file)
 
 
 def as_listed(data_set: DataSet, recordings: Sequence[Recording]) -> DataSet:
-    """The data set with the action units and the kind of labels of its lists: occurrence unless some label is an intensity.
+    """The data set with the action units and the kind of labels of its lists: occurrence unless
+    some label is an intensity.
 
     Raises ValueError for lists of different action units.
     """
     units = {recording.action_units for recording in recordings}
     if len(units) != 1:
-        raise ValueError(f"the lists hold labels of different action units: {' and '.join(map(str, sorted(units))) or 'none'}")
+        raise ValueError(
+            "the lists hold labels of different action units: "
+            f"{' and '.join(map(str, sorted(units))) or 'none'}"
+        )
     if any((recording.labels > 1).any() for recording in recordings):
         return replace(data_set, kind="intensity", action_units=units.pop(), occurrence_units=())
-    return replace(data_set, kind="occurrence", action_units=units.pop(), occurrence_units=(), positive_from=1)
+    return replace(
+        data_set, kind="occurrence", action_units=units.pop(), occurrence_units=(), positive_from=1
+    )
 
 
 def _paired(paths_file: Path, labels_file: Path) -> list[Listed]:
     if not labels_file.is_file():
-        raise FileNotFoundError(f"{labels_file} must lie beside {paths_file}: it holds the labels of its lines")
+        raise FileNotFoundError(
+            f"{labels_file} must lie beside {paths_file}: it holds the labels of its lines"
+        )
     paths = [line.strip() for line in read_text(paths_file).splitlines() if line.strip()]
-    rows = [line.replace(",", " ").split() for line in read_text(labels_file).splitlines() if line.strip()]
+    rows = [
+        line.replace(",", " ").split()
+        for line in read_text(labels_file).splitlines()
+        if line.strip()
+    ]
     if len(paths) != len(rows):
-        raise ValueError(f"{paths_file} has {len(paths)} lines, {labels_file} {len(rows)}: they are not of one list")
-    return [Listed(path, [to_int(cell, str(labels_file)) for cell in row]) for path, row in zip(paths, rows, strict=True)]
+        raise ValueError(
+            f"{paths_file} has {len(paths)} lines, {labels_file} {len(rows)}: "
+            "they are not of one list"
+        )
+    return [
+        Listed(path, [to_int(cell, str(labels_file)) for cell in row])
+        for path, row in zip(paths, rows, strict=True)
+    ]
 
 
 def _csv(path: Path) -> tuple[tuple[int, ...], Kind, list[Listed]]:
@@ -90,10 +122,15 @@ def _csv(path: Path) -> tuple[tuple[int, ...], Kind, list[Listed]]:
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     columns = au_columns(header, str(path))
     if "image_path" not in header or not columns:
-        raise ValueError(f"{path}: its first line must name image_path and the action units (au1, au2, …)")
+        raise ValueError(
+            f"{path}: its first line must name image_path and the action units (au1, au2, …)"
+        )
     units = tuple(sorted(columns))
     where = header.index("image_path")
-    lines = [Listed(row[where].strip(), [to_int(row[columns[unit]], str(path)) for unit in units]) for row in rows[1:]]
+    lines = [
+        Listed(row[where].strip(), [to_int(row[columns[unit]], str(path)) for unit in units])
+        for row in rows[1:]
+    ]
     values = {value for line in lines for value in line.labels}
     return units, "intensity" if values & {2, 3, 4, 5} else "occurrence", lines
 
@@ -107,16 +144,24 @@ def _fmae(path: Path, units: tuple[int, ...]) -> list[Listed]:
             entry = json.loads(text)
             file, present = entry["img_path"], {int(value) for value in entry["AUs"]}
         except (json.JSONDecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number}: a JSON object with img_path and AUs is expected ({error})") from error
+            raise ValueError(
+                f"{path}, line {number}: a JSON object with img_path and AUs is expected ({error})"
+            ) from error
         lines.append(Listed(str(file), [int(unit in present) for unit in units]))
     return lines
 
 
 def _by_subject(
-    lines: Iterable[Listed], data_set: str, units: tuple[int, ...], kind: Kind, images: Path, list_file: Path
+    lines: Iterable[Listed],
+    data_set: str,
+    units: tuple[int, ...],
+    kind: Kind,
+    images: Path,
+    list_file: Path,
 ) -> list[Recording]:
     where = str(list_file)
-    prefix = re.sub(r"[^A-Za-z0-9_-]", "-", list_file.stem)  # the lists of several folds hold the same subjects
+    # the lists of several folds hold the same subjects
+    prefix = re.sub(r"[^A-Za-z0-9_-]", "-", list_file.stem)
     found: dict[str, list[tuple[Path, list[int]]]] = {}
     missing: dict[str, int] = {}
     for line in lines:
@@ -131,10 +176,23 @@ def _by_subject(
             missing[subject] = missing.get(subject, 0) + 1
     recordings = []
     for subject, rows in found.items():
-        labels: NDArray[np.int8] = clean((row for _, row in rows), kind, where) if rows else np.zeros((0, len(units)), np.int8)
+        labels: NDArray[np.int8] = (
+            clean((row for _, row in rows), kind, where)
+            if rows
+            else np.zeros((0, len(units)), np.int8)
+        )
         pictures = tuple(path for path, _ in rows)
         name = f"{prefix}-{subject}"
-        recordings.append(Recording(f"{data_set}:{subject}", name, units, labels, images=pictures, missing=missing.get(subject, 0)))
+        recordings.append(
+            Recording(
+                f"{data_set}:{subject}",
+                name,
+                units,
+                labels,
+                images=pictures,
+                missing=missing.get(subject, 0),
+            )
+        )
     return recordings
 
 

@@ -1,4 +1,6 @@
-"""The cells of an .xlsx file's first sheet as text: all that label tables need, without a spreadsheet library."""
+"""The cells of an .xlsx file's first sheet as text: all that label tables need, without a
+spreadsheet library.
+"""
 
 import re
 import zipfile
@@ -10,11 +12,18 @@ NAMESPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
 def read_rows(path: Path) -> list[list[str]]:
-    """Rows of the first sheet; empty cells are empty texts. ValueError when the file is no such table."""
+    """Rows of the first sheet; empty cells are empty texts.
+
+    ValueError when the file is no such table.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             shared = _shared_texts(archive)
-            sheets = sorted(name for name in archive.namelist() if re.fullmatch(r"xl/worksheets/sheet\d+\.xml", name))
+            sheets = sorted(
+                name
+                for name in archive.namelist()
+                if re.fullmatch(r"xl/worksheets/sheet\d+\.xml", name)
+            )
             if not sheets:
                 raise ValueError(f"{path} has no worksheet")
             root = _parse(archive, sheets[0])
@@ -42,7 +51,10 @@ def _shared_texts(archive: zipfile.ZipFile) -> list[str]:
     if "xl/sharedStrings.xml" not in archive.namelist():
         return []
     root = _parse(archive, "xl/sharedStrings.xml")
-    return ["".join(text.text or "" for text in item.iter(f"{NAMESPACE}t")) for item in root.iter(f"{NAMESPACE}si")]
+    return [
+        "".join(text.text or "" for text in item.iter(f"{NAMESPACE}t"))
+        for item in root.iter(f"{NAMESPACE}si")
+    ]
 
 
 def _text(cell: ElementTree.Element, shared: list[str]) -> str:
@@ -53,7 +65,9 @@ def _text(cell: ElementTree.Element, shared: list[str]) -> str:
 
 
 def _column(reference: str, following: int) -> int:
-    """Column of a reference such as 'AB12', from 0; cells may be left out of a row, so counting them is not enough."""
+    """Column of a reference such as 'AB12', from 0; cells may be left out of a row, so counting
+    them is not enough.
+    """
     letters = re.match(r"[A-Z]{1,3}", reference)
     if not letters:
         return following

@@ -1,0 +1,1 @@
+"""From a backbone to a table of frozen features, whoever trained it."""

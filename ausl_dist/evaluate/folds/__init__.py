@@ -1,0 +1,1 @@
+"""Who is tested and who is trained on: published splits, and the box that opens once."""

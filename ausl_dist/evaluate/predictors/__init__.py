@@ -1,0 +1,3 @@
+"""Whatever predicts action units from features, pictures or nothing: probes, networks, fine-tuning,
+constants.
+"""

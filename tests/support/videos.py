@@ -1,0 +1,117 @@
+"""Video files of every kind and defect, made with FFmpeg (PyAV) for the corpus tests."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+TIME_BASE = Fraction(1, 90000)
+
+
+def moving_frames(count: int, *, width: int = 96, height: int = 64) -> NDArray[np.uint8]:
+    """T H W 3: a bright square that moves right by one pixel a frame over a ramp, so that every
+    frame can be told from its neighbours.
+    """
+    frames = np.empty((count, height, width, 3), np.uint8)
+    frames[:] = np.linspace(20, 120, width).astype(np.uint8)[None, None, :, None]
+    for t in range(count):
+        left = (t * 2) % (width - 12)
+        frames[t, 8:20, left : left + 12] = (250, 240, 40)
+    return frames
+
+
+def numbered_frames(count: int, *, width: int = 64, height: int = 64) -> NDArray[np.uint8]:
+    """T H W 3: frame t is a flat grey of level 10 + 2 t (modulo 240), which survives any codec."""
+    levels = (10 + 2 * np.arange(count)) % 240
+    return (
+        np.broadcast_to(levels[:, None, None, None], (count, height, width, 3))
+        .astype(np.uint8)
+        .copy()
+    )
+
+
+def number_of(pixels: NDArray[np.uint8]) -> int:
+    """Which of `numbered_frames` a decoded picture is."""
+    return round((float(pixels.mean()) - 10) / 2)
+
+
+def write_video(
+    path: Path,
+    frames: NDArray[np.uint8],
+    *,
+    fps: float = 25.0,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    seconds: Sequence[float] | None = None,
+    rotation: int = 0,
+    pixel_shape: Fraction | None = None,
+    container: str | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Encode frames [T, H, W, 3] to a file; `seconds` gives each frame's time where the rate
+    varies.
+    """
+    with av.open(str(path), "w", format=container) as output:
+        stream = output.add_stream(
+            codec, rate=Fraction(fps).limit_denominator(1001), options=options or {}
+        )
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixel_format
+        if pixel_shape is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_shape
+        if rotation:
+            stream.set_display_rotation(rotation)
+        if seconds is not None:
+            stream.codec_context.time_base = TIME_BASE
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if seconds is not None:
+                frame.pts, frame.time_base = round(seconds[number] / TIME_BASE), TIME_BASE
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def write_no_frames(path: Path) -> Path:
+    """An mp4 file that promises 12 frames, with zeros where their data should be."""
+    data = bytearray(write_video(path, moving_frames(12)).read_bytes())
+    first, end = data.find(b"mdat") + 4, data.find(b"moov") - 4
+    data[first:end] = bytes(end - first)
+    path.write_bytes(data)
+    return path
+
+
+def write_wide(path: Path) -> Path:
+    """Pictures 20,000 pixels wide; .avi."""
+    return write_video(
+        path, moving_frames(2, width=20000, height=64), codec="mjpeg", pixel_format="yuvj420p"
+    )
+
+
+def write_six_hours(path: Path) -> Path:
+    """Four frames, two hours apart."""
+    return write_video(path, moving_frames(4), seconds=[0.0, 7200.0, 14400.0, 21600.0])
+
+
+def write_sound(path: Path) -> Path:
+    """A file with sound and no picture."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("aac", rate=44100)
+        assert isinstance(stream, av.AudioStream)
+        sound = av.AudioFrame.from_ndarray(
+            np.zeros((1, 44100), np.float32), format="fltp", layout="mono"
+        )
+        sound.rate = 44100
+        output.mux(stream.encode(sound))
+        output.mux(stream.encode(None))
+    return path
+
+
+def cut_short(path: Path, share: float) -> Path:
+    """Keep the first `share` of a file's bytes."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path

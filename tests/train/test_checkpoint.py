@@ -1,0 +1,194 @@
+"""A checkpoint is whole or not there: every cut or flipped byte is found, and the one before is
+used.
+"""
+
+import json
+import logging
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ausl_dist.train import fence
+from ausl_dist.train.checkpoint import Saver, Snapshot, completed, damage, newest_complete, sweep
+from ausl_dist.train.pieces import StoredPieces, piece_key
+from ausl_dist.train.settings import CheckpointSettings
+
+SHAPES = {"backbone.net.conv": [4, 5], "objectives.a.head": [3]}
+WHOLE = {
+    "backbone.net.conv": torch.arange(20.0),
+    "objectives.a.head": torch.tensor([1.0, 2.0, 3.0]),
+}
+
+
+def snapshot(step: int, rank: int) -> Snapshot:
+    """Rank 0 holds the first 7 elements of the convolution, rank 1 the rest."""
+    conv = WHOLE["backbone.net.conv"] + step
+    mine = {0: (0, conv[:7]), 1: (7, conv[7:])}[rank]
+    tensors = {piece_key("master", "backbone.net.conv", mine[0]): mine[1].clone()}
+    if rank == 1:
+        tensors[piece_key("master", "objectives.a.head", 0)] = WHOLE["objectives.a.head"].clone()
+    state = {"format": 1, "step": step, "parameters": SHAPES}
+    return Snapshot(step, tensors, {"backbone.net.mean": torch.ones(2)}, {}, state)
+
+
+def savers(folder: Path, attempt: int = 1, **settings: Any) -> list[Saver]:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text("name: test\n")
+    made = CheckpointSettings(every_steps=1, **settings)
+    return [
+        Saver(folder, made, attempt=attempt, rank=rank, world_size=2, timeout_seconds=5)
+        for rank in (0, 1)
+    ]
+
+
+def save(ranks: list[Saver], *steps: int) -> None:
+    for step in steps:
+        for rank in (1, 0):
+            ranks[rank].save(snapshot(step, rank))
+        for saver in ranks:
+            saver.finish()
+
+
+def test_parts_of_all_ranks_make_a_whole_checkpoint_with_the_backbone_under_its_own_names(
+    tmp_path: Path,
+) -> None:
+    ranks = savers(tmp_path)
+    save(ranks, 5)
+    checkpoint = newest_complete(tmp_path)
+    assert checkpoint == tmp_path / "checkpoints" / "step-00000005"
+    backbone = load_file(checkpoint / "backbone.safetensors")
+    assert torch.equal(backbone["conv"], (WHOLE["backbone.net.conv"] + 5).view(4, 5))
+    assert torch.equal(backbone["mean"], torch.ones(2))
+    assert torch.equal(
+        load_file(checkpoint / "objectives.safetensors")["a.head"], WHOLE["objectives.a.head"]
+    )
+    (saved,) = ranks[0].news()
+    assert saved.bytes == sum(
+        entry["bytes"]
+        for entry in json.loads((checkpoint / "manifest.json").read_text())["files"].values()
+    )
+    assert ranks[0].news() == []
+
+
+def test_every_file_cut_or_with_a_flipped_byte_is_found_and_the_one_before_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(savers(tmp_path), 1, 2)
+    before, newest = completed(tmp_path)
+    assert damage(newest) is None
+    files = sorted(path.name for path in newest.iterdir())
+    assert len(files) == 8
+    whole = tmp_path / "whole"
+    shutil.copytree(newest, whole)
+    chance = random.Random(0)
+    for name in files:
+        data = (whole / name).read_bytes()
+        flipped = bytearray(data)
+        flipped[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        for spoilt in (data[: chance.randrange(len(data))], bytes(flipped), None):
+            (newest / name).unlink() if spoilt is None else (newest / name).write_bytes(spoilt)
+            assert damage(newest) is not None, f"{name} spoilt unnoticed"
+            with caplog.at_level(logging.ERROR):
+                assert newest_complete(tmp_path) == before
+            assert newest.name in caplog.text
+            (newest / name).write_bytes(data)
+    assert newest_complete(tmp_path) == newest
+
+
+def test_a_run_of_nothing_but_damaged_checkpoints_is_not_started_from_nothing(
+    tmp_path: Path,
+) -> None:
+    assert newest_complete(tmp_path) is None
+    save(savers(tmp_path), 1)
+    (tmp_path / "checkpoints" / "step-00000001" / "state.json").write_text("{}")
+    with pytest.raises(ValueError, match="every checkpoint"):
+        newest_complete(tmp_path)
+
+
+def test_a_save_that_was_killed_leaves_nothing_that_looks_like_a_checkpoint(tmp_path: Path) -> None:
+    ranks = savers(tmp_path)
+    save(ranks, 1)
+    ranks[1].save(snapshot(2, 1))  # rank 0 never writes its part
+    ranks[1].finish()
+    assert [path.name for path in completed(tmp_path)] == ["step-00000001"]
+    sweep(tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+
+
+def test_a_rank_that_never_writes_is_named(tmp_path: Path) -> None:
+    lonely = Saver(
+        _ready(tmp_path), CheckpointSettings(), attempt=1, rank=0, world_size=2, timeout_seconds=0.2
+    )
+    lonely.save(snapshot(1, 0))
+    with pytest.raises(TimeoutError, match="rank 1"):
+        lonely.finish()
+
+
+def _ready(folder: Path) -> Path:
+    (folder / "config.yaml").write_text("name: test\n")
+    return folder
+
+
+def test_what_is_kept(tmp_path: Path) -> None:
+    save(savers(tmp_path, keep_last=2, keep_every_steps=3), *range(1, 8))
+    assert [int(path.name[-2:]) for path in completed(tmp_path)] == [3, 6, 7]
+
+
+def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path: Path) -> None:
+    save(savers(tmp_path), 1, 2)
+    (tmp_path / "checkpoints" / "step-00000002" / "state.json").write_text("{}")
+    save(savers(tmp_path), 2)
+    assert newest_complete(tmp_path) == tmp_path / "checkpoints" / "step-00000002"
+
+
+def test_a_late_process_of_an_older_attempt_cannot_write(tmp_path: Path) -> None:
+    first = fence.claim(tmp_path)
+    late = savers(tmp_path, attempt=first)
+    save(late, 1)
+    second = fence.claim(tmp_path)
+    assert (first, second) == (1, 2)
+    late[1].save(snapshot(2, 1))
+    late[0].save(snapshot(2, 0))
+    with pytest.raises(fence.FencedError, match="attempt 2"):
+        late[0].finish()
+    assert [path.name for path in completed(tmp_path)] == ["step-00000001"]
+
+
+def test_a_failed_background_write_is_raised_in_the_training_thread(tmp_path: Path) -> None:
+    (_ready(tmp_path) / "checkpoints").write_text("in the way")
+    saver = Saver(
+        tmp_path, CheckpointSettings(), attempt=1, rank=0, world_size=1, timeout_seconds=5
+    )
+    saver.save(snapshot(1, 0))
+    with pytest.raises(OSError, match="checkpoints"):
+        saver.finish()
+
+
+def test_pieces_are_read_however_they_were_cut(tmp_path: Path) -> None:
+    whole = torch.arange(10.0)
+    save_file(
+        {
+            piece_key("master", "a@b.c", 0): whole[:3].clone(),
+            piece_key("master", "a@b.c", 3): whole[3:4].clone(),
+        },
+        tmp_path / "0",
+    )
+    save_file({piece_key("master", "a@b.c", 4): whole[4:].clone()}, tmp_path / "1")
+    stored = StoredPieces([tmp_path / "1", tmp_path / "0"])
+    for first in range(10):
+        for last in range(first + 1, 11):
+            assert torch.equal(
+                stored.read("master", "a@b.c", first, last - first), whole[first:last]
+            )
+    assert torch.equal(stored.whole("master", "a")["a@b.c"], whole)
+    with pytest.raises(ValueError, match="another model"):
+        stored.read("master", "a@b.c", 5, 6)
+    with pytest.raises(ValueError, match="not in the checkpoint"):
+        stored.read("master", "d", 0, 1)
+    with pytest.raises(ValueError, match="lacks its elements from 0 on"):
+        StoredPieces([tmp_path / "1"]).length("master", "a@b.c")

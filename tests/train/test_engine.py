@@ -1,0 +1,363 @@
+"""The engine: every ZeRO stage and precision trains alike, on one rank or two, in one piece or
+several; nothing spoils the weights.
+"""
+
+import math
+import os
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ausl_dist.batch import Batch, Needs, View
+from ausl_dist.objectives.base import Loss, Objective, Seen, rank
+from ausl_dist.train.engine import Engine, Outcome, split, start_ranks
+from ausl_dist.train.optimizer import parameter_groups
+from ausl_dist.train.settings import EngineSettings, OptimizerSettings
+from ausl_dist.train.teacher import Teacher
+from tests.support.ranks import run_ranks
+from tests.support.tiny import BATCH_NORM, RANKING, make_batch, make_model
+
+CLIPS = 4
+STEPS = 3
+TIMEOUT = 100.0
+
+Config = dict[str, Any]
+
+
+def plain_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    groups = parameter_groups(model, settings)  # type: ignore[arg-type]
+    for group in groups:
+        group["lr"] = settings.learning_rate * group["rate_scale"]  # type: ignore[operator]
+    if settings.kind == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
+
+
+def reference(batches: list[Batch], settings: OptimizerSettings) -> list[tuple[float, float]]:
+    """The same training in plain torch on one process: loss and gradient norm of each step."""
+    model = make_model()
+    optimizer = plain_optimizer(model, settings)
+    done = []
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = model(batch).loss
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or math.inf)
+        optimizer.step()
+        done.append((float(loss.detach()), float(norm)))
+    return done
+
+
+def my_part(batch: Batch) -> Batch:
+    return split(batch, dist.get_world_size())[dist.get_rank()]
+
+
+def train(configs: list[Config]) -> list[list[tuple[float, float]]]:
+    """Train with each config after the other in the same processes."""
+    device = start_ranks(EngineSettings(collective_timeout_seconds=TIMEOUT))
+    results = []
+    for config in configs:
+        options = dict(config)
+        optimizer = OptimizerSettings(**options.pop("optimizer", {}))
+        model = make_model()
+        model.backbone.net.set_grad_checkpointing(options.pop("activation_checkpointing", False))
+        engine = Engine(model, EngineSettings(**options), optimizer, device)
+        batches = [my_part(make_batch(model.plan, CLIPS, step=step)) for step in range(STEPS)]
+        outcomes = [engine.train_step(batch, optimizer.learning_rate) for batch in batches]
+        assert all(outcome.bad is None for outcome in outcomes)
+        assert all(
+            outcome.seconds["reduce"] > 0 and min(outcome.seconds.values()) >= 0
+            for outcome in outcomes
+        )
+        results.append([(outcome.loss, outcome.gradient_norm) for outcome in outcomes])
+    return results
+
+
+def check_against_plain_torch(configs: list[Config], world_size: int) -> None:
+    model = make_model()
+    batches = [make_batch(model.plan, CLIPS, step=step) for step in range(STEPS)]
+    for config, got in zip(
+        configs, run_ranks(train, world_size, configs, timeout_seconds=600)[0], strict=True
+    ):
+        wanted = reference(batches, OptimizerSettings(**config.get("optimizer", {})))
+        exact = config.get("precision", "fp32") == "fp32"
+        for (loss, norm), (wanted_loss, wanted_norm) in zip(got, wanted, strict=True):
+            assert loss == pytest.approx(wanted_loss, rel=1e-4 if exact else 0.1), config
+            assert norm == pytest.approx(wanted_norm, rel=1e-3 if exact else 0.1), config
+
+
+def test_every_stage_trains_like_plain_torch_on_one_rank() -> None:
+    check_against_plain_torch(
+        [{"zero_stage": stage, "gradient_accumulation": 2} for stage in (0, 1, 2, 3)], 1
+    )
+
+
+def test_every_setting_trains_like_plain_torch_on_two_ranks() -> None:
+    rates = {"layer_decay": 0.5, "head_rate": 3.0}
+    configs: list[Config] = [
+        {"zero_stage": stage, "gradient_accumulation": 2} for stage in (0, 1, 2, 3)
+    ]
+    configs += [{"zero_stage": stage, "precision": "bf16"} for stage in (1, 2, 3)]
+    configs += [{"zero_stage": stage, "precision": "bf16_autocast"} for stage in (0, 1, 3)]
+    configs += [{"zero_stage": stage, "offload_optimizer": True} for stage in (2, 3)]
+    configs += [{"zero_stage": stage, "activation_checkpointing": True} for stage in (1, 3)]
+    configs += [{"zero_stage": stage, "optimizer": rates} for stage in (0, 3)]
+    configs += [{"zero_stage": 1, "optimizer": {"kind": "sgd", "clip_norm": None}}]
+    check_against_plain_torch(configs, 2)
+
+
+@pytest.mark.skipif("AUSL_SLOW" not in os.environ, reason="minutes of compiling: set AUSL_SLOW=1")
+@pytest.mark.timeout(1200)
+def test_compiled_every_stage_trains_like_plain_torch() -> None:
+    check_against_plain_torch([{"zero_stage": stage, "compile": True} for stage in (0, 1, 2, 3)], 2)
+
+
+class Poison(Objective):
+    """A loss that goes wrong at chosen steps: on rank 0, in one slot, in value or in gradient
+    alone.
+    """
+
+    def __init__(self, *, feature_dim: int, loss_at: int, gradient_at: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(feature_dim, 1)
+        self.loss_at, self.gradient_at = loss_at, gradient_at
+        self.register_buffer("committed", torch.zeros(1))
+
+    def needs(self) -> Needs:
+        return Needs(views={View(): (0, 1)})
+
+    def forward(self, seen: Seen) -> Loss:
+        values = self.head(seen.pooled(View(), (0, 1))).square().mean((1, 2))
+        # the slot's clip, whatever piece of whatever rank it lies in
+        first = seen.batch.keys[0].endswith("-0")
+        if first and seen.batch.step == self.loss_at:
+            values = values * math.nan
+        if first and seen.batch.step == self.gradient_at:
+            values = _NanBackward.apply(values)
+        return Loss(seen.mean(values))
+
+    def after_step(self, taken: bool) -> None:
+        self.committed += float(taken)  # type: ignore[operator]
+
+
+class _NanBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * math.nan
+
+
+def poisoned(configs: list[Config]) -> list[tuple[list[str | None], bool, float]]:
+    device = start_ranks(EngineSettings(collective_timeout_seconds=TIMEOUT))
+    results = []
+    for config in configs:
+        objective = {"_target_": f"{__name__}.Poison", "loss_at": 1, "gradient_at": 3}
+        model = make_model(backbone=BATCH_NORM, poison=objective)
+        engine = Engine(model, EngineSettings(**config), OptimizerSettings(), device)
+        good_only = Engine(
+            make_model(backbone=BATCH_NORM, poison=objective),
+            EngineSettings(**config),
+            OptimizerSettings(),
+            device,
+        )
+        outcomes: list[Outcome] = []
+        for step in range(5):
+            batch = my_part(make_batch(model.plan, CLIPS, step=step))
+            if step == 4:
+                batch.weight.zero_()
+            outcomes.append(engine.train_step(batch, 1e-2))
+            if step in (0, 2):
+                good_only.train_step(my_part(make_batch(model.plan, CLIPS, step=step)), 1e-2)
+        same = all(
+            torch.equal(mine.master, other.master)
+            and all(torch.equal(mine.states[k], other.states[k]) for k in mine.states)
+            for mine, other in zip(engine.pieces(), good_only.pieces(), strict=True)
+        )
+        same &= all(
+            torch.equal(a, b)
+            for a, b in zip(engine.buffers().values(), good_only.buffers().values(), strict=True)
+        )
+        same &= engine.scalars() == good_only.scalars()
+        results.append(
+            (
+                [outcome.bad for outcome in outcomes],
+                same,
+                float(engine.buffers()["objectives.poison.committed"]),
+            )
+        )
+    return results
+
+
+def test_a_bad_loss_or_gradient_on_one_rank_leaves_everything_as_if_the_step_had_not_been() -> None:
+    configs = [{"zero_stage": stage, "gradient_accumulation": 2} for stage in (0, 1, 2, 3)] + [
+        {"zero_stage": 1}
+    ]
+    for results in run_ranks(poisoned, 2, configs, timeout_seconds=600):
+        for config, (bad, same, committed) in zip(configs, results, strict=True):
+            assert bad == [None, "loss", None, "gradient", "no clips"], config
+            assert same, f"a skipped step left its mark with {config}"
+            assert committed == 2, "an objective was told that a skipped step was taken"
+
+
+def stop_and_statistics() -> tuple[list[bool], bool]:
+    device = start_ranks(EngineSettings(collective_timeout_seconds=TIMEOUT))
+    model = make_model(backbone=BATCH_NORM)
+    engine = Engine(model, EngineSettings(), OptimizerSettings(), device)
+    stops = [
+        engine.train_step(
+            my_part(make_batch(model.plan, CLIPS, step=s)), 1e-3, stop=s == 1 and rank() == 1
+        ).stop
+        for s in range(3)
+    ]
+    mine = torch.cat([statistic.flatten() for statistic in model.batch_norm_statistics()])
+    both = [torch.empty_like(mine) for _ in range(2)]
+    dist.all_gather(both, mine)
+    return stops, torch.equal(*both)
+
+
+def test_all_ranks_hear_of_a_stop_at_the_same_step_and_hold_the_same_batch_norm() -> None:
+    for stops, equal in run_ranks(stop_and_statistics, 2):
+        assert stops == [False, True, False]
+        assert equal
+
+
+def test_what_deepspeed_cannot_combine_is_refused() -> None:
+    with pytest.raises(ValueError, match="bf16_autocast"):
+        EngineSettings(zero_stage=0, precision="bf16")
+    with pytest.raises(ValueError, match="needs a GPU"):
+        EngineSettings(precision="fp16", device="cpu")
+    with pytest.raises(ValueError, match="part of ZeRO"):
+        EngineSettings(zero_stage=0, offload_optimizer=True)
+    with pytest.raises(ValueError, match="batch norm"):
+        Engine(
+            make_model(backbone=BATCH_NORM),
+            EngineSettings(precision="bf16"),
+            OptimizerSettings(),
+            torch.device("cpu"),
+        )
+    scalar = make_model()
+    scalar.register_parameter("temperature", nn.Parameter(torch.tensor(1.0)))
+    with pytest.raises(ValueError, match=r"shape \(1,\)"):
+        Engine(scalar, EngineSettings(), OptimizerSettings(), torch.device("cpu"))
+    with pytest.raises(ValueError, match="does not divide"):
+        split(make_batch(make_model().plan, 3), 2)
+
+
+def test_starting_outside_a_launcher_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ValueError, match="RANK"):
+        start_ranks(EngineSettings())
+
+
+def teach(configs: list[Config]) -> list[tuple[float, list[float]]]:
+    """For each config: how far the teacher is from the average of the engine's own exact weights,
+    and the losses.
+    """
+    device = start_ranks(EngineSettings(collective_timeout_seconds=TIMEOUT))
+    results = []
+    for config in configs:
+        model = make_model(taught=TAUGHT)
+        engine = Engine(model, EngineSettings(**config), OptimizerSettings(), device)
+        plain = dict(make_model(taught=TAUGHT).named_parameters())
+        assert engine.teacher is not None
+        average = {name: plain[name].detach().clone() for name in engine.teacher.parameter_names}
+        losses = []
+        for step, momentum in enumerate(MOMENTA):
+            batch = my_part(make_batch(model.plan, CLIPS, step=step))
+            losses.append(engine.train_step(batch, 1e-2, teacher_momentum=momentum).loss)
+            whole = {
+                name: engine._whole(dict(engine.model.named_parameters())[name]) for name in average
+            }
+            average = {
+                name: momentum * average[name] + (1 - momentum) * whole[name] for name in average
+            }
+        results.append(
+            (
+                max(
+                    float((engine.teacher.state()[name] - average[name]).abs().max())
+                    for name in average
+                ),
+                losses,
+            )
+        )
+    return results
+
+
+def taught_in_plain_torch() -> list[float]:
+    """The losses of a student and its average, written out."""
+    model = make_model(taught=TAUGHT)
+    teacher = model.teacher = Teacher(model, torch.device("cpu"))
+    optimizer = plain_optimizer(model, OptimizerSettings(learning_rate=1e-2))
+    average = {
+        name: dict(model.named_parameters())[name].detach().clone()
+        for name in teacher.parameter_names
+    }
+    losses = []
+    for step, momentum in enumerate(MOMENTA):
+        optimizer.zero_grad()
+        loss = model(make_batch(model.plan, CLIPS, step=step)).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        student = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        average = {
+            name: momentum * average[name] + (1 - momentum) * student[name] for name in average
+        }
+        teacher.load_state(teacher.state() | average)
+        losses.append(float(loss.detach()))
+    return losses
+
+
+TAUGHT: Config = {"_target_": f"{__name__}.Taught"}
+MOMENTA = (0.9, 0.5, 0.99)  # of the steps
+
+
+class Taught(Objective):
+    """Pulls the student to the teacher."""
+
+    needs_teacher = True
+    teacher_momentum = 0.9
+    taught = ("head",)
+
+    def __init__(self, *, feature_dim: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(feature_dim, 8)
+
+    def needs(self) -> Needs:
+        return Needs(views={View(): (0, 1)})
+
+    def forward(self, seen: Seen) -> Loss:
+        target = seen.teacher_module(self, "head")(seen.teacher_pooled(View(), (0, 1)).float())
+        return Loss(
+            seen.mean(
+                (self.head(seen.pooled(View(), (0, 1))).float() - target - 1).square().mean((1, 2))
+            )
+        )
+
+
+def test_the_teacher_is_that_of_plain_torch_under_every_stage_and_the_average_of_exact_weights() -> (
+    None
+):
+    configs: list[Config] = [{"zero_stage": stage} for stage in (0, 1, 2, 3)] + [
+        {"zero_stage": 2, "precision": "bf16"}
+    ]
+    wanted = taught_in_plain_torch()
+    for results in run_ranks(teach, 2, configs, timeout_seconds=600):
+        for config, (error, losses) in zip(configs, results, strict=True):
+            assert error < 1e-6, config
+            assert losses == pytest.approx(wanted, rel=0.1 if "precision" in config else 1e-3), (
+                config
+            )
+
+
+def test_objectives_cannot_want_two_momenta_of_one_teacher() -> None:
+    model = make_model(one=TAUGHT, two=TAUGHT, three=RANKING)
+    model.objectives["two"].teacher_momentum = 0.5  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="one momentum"):
+        Teacher(model, torch.device("cpu"))

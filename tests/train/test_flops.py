@@ -1,0 +1,82 @@
+"""FLOPs as one would count them by hand, and counting leaves the model as it was."""
+
+import pytest
+import torch
+from torch import nn
+
+from ausl_dist.batch import Needs, View
+from ausl_dist.objectives.base import Loss, Objective, Seen
+from ausl_dist.train.flops import JOINT, count_flops, peak_flops
+from ausl_dist.train.settings import EngineSettings
+from tests.support.tiny import BATCH_NORM, IMAGE_SIZE, RANKING, make_model
+
+
+class Matrix(Objective):
+    """One matrix product on pooled features of 2 frames; with a teacher, one more, without
+    gradient.
+    """
+
+    def __init__(self, *, feature_dim: int, teacher: bool = False) -> None:
+        super().__init__()
+        self.head = nn.Linear(feature_dim, 10, bias=False)
+        self.needs_teacher = teacher
+
+    def needs(self) -> Needs:
+        return Needs(views={View(): (0, 1)})
+
+    def forward(self, seen: Seen) -> Loss:
+        target = seen.teacher_pooled(View(), (0, 1)).mean() if self.needs_teacher else 0.0
+        return Loss(
+            seen.mean((self.head(seen.pooled(View(), (0, 1))) - target).square().mean((1, 2)))
+        )
+
+
+MATRIX = {"_target_": f"{__name__}.Matrix"}
+
+
+def test_a_head_costs_two_operations_a_weight_and_frame_and_twice_that_backward() -> None:
+    small = make_model(matrix=MATRIX)
+    large = make_model(matrix=MATRIX)
+    large.objectives["matrix"].head = nn.Linear(large.backbone.dim, 20, bias=False)
+    more = count_flops(large, IMAGE_SIZE, 1)["matrix"] - count_flops(small, IMAGE_SIZE, 1)["matrix"]
+    assert more == 6 * (10 * small.backbone.dim) * 2
+
+
+def test_objectives_that_share_a_view_share_its_cost_and_a_teacher_adds_a_forward() -> None:
+    both = count_flops(make_model(one=MATRIX, two=MATRIX), IMAGE_SIZE, 1)
+    assert both["one"] == both["two"] < both[JOINT] < 1.1 * both["one"]
+    taught = count_flops(make_model(matrix={**MATRIX, "teacher": True}), IMAGE_SIZE, 1)["matrix"]
+    assert taught / both["one"] == pytest.approx(4 / 3, rel=1e-3)
+
+
+def test_counting_leaves_no_trace() -> None:
+    model = make_model(
+        backbone=BATCH_NORM, temporal_ranking=RANKING, matrix={**MATRIX, "teacher": True}
+    )
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    count_flops(model, IMAGE_SIZE, 1)
+    assert torch.equal(torch.rand(3), wanted)
+    assert model.teacher is None
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "teraflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", "bf16", 989.0),
+        ("NVIDIA H100 PCIe", "bf16_autocast", 756.0),
+        ("NVIDIA A100-SXM4-80GB", "fp32", 19.5),
+        ("NVIDIA A10", "bf16", 125.0),
+        ("Some other device", "bf16", None),
+        (None, "fp32", None),
+    ],
+)
+def test_the_peak_is_that_of_the_data_sheet_or_unknown(
+    name: str | None, precision: str, teraflops: float | None
+) -> None:
+    found = peak_flops(EngineSettings(precision=precision), name)  # type: ignore[arg-type]
+    assert found == (None if teraflops is None else pytest.approx(teraflops * 1e12))
+    assert peak_flops(EngineSettings(peak_teraflops=2.0), name) == 2e12
