@@ -164,7 +164,6 @@ def _settings(arguments: argparse.Namespace) -> RunSettings:
     """The joint run, small; a teacher of a few hundred steps must be faster than one of a hundred
     thousand.
     """
-    # fmt: skip
     words = [
         "experiment=joint",
         f"backbone={arguments.backbone}",

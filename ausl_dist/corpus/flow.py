@@ -30,8 +30,8 @@ def motion(crops: NDArray[np.uint8], settings: FlowSettings) -> NDArray[np.int8]
     greys = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
     pairs = zip(greys, greys[settings.gap_frames :], strict=False)
     return in_cells(
-        [estimator.calc(first, second, None) for first, second in pairs],
-        settings.cells,  # type: ignore[call-overload]
+        [estimator.calc(first, second, None) for first, second in pairs],  # type: ignore[call-overload]
+        settings.cells,
     )
 
 

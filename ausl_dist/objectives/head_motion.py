@@ -29,7 +29,6 @@ RIDGE = 1e-3  # so that landmarks all in one place have a solution, too
 
 # The built-in head's mean face at rest, in distances between the outer eye corners: x to the right
 # of the picture, y down, z to the viewer.
-# fmt: skip
 MEAN_FACE = (
     # jaw
     *(
@@ -116,7 +115,7 @@ MEAN_FACE = (
     # inner lip
     *((-0.26, 0.68, -0.06), (-0.09, 0.68, 0.03), (0.0, 0.68, 0.05), (0.09, 0.68, 0.03)),
     *((0.26, 0.68, -0.06), (0.09, 0.68, 0.03), (0.0, 0.68, 0.05), (-0.09, 0.68, 0.03)),
-)
+)  # fmt: skip
 
 
 @torch.no_grad()

@@ -194,7 +194,6 @@ def _preprocessing(facts: CardFacts) -> str:
 def _tolerance(facts: CardFacts) -> str:
     # a recurrent head is not measured on single frames
     unit = None if facts.head is None or facts.head.context else facts.head.unit
-    # fmt: skip
     lines = [
         "## Tolerance of misplaced crops",
         "",

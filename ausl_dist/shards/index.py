@@ -393,8 +393,8 @@ def _load_table(url: str, rows: int) -> NDArray[np.void]:
     if path is None:
         table = array_from_bytes(
             storage.read_bytes(address, MAX_CHUNKS_BYTES),
-            CHUNK_DTYPE,
-            (rows,),  # type: ignore[arg-type]
+            CHUNK_DTYPE,  # type: ignore[arg-type]
+            (rows,),
         )
     else:
         try:

@@ -67,8 +67,8 @@ def _rate_scales(net: nn.Module, layer_decay: float) -> dict[str, float]:
         )
     layers: dict[str, int] = import_timm().models.group_parameters(
         net,
-        net.group_matcher(coarse=False),
-        reverse=True,  # type: ignore[operator]
+        net.group_matcher(coarse=False),  # type: ignore[operator]
+        reverse=True,
     )
     last = max(layers.values())
     return {name: layer_decay ** (last - layer) for name, layer in layers.items()}

@@ -31,59 +31,32 @@ MOUTH_LINE = 73.0  # y at which the closed lips meet
 MOUTH_CORNER = 23.0  # x at which they are joined
 MOUTH_GAPE = 3.2  # mm by which each lip is moved away from the other in the chart
 # corners of the right eye of the picture
-INNER_EYE, OUTER_EYE = (
-    np.array([15.0, 0.5]),
-    np.array([45.5, -0.5]),
-)
+INNER_EYE, OUTER_EYE = np.array([15.0, 0.5]), np.array([45.5, -0.5])
 
 # Horizontal sections from the crown to below the chin: height, half width, depth of the centre,
 # depth of the front.
-# fmt: skip
 SECTIONS = np.array(
     [
-        [-114, 2, -6, -2],
-        [-110, 20, -6, 22],
-        [-104, 35, -6, 40],
-        [-95, 48, -6, 58],
-        [-80, 60, -6, 74],
-        [-60, 69, -6, 84],
-        [-40, 72.5, -6, 88],
-        [-20, 73, -5, 89],
-        [0, 72, -3, 87],
-        [20, 70.5, 0, 86],
-        [40, 67.5, 3, 87],
-        [60, 63, 7, 88],
-        [80, 55, 15, 87],
-        [95, 45, 25, 86],
-        [105, 35, 36, 84],
-        [112, 26, 46, 81],
-        [118, 16, 54, 75],
+        [-114, 2, -6, -2], [-110, 20, -6, 22], [-104, 35, -6, 40], [-95, 48, -6, 58],
+        [-80, 60, -6, 74], [-60, 69, -6, 84], [-40, 72.5, -6, 88], [-20, 73, -5, 89],
+        [0, 72, -3, 87], [20, 70.5, 0, 86], [40, 67.5, 3, 87], [60, 63, 7, 88], [80, 55, 15, 87],
+        [95, 45, 25, 86], [105, 35, 36, 84], [112, 26, 46, 81], [118, 16, 54, 75],
         [124, 4, 60, 66],
     ],
     dtype=np.float64,
-)
+)  # fmt: skip
 
 # Depth added to the sections: x, y, radius along x and y, height; each stands on both sides of the
 # face.
-# fmt: skip
 RELIEF = np.array(
     [
-        [31, 1, 15, 10, -7],
-        [31, 0, 11, 7, 5],
-        [24, -20, 20, 8, 3],
-        [47, 24, 16, 14, 4],
-        [13.5, 44, 5.5, 6, 9],
-        [0, 72, 26, 16, 2.5],
-        [0, 70, 14, 4, 1.2],
-        [0, 78.5, 12, 3.6, 1.6],
-        [0, 89, 16, 5, -1.6],
-        [0, 106, 14, 9, 3],
-        [60, -22, 12, 20, -3],
-        [30, 55, 8, 14, -1.5],
+        [31, 1, 15, 10, -7], [31, 0, 11, 7, 5], [24, -20, 20, 8, 3], [47, 24, 16, 14, 4],
+        [13.5, 44, 5.5, 6, 9], [0, 72, 26, 16, 2.5], [0, 70, 14, 4, 1.2], [0, 78.5, 12, 3.6, 1.6],
+        [0, 89, 16, 5, -1.6], [0, 106, 14, 9, 3], [60, -22, 12, 20, -3], [30, 55, 8, 14, -1.5],
         [25, 73, 5, 4, -1.5],
     ],
     dtype=np.float64,
-)
+)  # fmt: skip
 # The nose's ridge: y, height, half width.
 NOSE = np.array(
     [

@@ -31,29 +31,13 @@ class Fold:
 
 # Points of the right side of the face that folds are measured from, as means of landmarks; x of
 # those on the midline is 0.
-# fmt: skip
 ANCHORS: dict[str, tuple[int, ...]] = {
-    "brow in": (22,),
-    "brow mid": (24,),
-    "brow out": (26,),
-    "eye in": (42,),
-    "lid in": (43,),
-    "lid out": (44,),
-    "eye out": (45,),
-    "below eye": (46, 47),
-    "wing": (35,),
-    "corner": (54,),
-    "lip top": (51,),
-    "lip upper": (52,),
-    "lip side": (53,),
-    "lip bottom": (57,),
-    "lip lower": (56,),
-    "lip low side": (55,),
-    "chin": (8,),
-    "forehead": (21, 22),
-    "root": (39, 42),
+    "brow in": (22,), "brow mid": (24,), "brow out": (26,), "eye in": (42,), "lid in": (43,),
+    "lid out": (44,), "eye out": (45,), "below eye": (46, 47), "wing": (35,), "corner": (54,),
+    "lip top": (51,), "lip upper": (52,), "lip side": (53,), "lip bottom": (57,),
+    "lip lower": (56,), "lip low side": (55,), "chin": (8,), "forehead": (21, 22), "root": (39, 42),
     "bridge": (28,),
-}
+}  # fmt: skip
 
 Point = tuple[str, float, float]  # anchor, mm right and down of it
 

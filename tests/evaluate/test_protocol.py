@@ -16,7 +16,7 @@ from ausl_dist.evaluate.datasets.examples import rendered_faces, write_tree
 from ausl_dist.evaluate.predictors.finetune import FinetuneSettings
 from ausl_dist.evaluate.protocol import ProtocolSettings, run_protocol
 from ausl_dist.evaluate.report.tables import write_report
-from ausl_dist.evaluate.scores.formulas import alignment
+from ausl_dist.evaluate.scores import alignment
 from ausl_dist.model.backbones import BackboneSettings, build_backbone
 from ausl_dist.release.bundle import write_bundle
 from ausl_dist.settings import from_mapping
@@ -103,7 +103,6 @@ def test_label_rates_alignment_and_the_intensity_split_in_one_run(
     monkeypatch.setattr(alignment, "DISTURBANCES", alignment.DISTURBANCES[::8])
     run = make_run(tmp_path)
     write_bundle(run, tmp_path / "bundle", checkpoint=checkpoint_of(run))
-    # fmt: skip
     settings = ProtocolSettings(
         bundle=str(tmp_path / "bundle"),
         data="disfa",
@@ -140,7 +139,6 @@ def test_a_foreign_checkpoint_goes_the_same_way_and_is_fine_tuned(
     foreign = ForeignSettings(
         "timm", name="resnet10t", weights=str(tmp_path / "w.safetensors"), image_size=32
     )
-    # fmt: skip
     settings = ProtocolSettings(
         foreign=foreign,
         data="disfa",

@@ -32,7 +32,6 @@ ALERT_SECONDS = 180.0
 FINDING_SECONDS = 120.0
 PADDING_BYTES = 1 << 20
 # What a run of one small objective without teacher, GPU, cache or restart has nothing to tell of.
-# fmt: skip
 NOT_HERE = (
     "ausl_cache_hits",
     "ausl_mfu",

@@ -74,8 +74,13 @@ def to_text(comparison: Comparison) -> str:
     """The same table with aligned columns, for a terminal."""
     header, body = _cells(comparison)
     widths = [max(len(row[column]) for row in [header, *body]) for column in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-             for row in [header, *body]]  # fmt: skip
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [header, *body]
+    ]
     return "\n".join([*lines, *_notes(comparison)]) + "\n"
 
 
