@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.programs import absent
 from tests.support.slurm_cluster import SlurmCluster, missing
 
 
@@ -14,7 +15,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
     """Four nodes on loopback; this process's environment points at them."""
     reason = missing()
     if reason:
-        pytest.skip(reason)
+        absent(reason)
     # Jobs write into run folders below pytest's, whose own base is closed to other users.
     with SlurmCluster(tmp_path_factory.mktemp("slurm")) as cluster:
         # Ranks of a stand-in import it from here; tasks inherit the environment of sbatch.

@@ -1,7 +1,6 @@
 """Two hosts as network namespaces: the link between them is cut in mid-run and comes back."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from launch.attempts import last_step, read_history
 from launch.local import run_ranks
 from tests.integration.test_slurm_survival import Training
 from tests.support.corpora import make_corpus
+from tests.support.programs import program
 
 pytestmark = pytest.mark.timeout(600)
 ADDRESSES = ("10.213.7.1", "10.213.7.2")
@@ -73,8 +73,9 @@ class TwoHosts:
 
 @pytest.fixture
 def two_hosts() -> Iterator[TwoHosts]:
-    if shutil.which("ip") is None or os.geteuid() != 0:
-        pytest.skip("needs root and `ip`: apt-get install iproute2")
+    if os.geteuid() != 0:
+        pytest.skip("only root makes network namespaces")
+    program("ip", "iproute2")
     try:
         with TwoHosts() as hosts:
             yield hosts

@@ -19,6 +19,7 @@ from ausl_dist.observe.device import Usage
 from ausl_dist.observe.metrics import OBJECTIVE_LOGS
 from ausl_dist.observe.observer import Observer, StepRecord
 from ausl_dist.observe.settings import ExporterSettings, ObserveSettings
+from tests.support.programs import program
 from tests.support.prometheus_server import MONITORING, Prometheus, wait_for
 
 PASSWORD_LINE = "prometheus:s3cret"
@@ -123,9 +124,7 @@ def test_both_ranks_are_found_with_their_labels(watched: Prometheus) -> None:
 
 
 def test_scrapes_with_tls_and_password_work_as_the_configuration_says(tmp_path: Path) -> None:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl: apt-get install openssl")
+    openssl = program("openssl", "openssl")
     certificate, key, password = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "password"
     names = [
         "-subj",

@@ -24,7 +24,8 @@ from launch.object_store import ObjectStore
 from launch.status import look
 from tests.support.corpora import make_corpus
 from tests.support.observed_run import ObservedRun
-from tests.support.prometheus_server import Alertmanager, Prometheus, binary, faster_rules, wait_for
+from tests.support.programs import program
+from tests.support.prometheus_server import Alertmanager, Prometheus, faster_rules, wait_for
 
 FASTER = 40.0
 START_SECONDS = 240.0  # imports alone take a minute where the processors are shared
@@ -163,8 +164,8 @@ def damaged(number: int, video: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def watched(store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    binary("prometheus")
-    binary("prometheus-alertmanager")
+    program("prometheus", "prometheus")
+    program("prometheus-alertmanager", "prometheus-alertmanager")
     folder = tmp_path_factory.mktemp("faults")
     corpus = upload(corpus_of(folder / "corpus", padded), "drawn")
     with ExitStack() as stack:

@@ -1,29 +1,23 @@
 """The last values of a job must stay readable at a real Pushgateway after the job has gone."""
 
 import io
-import shutil
 import subprocess
 import urllib.request
 from pathlib import Path
 
-import pytest
-
 from ausl_dist.observe.observer import Observer, StepRecord
 from ausl_dist.observe.settings import ExporterSettings, ObserveSettings
 from launch.ports import answers, free_ports
+from tests.support.programs import program
 from tests.support.prometheus_server import wait_for
 
 
 def test_values_are_left_at_the_gateway_under_the_ranks_labels(tmp_path: Path) -> None:
-    program = shutil.which("prometheus-pushgateway")
-    if program is None:
-        pytest.skip(
-            "no prometheus-pushgateway on this machine: apt-get install prometheus-pushgateway"
-        )
+    gateway_program = program("prometheus-pushgateway", "prometheus-pushgateway")
     (port,) = free_ports(1)
     with open(tmp_path / "gateway.log", "wb") as log:
         gateway = subprocess.Popen(
-            [program, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log
+            [gateway_program, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log
         )
     try:
         wait_for(lambda: answers(port), 30, "the start of the Pushgateway")

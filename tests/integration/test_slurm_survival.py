@@ -22,6 +22,7 @@ from launch.local import run_ranks
 from launch.run_folder import prepare
 from launch.slurm import job_ids, submit_run
 from tests.support.corpora import make_corpus
+from tests.support.programs import absent
 from tests.support.slurm_cluster import SlurmCluster as Fixture
 from tests.support.slurm_cluster import missing
 
@@ -259,7 +260,7 @@ def test_a_controller_that_is_restarted(
 def without_user_signal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fixture]:
     """A cluster whose preemption sends SIGTERM alone, as most do."""
     if missing():
-        pytest.skip(missing())
+        absent(missing())
     with Fixture(tmp_path_factory.mktemp("quiet"), user_signal=False) as cluster:
         before = os.environ.get("SLURM_CONF")
         os.environ["SLURM_CONF"] = str(cluster.configuration)

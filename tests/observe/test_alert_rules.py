@@ -8,7 +8,6 @@ by 60 for 120 minutes.
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from ausl_dist.observe.metrics import TABLE
+from tests.support.programs import program
 
 RULES = Path(__file__).resolve().parents[2] / "tools" / "monitoring" / "alerts.yml"
 MINUTES = 120
@@ -154,9 +154,7 @@ CASES: dict[str, tuple[Series, set[str]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_cause_raises_its_own_alert_and_no_other(case: str, tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool: apt-get install prometheus")
+    promtool = program("promtool", "prometheus")
     series, expected = CASES[case]
     firing = {
         "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',

@@ -1,7 +1,6 @@
 """Metrics must be readable by those who may, by nobody else, and never at the cost of the run."""
 
 import base64
-import shutil
 import socket
 import ssl
 import subprocess
@@ -18,6 +17,7 @@ from ausl_dist.observe.exporter import Exporter, push, textfile_path, write_text
 from ausl_dist.observe.metrics import make_registry
 from ausl_dist.observe.settings import ExporterSettings
 from tests.support.observing import state
+from tests.support.programs import program
 
 
 @contextmanager
@@ -133,9 +133,7 @@ def test_with_a_client_authority_strangers_are_refused(tmp_path: Path) -> None:
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl: apt-get install openssl")
+    openssl = program("openssl", "openssl")
     certificate, key = folder / "cert.pem", folder / "key.pem"
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
     command = [

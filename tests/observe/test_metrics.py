@@ -1,18 +1,17 @@
 """The table is the only place where metrics are declared, and what is served is what it says."""
 
 import ast
-import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ausl_dist.observe.metrics import OBJECTIVE_LOGS, TABLE, make_registry
 from ausl_dist.observe.state import RankState
 from tests.support.observing import record, state
+from tests.support.programs import program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,9 +57,7 @@ def test_every_row_of_the_table_is_served_when_it_has_something_to_tell() -> Non
 
 
 def test_promtool_finds_nothing_to_object_to() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool: apt-get install prometheus")
+    promtool = program("promtool", "prometheus")
     checked = subprocess.run(
         [promtool, "check", "metrics"],
         input=generate_latest(make_registry(full_state())),

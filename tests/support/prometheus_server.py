@@ -7,7 +7,6 @@ missing, tests that need them skip.
 
 import json
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -19,22 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import pytest
 import yaml
 
 from launch.ports import free_ports
+from tests.support.programs import program
 
 MONITORING = Path(__file__).resolve().parents[2] / "tools" / "monitoring"
 START_SECONDS = 30.0
-HOW_TO_GET = "apt-get install prometheus prometheus-alertmanager (as root, after apt-get update)"
-
-
-def binary(name: str) -> str:
-    """The path of a program, or a skip that says how to get it."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"no {name} on this machine: {HOW_TO_GET}")
-    return path
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -151,7 +141,7 @@ class Prometheus(_Server):
         self.config = config
 
     def __enter__(self) -> "Prometheus":
-        program = binary("prometheus")
+        binary = program("prometheus", "prometheus")
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "prometheus.yml"
         path.write_text(yaml.safe_dump(self.config))
@@ -160,7 +150,7 @@ class Prometheus(_Server):
             f"--storage.tsdb.path={self._folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{self.port}",
         ]
-        self._start([program, *arguments, "--log.level=warn"], self._folder, "/-/ready")
+        self._start([binary, *arguments, "--log.level=warn"], self._folder, "/-/ready")
         return self
 
     def __exit__(
@@ -195,7 +185,7 @@ class Alertmanager(_Server):
         self._receiver: ThreadingHTTPServer | None = None
 
     def __enter__(self) -> "Alertmanager":
-        program = binary("prometheus-alertmanager")
+        binary = program("prometheus-alertmanager", "prometheus-alertmanager")
         self._folder.mkdir(parents=True, exist_ok=True)
         self._receiver = _receiver(self.messages)
         config = yaml.safe_load((MONITORING / "alertmanager.yml").read_text())
@@ -211,7 +201,7 @@ class Alertmanager(_Server):
             f"--web.listen-address=127.0.0.1:{self.port}",
         ]
         self._start(
-            [program, *arguments, "--cluster.listen-address=", "--log.level=warn"],
+            [binary, *arguments, "--cluster.listen-address=", "--log.level=warn"],
             self._folder,
             "/-/ready",
         )
