@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ausl_dist import command
-from ausl_dist.corpus.build import WORK_FOLDER, Job, build
+from ausl_dist.corpus.build import WORK_FOLDER, Job, build, check_labels
 from ausl_dist.corpus.layouts import LAYOUTS, layout
 from ausl_dist.corpus.progress import show_progress
 from ausl_dist.corpus.settings import CorpusSettings
@@ -53,6 +53,8 @@ def main() -> int:
         f"{len(collection.sources)} sources" + (f"; files passed over: {others}" if others else ""),
         flush=True,
     )
+    if (labels := check_labels(job)) is not None:
+        print(labels, flush=True)
     with show_progress() as report:
         outcome = build(job, workers=arguments.workers, on_progress=report)
     print(outcome.books.table())
@@ -140,9 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--first-frame",
         type=int,
-        default=0,
         metavar="N",
-        help="what the label tables call the first frame (default 0)",
+        help="what the label tables call the first frame (default 0; 1 in those of OpenFace)",
     )
     parser.add_argument(
         "--models",

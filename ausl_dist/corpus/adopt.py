@@ -57,7 +57,7 @@ def adopt(
             entries.append(scan_shard(path, name))
             for stored in read_clips(path):
                 meta = stored.meta
-                found.tally.add(meta)
+                found.tally.add(stored)
                 found.present["landmarks"] += clip.LANDMARKS_SUFFIX in stored.members
                 found.present["action_units"] += clip.ACTION_UNITS_SUFFIX in stored.members
                 found.present["identity"] += bool(meta.identity) and "#" not in meta.identity

@@ -21,18 +21,19 @@ from pathlib import Path
 from typing import Any
 
 from ausl_dist.corpus.books import Books
+from ausl_dist.corpus.labels import Match, labels_digest
 from ausl_dist.corpus.pack import DECISIONS_NAME, STATE_NAME, Packer, ResultStore
 from ausl_dist.corpus.parts import Part, join_parts, part_account, publish_part
 from ausl_dist.corpus.publish import MAX_STATEMENT_BYTES, STATEMENT_NAME, send_shards, survey
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import Source
-from ausl_dist.corpus.workers import Crew, Task
+from ausl_dist.corpus.workers import Crew, Task, label_tables
 from ausl_dist.faces.models import MODELS, find_model
-from ausl_dist.files import read_json, sha256_of, write_json
+from ausl_dist.files import read_json, write_json
 from ausl_dist.shards import storage
 from ausl_dist.shards.index import INDEX_NAME
 
-BUILDER_VERSION = 2  # part of a build's digest: raise it when the same input gives other bytes
+BUILDER_VERSION = 3  # part of a build's digest: raise it when the same input gives other bytes
 WORK_FOLDER = ".build"
 DONE_NAME = "done.json"
 MAX_PICTURES = 24  # of rejected pieces in the ledger, for each reason
@@ -49,7 +50,7 @@ class Job:
     settings: CorpusSettings = field(default_factory=CorpusSettings)
     models: Path | None = None
     labels: Path | None = None
-    first_frame: int = 0
+    first_frame: int | None = None
     part: int = 0
     parts: int = 1
 
@@ -77,7 +78,7 @@ class Job:
     @property
     def digest(self) -> str:
         """Changes with anything that changes the corpus; the same for all parts."""
-        labels = _digest_of_labels(self.labels) if self.labels else ""
+        labels = labels_digest(self.labels) if self.labels else ""
         what = [
             BUILDER_VERSION,
             self.name,
@@ -194,11 +195,7 @@ def _extract_and_pack(
         for model in MODELS:
             find_model(model, job.models)
         started = time.monotonic()
-        crew = Crew(
-            Task(settings, store.folder, job.models, job.labels, job.first_frame),
-            sources,
-            min(workers, len(todo)),
-        )
+        crew = Crew(_task(job), sources, min(workers, len(todo)))
         for finished in crew.run(todo):
             if finished is not None:
                 progress.books.add(store.read(finished).books())
@@ -212,6 +209,21 @@ def _extract_and_pack(
         books.add(packer.result(index).books())
     books.check()
     return books, _ledger(packer, len(sources))
+
+
+def _task(job: Job) -> Task:
+    names = tuple(source.name for source in job.sources)
+    results = job.work / "results"
+    return Task(job.settings, results, job.models, job.labels, job.first_frame, names)
+
+
+def check_labels(job: Job) -> Match | None:
+    """Read every label table of a job, and say what they meet; LabelError for a wrong one."""
+    tables = label_tables(_task(job))
+    if tables is None:
+        return None
+    tables.check()
+    return tables.match
 
 
 def _ledger(packer: Packer, sources: int) -> Iterator[dict[str, Any]]:
@@ -268,13 +280,6 @@ def _difference(known: dict[str, Any], mine: dict[str, Any]) -> str:
         if key != "build" and old.get(key) != new[key]
     ]
     return "; ".join(changed) or "other sources, models, labels or name"
-
-
-def _digest_of_labels(path: Path) -> str:
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return hashlib.sha256(
-        "".join(f"{file.name}:{sha256_of(file)}\n" for file in files).encode()
-    ).hexdigest()
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """One source video becomes clips and an account of every frame: the builder's inner work, a pure
 function of file and settings.
 
-    FrameReader ──▶ FaceTracker ──▶ TrackAligner ──▶ TrackCutter ──▶ measure, limits ──▶ encode, verify ──▶ clip
-     25 frames/s     who is where     steady crops     candidates      or rejected          decodes again
+    FrameReader ──▶ FaceTracker ──▶ TrackAligner ──▶ TrackCutter ──▶ measure, limits ─┐
+     25 frames/s     who is where     steady crops     candidates      or rejected      │
+                                                  clip ◀── encode, verify ◀─────────────┘
+                                                            decodes again
 
 Everything streams: memory does not grow with the length of the video.
 """
@@ -49,6 +51,7 @@ class SourceResult:
     fps: float
     frames: int = 0  # at the constant rate, holes and missing ones included
     source_frames: int = 0
+    source_end: int = 0  # the number of the last picture, plus one
     faces: int = 0  # face frames tracked
     reason: str = ""  # what is wrong with the whole file
     message: str = ""
@@ -246,7 +249,7 @@ def _reject_whole(result: SourceResult, problem: Unreadable) -> SourceResult:
 
 
 def _close_accounts(result: SourceResult, reader: FrameReader) -> None:
-    result.source_frames = reader.source_frames
+    result.source_frames, result.source_end = reader.source_frames, reader.source_end
     missing = reader.missing_frames
     result.frames = reader.frames + missing
     result.pieces += [Piece(first, end, "hole") for first, end in reader.holes]

@@ -1,7 +1,8 @@
 """A folder of finished shards becomes a corpus at a URL: uploaded, surveyed, stated, and indexed
 last.
 
-    FOLDER/shard-*.tar ──▶ URL/shard-*.tar ──▶ URL/ledger.jsonl ──▶ URL/corpus.json ──▶ URL/index.chunks.npy, index.json
+    FOLDER/shard-*.tar ──▶ URL/shard-*.tar ──▶ URL/ledger.jsonl ──▶ URL/corpus.json
+                                           ──▶ URL/index.chunks.npy ──▶ URL/index.json
 
 A corpus without its index is not one to any reader, so whatever moment the publisher is killed a
 reader sees the old corpus or the new one. `URL` is a path or s3://bucket/prefix; publishing a
@@ -19,10 +20,9 @@ import numpy as np
 
 import ausl_dist
 from ausl_dist.files import append_json_line, read_json_lines
-from ausl_dist.shards import storage
-from ausl_dist.shards.clip import ClipMeta
+from ausl_dist.shards import clip, storage
 from ausl_dist.shards.index import Index, ShardEntry, scan_shard, write_index
-from ausl_dist.shards.writer import read_clips
+from ausl_dist.shards.writer import StoredClip, read_clips
 
 STATEMENT_NAME = "corpus.json"
 LEDGER_NAME = "ledger.jsonl"
@@ -41,18 +41,19 @@ class Tally:
     sources: Counter[str] = field(default_factory=Counter)  # clips of each source video
     identities: Counter[str] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
-    labelled_clips: int = 0
+    labelled_clips: int = 0  # in which some value is known
     action_units: tuple[int, ...] = ()
     uniform: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, meta: ClipMeta) -> None:
+    def add(self, stored: StoredClip) -> None:
         """Count one clip; raises ValueError when it cannot stand in one corpus with the clips
         before it.
         """
+        meta = stored.meta
         self._agree({name: getattr(meta, name) for name in UNIFORM}, meta.action_units)
         self.clips += 1
         self.frames += meta.frames
-        self.labelled_clips += bool(meta.action_units)
+        self.labelled_clips += is_labelled(stored)
         self.sources[meta.source] += 1
         self.identities[meta.identity] += 1
         self.licences[meta.licence] += 1
@@ -91,6 +92,15 @@ class Tally:
         return cls(**{**values, **counters, "action_units": tuple(values["action_units"])})
 
 
+def is_labelled(stored: StoredClip) -> bool:
+    """Whether some label of a clip is known; ValueError where KEY.au.npy breaks the clip record."""
+    data, meta = stored.members.get(clip.ACTION_UNITS_SUFFIX), stored.meta
+    if data is None or not meta.action_units:
+        return False
+    labels = clip.array_from_bytes(data, np.int8, (meta.frames, len(meta.action_units)))
+    return bool((labels >= 0).any())
+
+
 def survey(folder: Path, prefix: str = "") -> tuple[Tally, list[ShardEntry]]:
     """Read every shard of a folder: what its clips say, and its entry of the index.
 
@@ -101,7 +111,7 @@ def survey(folder: Path, prefix: str = "") -> tuple[Tally, list[ShardEntry]]:
         entries.append(scan_shard(shard, shard.name))
         for stored in read_clips(shard):
             try:
-                tally.add(stored.meta)
+                tally.add(stored)
             except ValueError as error:
                 raise ValueError(f"{shard}, clip {stored.key}: {error}") from error
     return tally, entries

@@ -18,34 +18,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ausl_dist.corpus.layouts import Layout
+from ausl_dist.corpus.suffixes import LIST_SUFFIXES, VIDEO_SUFFIXES
 from ausl_dist.faces.decode import frame_number
 from ausl_dist.shards import storage
 from ausl_dist.shards.retry import Retry
 
-VIDEO_SUFFIXES = frozenset(
-    {
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".wmv",
-        ".asf",
-        ".gif",
-        ".flv",
-        ".f4v",
-        ".ts",
-        ".mts",
-        ".m2ts",
-    }
-    | {".3gp", ".3g2", ".ogv", ".vob", ".mxf", ".divx", ".dv"}
-)
 FETCH_BYTES = 8 << 20
 MAX_TEXT = 1024  # characters of a name, an identity, a licence: what the clip record holds
-LIST_SUFFIXES = frozenset({".txt", ".lst"})
 
 
 @dataclass(frozen=True, order=True)

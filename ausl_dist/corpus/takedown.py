@@ -102,7 +102,7 @@ def _find(url: str, request: Request) -> dict[str, Any]:
                     affected.setdefault(shard.name, []).append(stored.key)
                     lines.append(_ledger_line(stored))
                 else:
-                    tally.add(stored.meta)
+                    tally.add(stored)
     return {"affected": affected, "ledger": lines, "tally": vars(tally)}
 
 

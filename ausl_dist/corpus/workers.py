@@ -42,7 +42,8 @@ class Task:
     results: Path
     models: Path | None
     labels: Path | None
-    first_frame: int
+    first_frame: int | None
+    names: tuple[str, ...] = ()  # of all sources: which table is whose depends on them
 
 
 class Crew:
@@ -190,30 +191,29 @@ def _work(pipe: Connection, task: Task, counters: Any) -> None:
 
     try:
         extractor = Extractor(task.settings, task.models)
-        tables = LabelTables(task.labels, first_frame=task.first_frame) if task.labels else None
+        tables = label_tables(task)
     except (ValueError, OSError) as error:
         pipe.send(error)
         return
     while True:
         try:
             index, source = pipe.recv()
-            labels = (
-                thinned(tables.of(source.name), source.name, task.settings.labels)
-                if tables
-                else None
-            )
+            labels = tables.of(source.name) if tables else None
             _extract(extractor, task, index, source, labels, counters)
             pipe.send(index)
         except EOFError:
             return  # the parent is gone or done
-        except (
-            LabelError,
-            OSError,
-            # an unreadable label table, a full disk, a lost store: for people, no fault of this
-            # video
-        ) as error:
+        # An unreadable table, a full disk, a lost store: for people, no fault of this video.
+        except (LabelError, OSError) as error:
             pipe.send(error)
             return
+
+
+def label_tables(task: Task) -> LabelTables | None:
+    """The labels of a build, or None; LabelError where they cannot be told apart."""
+    if task.labels is None:
+        return None
+    return LabelTables(task.labels, task.names, first_frame=task.first_frame)
 
 
 def _extract(
@@ -237,7 +237,10 @@ def _extract(
             def progress(frames: int) -> None:
                 counters[0] += frames
 
-            result = extractor.extract(source, path, file.write, labels=labels, progress=progress)
+            used = thinned(labels, source.name, task.settings.labels) if labels else None
+            result = extractor.extract(source, path, file.write, labels=used, progress=progress)
+            if labels is not None and not result.reason:
+                labels.check(source.name, result.source_end)
             file.flush()
             os.fsync(file.fileno())
         os.replace(clips, store.clips_path(index))

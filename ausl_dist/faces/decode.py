@@ -194,6 +194,8 @@ class FrameFolder:
         self.damaged = 0
         self.frame_seconds = 1 / settings.frames_fps
         self._first = self._files[0][0]
+        # Labels go by number: a folder whose first images are missing still counts from 1.
+        self._base = min(self._first, 1)
         self.declared_seconds: float | None = (
             self._files[-1][0] - self._first + 1
         ) * self.frame_seconds
@@ -212,8 +214,8 @@ class FrameFolder:
             except Unreadable:
                 self.damaged += 1
                 continue
-            index = number - self._first
-            yield Picture(index * self.frame_seconds, index, lambda pixels=pixels: pixels)  # type: ignore[misc]
+            seconds = (number - self._first) * self.frame_seconds
+            yield Picture(seconds, number - self._base, lambda pixels=pixels: pixels)  # type: ignore[misc]
 
     def _read(self, file: Path) -> NDArray[np.uint8]:
         if file.stat().st_size > MAX_IMAGE_BYTES:

@@ -41,6 +41,7 @@ class FrameReader:
         self._settings = settings
         self._pictures = open_pictures(path, settings, threads=threads)
         self.source_frames = 0
+        self.source_end = 0  # the number of the last picture, plus one
         self.frames = 0  # yielded and in holes
         self.holes: list[tuple[int, int]] = []  # [first, end) frames without a picture near enough
         self.problem: Unreadable | None = None  # why reading stopped before the end
@@ -68,6 +69,7 @@ class FrameReader:
         splice = False
         for picture in self._readable():
             self.source_frames += 1
+            self.source_end = max(self.source_end, picture.number + 1)
             if before is not None:
                 # A frame belongs to `before` until the middle between the two pictures.
                 middle = (before.seconds + picture.seconds) / 2

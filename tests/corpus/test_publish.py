@@ -5,6 +5,7 @@ down.
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ausl_dist.corpus import publish as publishing
@@ -69,6 +70,26 @@ def test_publishing_copies_states_and_indexes(tmp_path: Path) -> None:
     )
     assert (made["alignment"], made["fps"]) == (template_id(), 25.0)
     assert (url / "ledger.jsonl").read_text() == '{"source": "x", "reason": "no_face"}\n'
+
+
+def test_a_clip_is_labelled_where_some_value_is_known_and_nowhere_else(tmp_path: Path) -> None:
+    writer = ShardWriter(tmp_path)
+    for number, known in enumerate((0, 0, 1, 20)):
+        drawn = draw_clip(number)
+        labels = np.full((20, 2), -1, np.int8)
+        labels[:known] = 0
+        writer.add(
+            drawn.key,
+            ClipMeta("s", "i", "l", 25.0, 0.0, 20, "d", "a", action_units=(1, 12)),
+            encode_video(drawn.frames, 25),
+            drawn.landmarks,
+            labels,
+        )
+    writer.close()
+    assert publish(tmp_path, str(tmp_path), name="n")["labelled_clips"] == 2
+    assert adopt(str(tmp_path)).tally.labelled_clips == 2
+    take_down(str(tmp_path), Request(clips=("drawn-0-000002",)), date="2030-01-01")
+    assert statement_of(tmp_path)["labelled_clips"] == 1
 
 
 def test_an_upload_that_was_killed_goes_on_where_it_stopped(

@@ -246,6 +246,18 @@ def test_a_folder_of_numbered_images_is_a_video_with_holes_where_numbers_are_mis
     assert all(abs(number_of(frame.pixels) - frame.source_frame) <= 1 for frame in frames)
 
 
+@pytest.mark.parametrize(("first", "number"), [(0, 0), (1, 0), (5, 4), (200, 199)])
+def test_the_images_of_a_folder_keep_their_numbers_where_the_first_are_missing(
+    tmp_path: Path, first: int, number: int
+) -> None:
+    for index, pixels in enumerate(numbered_frames(4)):
+        cv2.imwrite(str(tmp_path / f"{first + index:05d}.png"), pixels)
+    reader, frames = read(tmp_path)
+    assert [frame.source_frame for frame in frames] == [*range(number, number + 4)]
+    assert [frame.index for frame in frames] == [0, 1, 2, 3]
+    assert reader.source_end == number + 4
+
+
 def test_numbered_images_sort_by_number_and_not_by_name(tmp_path: Path) -> None:
     for number in (9, 10, 100):
         (tmp_path / f"{number}.jpg").touch()
