@@ -17,7 +17,7 @@ batch is a pure function of its step.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -155,18 +155,50 @@ class Batch:
     action_units: dict[View, Tensor] = field(default_factory=dict)  # B T K int8, -1 unknown
     # B T 2 g g float32: (x, y) motion to frame t + gap, view pixels; NaN unknown
     flow: dict[View, Tensor] = field(default_factory=dict)
+    # not carried along by dataclasses.replace, which may change the weights
+    _valid: list[int] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def valid(self) -> list[int]:
+        """The slots that hold a clip; known on the host, so that to ask costs no wait for a GPU."""
+        if self._valid is None or not self.weight.is_cuda:
+            self._valid = [slot for slot, weight in enumerate(self.weight.tolist()) if weight]
+        return self._valid
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device; copies are asynchronous where the memory is pinned."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def move(value: object) -> object:
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The same clips, with every tensor changed."""
+
+        def changed(value: object) -> object:
             if isinstance(value, Tensor):
-                return value.to(device, non_blocking=True)
+                return change(value)
             if isinstance(value, dict):
-                return {key: move(item) for key, item in value.items()}
+                return {key: changed(item) for key, item in value.items()}
             return value
 
-        return Batch(**{f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self)})  # type: ignore[arg-type]
+        values = {
+            f.name: changed(getattr(self, f.name)) for f in dataclasses.fields(self) if f.init
+        }
+        batch = Batch(**values)  # type: ignore[arg-type]
+        batch._valid = self.valid
+        return batch
+
+    def cut(self, start: int, stop: int) -> "Batch":
+        """The clips of the slots from `start` to before `stop`."""
+        batch = self.map(lambda tensor: tensor[start:stop])
+        batch.keys = self.keys[start:stop]
+        batch._valid = [slot - start for slot in self.valid if start <= slot < stop]
+        return batch
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor of the batch."""
+        for part in dataclasses.fields(self):
+            value = getattr(self, part.name)
+            held = value.values() if isinstance(value, dict) else [value]
+            yield from (tensor for tensor in held if isinstance(tensor, Tensor))

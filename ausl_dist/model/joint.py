@@ -140,7 +140,7 @@ class JointModel(nn.Module):
         return [buffer for module in norms for buffer in module.buffers(recurse=False)]
 
     def _losses(self, batch: Batch) -> tuple[Seen, dict[str, Loss]]:
-        valid = [position for position, weight in enumerate(batch.weight.tolist()) if weight]
+        valid = batch.valid
         with _batch_norm_unmoved(self.backbone) if not valid else contextlib.nullcontext():
             seen = Seen(_filled(batch, valid), self.plan.views, self._encode, self.teacher)
             return seen, {

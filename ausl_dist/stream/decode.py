@@ -9,9 +9,13 @@ before (augment.py) and fed as input, so the graph has no state, and its output 
 threads, on the place in the batch, or on what came before.
 """
 
+import dataclasses
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +28,13 @@ from torch import Tensor
 from ausl_dist.batch import View
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.stream.augment import MAX_BLUR_SIGMA, Draw
+from ausl_dist.stream.carrier import Carrier
 from ausl_dist.stream.frames import FrameDecoder, view_frames
 from ausl_dist.stream.mp4 import Video, VideoError
 
+# Beyond this share of clips that DALI's decoder refuses, decoding is set up wrongly.
+MAX_REFUSED_SHARE = 0.25
+REFUSED_JUDGED_AS_IF = 64  # clips had been seen at least
 NO_BLUR_SIGMA = 0.01  # a kernel of this width is the identity; DALI takes 0 for 'choose one'
 
 
@@ -66,65 +74,57 @@ def build_graph(plan: GraphPlan, device_id: int | None) -> Pipeline:
     with pipeline:
         frames = _decoded(plan) if plan.decoder == "dali" else None
         outputs = []
-        for number, (view, offsets) in enumerate(plan.views):
-            if frames is None:
-                pixels = fn.external_source(
-                    name=f"pictures{number}", layout="FHWC", dtype=DALIDataType.UINT8, ndim=4
-                )
-            else:
-                pixels = _sampled(_chosen(frames, plan.offsets, offsets), number, plan.image_size)
-            outputs.append(
-                _normalised(_recoloured(pixels, view, plan.image_size, number), plan.device)
-            )
+        for number, (view, _) in enumerate(plan.views):
+            pixels = _given(plan, number) if frames is None else _read(frames, plan, number)
+            outputs.append(_normalised(_recoloured(pixels, view, plan.image_size, number)))
         pipeline.set_outputs(*outputs)
     return pipeline
 
 
 class Graph:
-    """A running graph that survives clips it cannot decode."""
+    """A running graph that survives clips it cannot decode.
 
-    def __init__(self, plan: GraphPlan, device_id: int = 0) -> None:
+    On a GPU it is run inside the `entered` of its carrier. `refused` counts the clips that DALI's
+    decoder refused and FFmpeg decoded instead.
+    """
+
+    def __init__(self, plan: GraphPlan, carrier: Carrier | None = None) -> None:
+        assert (plan.device == "gpu") == (carrier is not None), "a graph on a GPU needs its carrier"
         self.plan = plan
-        self._device_id = device_id if plan.device == "gpu" else None
-        self._checker = FrameDecoder()
+        self.refused = 0
+        self._carrier = carrier
+        self._clips = 0
+        self._ffmpeg = FrameDecoder()
         self._pipeline = self._build()
+        # Outputs of DALI whose copies may not be done yet.
+        self._copied: deque[tuple[torch.cuda.Event, Any]] = deque()
+
+    @cached_property
+    def _for_refused(self) -> "Graph":
+        return Graph(dataclasses.replace(self.plan, decoder="pyav"), self._carrier)
 
     def run(self, clips: Sequence[ClipPixels | None]) -> tuple[dict[View, Tensor], dict[int, str]]:
         """Normalised frames B T 3 S S of each view, float32, and for each clip that did not decode
         its place and why.
 
         The places of those, and of the clips that are None, hold zeros. The tensors own their
-        memory.
+        memory. Raises ValueError where the decoder refuses a good part of all clips.
         """
         assert len(clips) == self.plan.clips
-        usable = list(clips)
-        damaged: dict[int, str] = {}
-        while True:
-            if not any(usable):
-                return self._zeros(), damaged
-            try:
-                tensors = self._run(usable)
-                break
-            except RuntimeError as error:
-                # A pipeline that met an error is dead. This happens only where DALI decodes: pyav's
-                # pictures have been decoded before.
-                if self.plan.decoder != "dali":
-                    raise
-                self._pipeline = self._build()
-                found = self._undecodable(usable)
-                if not found:
-                    raise
-                damaged.update(found)
-                usable = [None if place in found else clip for place, clip in enumerate(usable)]
-                del error
-        empty = [place for place, clip in enumerate(usable) if clip is None]
-        if empty:
-            for tensor in tensors.values():
-                tensor[empty] = 0.0
-        return tensors, damaged
+        if not any(clips):
+            return self._zeros(), {}
+        self._clips += sum(clip is not None for clip in clips)
+        try:
+            return self._without_holes(self._run(clips), clips), {}
+        except RuntimeError as error:
+            # This happens only where DALI decodes: pyav's pictures have been decoded before.
+            if self.plan.decoder != "dali":
+                raise
+            return self._piecewise(clips, error)
 
     def _build(self) -> Pipeline:
-        pipeline = build_graph(self.plan, self._device_id)
+        device_id = None if self._carrier is None else self._carrier.device.index
+        pipeline = build_graph(self.plan, device_id)
         pipeline.build()
         return pipeline
 
@@ -132,41 +132,127 @@ class Graph:
         # a place must hold something that decodes
         stand_in = next(clip for clip in clips if clip is not None)
         filled = [stand_in if clip is None else clip for clip in clips]
-        for name, values in _inputs(self.plan, filled).items():
-            self._pipeline.feed_input(name, values)
-        outputs = self._pipeline.run()
-        tensors = {}
-        for (view, _), output in zip(self.plan.views, outputs, strict=True):
+        try:
+            for name, values in _inputs(self.plan, filled).items():
+                self._pipeline.feed_input(name, values)
+            return self._taken()
+        except RuntimeError:
+            self._pipeline = self._build()  # a pipeline that met an error is dead
+            raise
+
+    def _taken(self) -> dict[View, Tensor]:
+        """The outputs as tensors of torch."""
+        views = [view for view, _ in self.plan.views]
+        if self._carrier is None:
             # No copy on the CPU: the pipeline leaves an output alone for as long as a tensor refers
-            # to it (test_stream_decode.py).
-            tensors[view] = torch.from_dlpack(output.as_tensor())
-        if self.plan.device == "gpu":
-            # On a GPU it may be freed, and written again, while work that reads it is still queued
-            # on another CUDA stream.
-            tensors = {view: tensor.clone() for view, tensor in tensors.items()}
-            torch.cuda.current_stream().synchronize()
+            # to it (test_decode.py).
+            outputs = self._pipeline.run()
+            tensors = (torch.from_dlpack(output.as_tensor()) for output in outputs)
+            return dict(zip(views, tensors, strict=True))
+        # On a GPU an output that is let go of may be written again while queued work still reads it.
+        # So it is copied on the loader's stream, and kept until that copy is done; the host waits
+        # for the one before.
+        stream = self._carrier.stream
+        outputs = self._pipeline.run(stream)
+        copies = [torch.from_dlpack(output.as_tensor()).clone() for output in outputs]
+        done = torch.cuda.Event()
+        done.record(stream)
+        self._copied.append((done, outputs))
+        while len(self._copied) > 1:
+            self._copied[0][0].synchronize()
+            self._copied.popleft()
+        return dict(zip(views, copies, strict=True))
+
+    def _without_holes(
+        self, tensors: dict[View, Tensor], clips: Sequence[ClipPixels | None]
+    ) -> dict[View, Tensor]:
+        """Zeros in the places of clips that are missing."""
+        empty = [place for place, clip in enumerate(clips) if clip is None]
+        for tensor in tensors.values() if empty else ():
+            tensor[empty] = 0.0
         return tensors
 
     def _zeros(self) -> dict[View, Tensor]:
-        device = "cuda" if self.plan.device == "gpu" else "cpu"
+        device = "cpu" if self._carrier is None else self._carrier.device
         size = self.plan.image_size
         return {
             view: torch.zeros(self.plan.clips, len(offsets), 3, size, size, device=device)
             for view, offsets in self.plan.views
         }
 
-    def _undecodable(self, clips: Sequence[ClipPixels | None]) -> dict[int, str]:
-        """Which clips FFmpeg cannot decode on the CPU either, and why."""
-        found = {}
+    def _piecewise(
+        self, clips: Sequence[ClipPixels | None], error: RuntimeError
+    ) -> tuple[dict[View, Tensor], dict[int, str]]:
+        """The same, after DALI failed at some clip: damaged ones are named, and those that only
+        DALI refuses are FFmpeg's.
+        """
+        decoded, damaged = self._by_ffmpeg(clips)
+        good = [clip if place in decoded else None for place, clip in enumerate(clips)]
+        if not any(good):
+            return self._zeros(), damaged
+        refused = self._refused(good)
+        if not damaged and not refused:
+            raise error  # no clip is to blame
+        kept = [None if place in refused else clip for place, clip in enumerate(good)]
+        tensors = self._run(kept) if any(kept) else self._zeros()
+        if refused:
+            self._count(refused)
+            others = [decoded[place] if place in refused else None for place in range(len(clips))]
+            by_ffmpeg, _ = self._for_refused.run(others)
+            places = list(refused)
+            for view, tensor in tensors.items():
+                tensor[places] = by_ffmpeg[view][places]
+        return self._without_holes(tensors, good), damaged
+
+    def _by_ffmpeg(
+        self, clips: Sequence[ClipPixels | None]
+    ) -> tuple[dict[int, ClipPixels], dict[int, str]]:
+        """By place: the clips with their pictures, and why others do not decode on the CPU either."""
+        decoded, damaged = {}, {}
+        views = dict(self.plan.views)
+        for place, clip in enumerate(clips):
+            if clip is None:
+                continue
+            try:
+                pictures = view_frames(self._ffmpeg, clip.video, views, clip.draws, clip.start)
+                decoded[place] = dataclasses.replace(clip, pictures=pictures)
+            except VideoError as error:
+                damaged[place] = str(error)
+        return decoded, damaged
+
+    def _refused(self, clips: Sequence[ClipPixels | None]) -> dict[int, str]:
+        """Which of these clips DALI's decoder does not take, and what it said."""
+        try:
+            self._run(clips)
+            return {}
+        except RuntimeError:
+            pass
+        refused = {}
         for place, clip in enumerate(clips):
             if clip is not None:
                 try:
-                    view_frames(
-                        self._checker, clip.video, dict(self.plan.views), clip.draws, clip.start
-                    )
-                except VideoError as error:
-                    found[place] = str(error)
-        return found
+                    self._run([clip])
+                except RuntimeError as error:
+                    refused[place] = _first_line(error)
+        return refused
+
+    def _count(self, refused: Mapping[int, str]) -> None:
+        self.refused += len(refused)
+        if self.refused > MAX_REFUSED_SHARE * max(self._clips, REFUSED_JUDGED_AS_IF):
+            where = "NVDEC" if self.plan.device == "gpu" else "DALI on the CPU"
+            raise ValueError(
+                f"{where} refused {self.refused} of {self._clips} clips, last because: "
+                f"{next(iter(refused.values()))}. "
+                "Type data.decoder=pyav, or auto to have it chosen"
+            )
+
+
+def _given(plan: GraphPlan, number: int) -> DataNode:
+    """Pixels that FFmpeg decoded; for a GPU they cross as bytes, and colour and blur are its work."""
+    pixels = fn.external_source(
+        name=f"pictures{number}", layout="FHWC", dtype=DALIDataType.UINT8, ndim=4
+    )
+    return pixels.gpu() if plan.device == "gpu" else pixels
 
 
 def _decoded(plan: GraphPlan) -> DataNode:
@@ -175,6 +261,12 @@ def _decoded(plan: GraphPlan) -> DataNode:
     return fn.decoders.video(
         encoded, device="mixed" if plan.device == "gpu" else "cpu", frames=wanted
     )
+
+
+def _read(frames: DataNode, plan: GraphPlan, number: int) -> DataNode:
+    """Pixels of one view, of the frames that DALI decoded."""
+    _, offsets = plan.views[number]
+    return _sampled(_chosen(frames, plan.offsets, offsets), number, plan.image_size)
 
 
 def _chosen(frames: DataNode, decoded: tuple[int, ...], offsets: tuple[int, ...]) -> DataNode:
@@ -229,11 +321,10 @@ def _recoloured(pixels: DataNode, view: View, image_size: int, number: int) -> D
     return pixels
 
 
-def _normalised(pixels: DataNode, device: str) -> DataNode:
+def _normalised(pixels: DataNode) -> DataNode:
     mean, std = [[255 * value for value in values] for values in (PIXEL_MEAN, PIXEL_STD)]
-    placed = pixels.gpu() if device == "gpu" else pixels
     return fn.crop_mirror_normalize(
-        placed, dtype=DALIDataType.FLOAT, output_layout="FCHW", mean=mean, std=std
+        pixels, dtype=DALIDataType.FLOAT, output_layout="FCHW", mean=mean, std=std
     )
 
 
@@ -268,6 +359,12 @@ def _inputs(
                 np.maximum(drawn.blur_sigma, np.float32(NO_BLUR_SIGMA)) for drawn in draws
             ]
     return inputs
+
+
+def _first_line(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # DALI puts the reason behind the names of operator and file
+    return next((line for line in lines if "rror" in line or "support" in line), lines[0])[:300]
 
 
 def _pictures(clip: ClipPixels, view: View) -> NDArray[np.uint8]:

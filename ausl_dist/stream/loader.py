@@ -14,6 +14,7 @@ All state is the number of the step: what a step holds does not depend on thread
 size, or where the loader was started. An error in any thread is raised by `next`.
 """
 
+import contextlib
 import itertools
 import queue
 import threading
@@ -32,6 +33,7 @@ from ausl_dist.shards.index import Index
 from ausl_dist.shards.retry import Retry
 from ausl_dist.stream.assemble import assemble
 from ausl_dist.stream.cache import DiskCache
+from ausl_dist.stream.carrier import Carrier, Sent
 from ausl_dist.stream.chunks import ChunkStore, Clips
 from ausl_dist.stream.decode import Graph, GraphPlan
 from ausl_dist.stream.fetch import Fetcher
@@ -64,6 +66,7 @@ class Loader:
         world_size: int,
         run_folder: Path,
         start_step: int = 0,
+        device: torch.device | None = None,
     ) -> None:
         self.settings, self.plan, self.rank, self.image_size = (
             settings,
@@ -99,7 +102,8 @@ class Loader:
             decode_here=settings.decoder == "pyav",
         )
         self._decoders = threading.local()
-        self._graph = _graph(settings, plan, len(self._lanes))
+        self._carrier = _carrier(settings, device)
+        self._graph = _graph(settings, plan, len(self._lanes), self._carrier)
         self._next_step = self._assembling = start_step
         self._planned: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Clips]]]]] = queue.Queue(
             PLANNED_STEPS
@@ -107,7 +111,7 @@ class Loader:
         self._decoding: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Result]]]]] = (
             queue.Queue(DECODED_STEPS)
         )
-        self._batches: queue.Queue[Batch] = queue.Queue(settings.prefetch_batches)
+        self._batches: queue.Queue[Batch | Sent] = queue.Queue(settings.prefetch_batches)
         # Batches handed out, until the assembler lets go of them: to free memory of DALI's can take
         # 5 ms, of waiting and not of work, which the training thread is spared so. On a GPU batches
         # are memory of torch's own, and not kept.
@@ -125,12 +129,16 @@ class Loader:
 
     def __next__(self) -> Batch:
         start = time.monotonic()
-        batch = self._stages.get(self._batches)
+        item = self._stages.get(self._batches)
         self.blocked_seconds["augment"] += time.monotonic() - start
+        if isinstance(item, Sent):
+            assert self._carrier is not None
+            batch = self._carrier.receive(item)
+        else:
+            batch = item
+            self._handed_out.append(batch)
         assert batch.step == self._next_step
         self._next_step += 1
-        if self.settings.device == "cpu":
-            self._handed_out.append(batch)
         return batch
 
     def __enter__(self) -> "Loader":
@@ -154,10 +162,11 @@ class Loader:
     @property
     def counts(self) -> dict[str, int]:
         """Since the start of this loader: clips, frames, bytes, chunks, retries, retries_REASON,
-        cache_hits, missing_REASON.
+        cache_hits, missing_REASON, refused (by DALI's decoder, and decoded by FFmpeg).
         """
         missing = {f"missing_{reason}": number for reason, number in self._ledger.missing.items()}
-        return {**self._counts, **self._fetcher.counts, **missing}
+        refused = {"refused": self._graph.refused} if self._graph.refused else {}
+        return {**self._counts, **self._fetcher.counts, **missing, **refused}
 
     @property
     def queues(self) -> dict[str, int]:
@@ -199,6 +208,10 @@ class Loader:
             self._stages.put(self._decoding, (step, jobs))
 
     def _assemble(self) -> None:
+        with contextlib.nullcontext() if self._carrier is None else self._carrier.entered():
+            self._assemble_batches()
+
+    def _assemble_batches(self) -> None:
         while True:
             step, jobs = self._stages.get(self._decoding)
             start = time.monotonic()
@@ -208,7 +221,10 @@ class Loader:
             for lane, slot, _ in jobs:
                 self._store.used(lane, slot)
             self._assembling = step + 1
-            self.ahead_seconds += self._stages.put(self._batches, self._batch(step, slots, results))
+            batch = self._batch(step, slots, results)
+            item = batch if self._carrier is None else self._carrier.send(batch)
+            self.ahead_seconds += self._stages.put(self._batches, item)
+            del batch, item
             while len(self._handed_out) > KEPT_BATCHES:
                 self._handed_out.popleft()
 
@@ -329,7 +345,13 @@ def _cache(settings: DataSettings) -> DiskCache | None:
     )
 
 
-def _graph(settings: DataSettings, plan: Plan, lanes: int) -> Graph:
+def _carrier(settings: DataSettings, device: torch.device | None) -> Carrier | None:
+    if device is None and settings.device == "gpu":
+        device = torch.device("cuda", torch.cuda.current_device())
+    return Carrier(device) if device is not None and device.type == "cuda" else None
+
+
+def _graph(settings: DataSettings, plan: Plan, lanes: int, carrier: Carrier | None) -> Graph:
     return Graph(
         GraphPlan(
             views=tuple(plan.views.items()),
@@ -339,5 +361,5 @@ def _graph(settings: DataSettings, plan: Plan, lanes: int) -> Graph:
             device=settings.device,
             decoder=settings.decoder,
         ),
-        device_id=torch.cuda.current_device() if settings.device == "gpu" else 0,
+        carrier if settings.device == "gpu" else None,
     )

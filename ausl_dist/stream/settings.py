@@ -97,8 +97,6 @@ class DataSettings:
             raise ValueError(
                 f"window_start must be a frame number or null, not {self.window_start}"
             )
-        if self.device == "gpu" and self.decoder != "dali":
-            raise ValueError("device=gpu decodes by NVDEC: set decoder=dali as well")
         if not (self.retry_seconds > 0 and self.cache_gib > 0):
             raise ValueError("retry_seconds and cache_gib must be greater than 0")
 

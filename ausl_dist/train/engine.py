@@ -246,7 +246,7 @@ class Engine:
             self._reduce_seconds = 0.0
             output = self._deepspeed(piece)
             reports.append(
-                agree(output.loss.detach(), output.logs, int(piece.weight.count_nonzero()), stop)
+                agree(output.loss.detach(), output.logs, len(piece.valid), stop)
             )
             clock.lap("forward")
             last = len(reports) == len(pieces)
@@ -439,21 +439,7 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     return (
         [batch]
         if parts == 1
-        else [_cut(batch, slice(i * size, (i + 1) * size)) for i in range(parts)]
-    )
-
-
-def _cut(batch: Batch, part: slice) -> Batch:
-    return Batch(
-        step=batch.step,
-        keys=batch.keys[part],
-        weight=batch.weight[part],
-        frames={view: frames[part] for view, frames in batch.frames.items()},
-        landmarks={view: points[part] for view, points in batch.landmarks.items()},
-        identity=None if batch.identity is None else batch.identity[part],
-        video=None if batch.video is None else batch.video[part],
-        action_units={view: units[part] for view, units in batch.action_units.items()},
-        flow={view: motion[part] for view, motion in batch.flow.items()},
+        else [batch.cut(i * size, (i + 1) * size) for i in range(parts)]
     )
 
 

@@ -112,7 +112,7 @@ def _record(
 ) -> StepRecord:
     return StepRecord(
         step=batch.step,
-        clips=int(batch.weight.count_nonzero()),
+        clips=len(batch.valid),
         frames=sum(frames.shape[0] * frames.shape[1] for frames in batch.frames.values()),
         loss=outcome.loss,
         logs=logs,

@@ -330,6 +330,7 @@ def _set_out(
         world_size=world_size,
         run_folder=folder,
         start_step=start_step,
+        device=device,
     )
     if resume is not None:
         resume.check(_corpora(settings, loader))

@@ -2,6 +2,8 @@
 it down.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -190,3 +192,53 @@ def test_the_graph_for_a_gpu_is_the_same_graph(decoder: str) -> None:
     assert (b"decoders__Video" in serialised or b"decoders.video" in serialised.lower()) == (
         decoder == "dali"
     )
+
+
+def test_what_ffmpeg_decoded_crosses_to_the_gpu_as_bytes() -> None:
+    """Colour, blur and normalisation are then the GPU's work: nothing but inputs runs on the CPU."""
+    serialised = build_graph(plan("pyav", "gpu"), device_id=None).serialize()
+    for operator in (b"ColorTwist", b"GaussianBlur", b"CropMirrorNormalize"):
+        start = serialised.index(operator)
+        assert b"gpu" in serialised[start : start + 4000].split(b"device", 1)[1][:40]
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, is_refused: Callable[[bytes], bool]) -> None:
+    """DALI's decoder takes no batch with such a clip in it, as NVDEC takes no frames of 64 pixels."""
+    given = Graph._run
+
+    def run(self: Graph, clips: Sequence[ClipPixels | None]) -> dict[View, torch.Tensor]:
+        if self.plan.decoder == "dali" and any(c and is_refused(c.video.data) for c in clips):
+            self._pipeline = self._build()
+            raise RuntimeError("Error in MIXED operator: resolution is not supported")
+        return given(self, clips)
+
+    monkeypatch.setattr(Graph, "_run", run)
+
+
+def test_a_clip_that_dali_refuses_and_ffmpeg_decodes_is_served_and_counted(
+    videos: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [pixels(video, str(number), False) for number, video in enumerate(videos)]
+    reference, _ = Graph(plan("dali")).run(clips)
+    ours, _ = Graph(plan()).run([pixels(v, str(n), True) for n, v in enumerate(videos)])
+    refusing(monkeypatch, lambda data: data == videos[2])
+    graph = Graph(plan("dali"))
+    frames, damaged = graph.run([*clips[:3], None])
+    assert damaged == {}
+    assert graph.refused == 1
+    for view in frames:
+        assert torch.equal(frames[view][:2], reference[view][:2])
+        assert torch.equal(frames[view][2], ours[view][2])
+        assert not frames[view][3].any()
+
+
+def test_a_corpus_that_the_decoder_refuses_ends_the_run_with_what_to_type(
+    videos: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [pixels(video, str(number), False) for number, video in enumerate(videos)]
+    refusing(monkeypatch, lambda data: True)
+    graph = Graph(plan("dali"))
+    for _ in range(4):
+        graph.run(clips)
+    with pytest.raises(ValueError, match=r"resolution is not supported.*data\.decoder=pyav"):
+        graph.run(clips)

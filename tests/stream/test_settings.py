@@ -23,7 +23,6 @@ def test_settings_come_from_a_config() -> None:
         ({"corpora": {"main": {"url": "x", "quota": 0}}}, "quota"),
         ({"lane": 4}, "did you mean data.lanes"),
         ({"lanes": 0}, "lanes must be at least 1"),
-        ({"device": "gpu"}, "set decoder=dali"),
         ({"device": "tpu"}, "cpu, gpu"),
         ({"window_start": -1}, "window_start"),
         ({"budgets": {"decode": 2}}, "share between 0 and 1"),
