@@ -92,6 +92,11 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 unit="ops",
             ),
             _one(
+                "Disk caches given up",
+                "sum by (run) (ausl_cache_failures_total{RUN})",
+                "{{run}}",
+            ),
+            _one(
                 "Repeated reads",
                 f"sum by (reason) (rate(ausl_fetch_retries_total{{RUN}}{RATE_WINDOW}))",
                 "{{reason}}",

@@ -297,6 +297,12 @@ TABLE: tuple[Row, ...] = (
         _count("cache_hits"),
     ),
     Row(
+        "ausl_cache_failures",
+        "counter",
+        "Disk caches given up because their disk was full or failed.",
+        _count("cache_failures"),
+    ),
+    Row(
         "ausl_fetch_retries",
         "counter",
         "Reads from storage that had to be repeated, by reason.",

@@ -36,6 +36,7 @@ from ausl_dist.shards.clip import (
     ClipMeta,
     array_from_bytes,
 )
+from ausl_dist.shards.retry import Retry
 from ausl_dist.shards.tar import BLOCK_BYTES, Member, hashing, read_members
 
 INDEX_NAME = "index.json"
@@ -48,6 +49,9 @@ MAX_CHUNKS_BYTES = 64 << 30
 MAX_CHUNK_BYTES = CHUNK_BYTES + len(SUFFIXES) * (MAX_MEMBER_BYTES + (1 << 20))
 SHARD_NAME_PATTERN = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,254}")
 ROWS_AT_ONCE = 1 << 18  # keeps checks of a huge table small in memory
+
+# bits flip on the way now and then; bytes that are wrong every time are wrong where they lie
+MAX_CHECKSUM_TRIES = 4
 
 # What NumPy raises for a malformed .npy file: its header is parsed as Python, and by a tokenizer
 # for old files where that fails.
@@ -73,6 +77,10 @@ CHUNK_DTYPE = np.dtype(
         ("clips", "<u4"),
     ]
 )
+
+
+class DamagedError(ValueError):
+    """Bytes of an index whose checksum is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +212,24 @@ class Index:
     digest: str  # changes with every byte of the corpus
 
     @classmethod
-    def load(cls, url: str) -> "Index":
+    def load(cls, url: str, retry: Retry | None = None) -> "Index":
         """Read and check the index at `url`; ValueError says what is wrong with it,
         FileNotFoundError how to make one.
+
+        A wrong checksum is read again as any failing read is: a bit may have flipped on the way, or
+        the index been written anew between its two files.
         """
+        url, retry = url.rstrip("/"), retry or Retry()
+        tries = 1 if storage.local_path(url) is not None else MAX_CHECKSUM_TRIES
         try:
-            return cls._load(url.rstrip("/"))
+            while True:
+                tries -= 1
+                try:
+                    return cls._load(url, retry)
+                except DamagedError:
+                    if not tries:
+                        raise
+                retry.sleep(retry.first_wait_seconds)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{error}; a folder of shards gets its index by: python -m tools.index_shards {url}"
@@ -220,12 +240,12 @@ class Index:
             ) from error
 
     @classmethod
-    def _load(cls, url: str) -> "Index":
-        summary, digest = _read_summary(url)
+    def _load(cls, url: str, retry: Retry) -> "Index":
+        summary, digest = _read_summary(url, retry)
         index = cls(
             url=url,
             shards=tuple(summary["shards"]),
-            chunks=_load_table(url, summary["chunks"]),
+            chunks=_load_table(url, summary["chunks"], retry),
             num_clips=summary["clips"],
             num_frames=summary["frames"],
             min_frames=summary["min_frames"],
@@ -353,12 +373,12 @@ def _scan(file: IO[bytes], name: str, chunk_bytes: int) -> ShardEntry:
     )
 
 
-def _read_summary(url: str) -> tuple[dict[str, Any], str]:
+def _read_summary(url: str, retry: Retry) -> tuple[dict[str, Any], str]:
     """index.json with its shards as rows, and its SHA-256."""
-    text = storage.read_bytes(storage.join(url, INDEX_NAME), MAX_INDEX_BYTES)
+    text = storage.read_bytes(storage.join(url, INDEX_NAME), MAX_INDEX_BYTES, retry)
     body, _, seal = text.rpartition(SEAL)
     if seal != b': "%s"\n}\n' % xxhash.xxh3_128_hexdigest(body).encode():
-        raise ValueError(
+        raise DamagedError(
             "is damaged, or was changed by hand (its checksum is wrong); read it again, "
             "or index the shards again"
         )
@@ -384,18 +404,18 @@ def _shard_row(values: dict[str, Any]) -> ShardRow | dict[str, Any]:
     return ShardRow(**values)
 
 
-def _load_table(url: str, rows: int) -> NDArray[np.void]:
+def _load_table(url: str, rows: int, retry: Retry) -> NDArray[np.void]:
     """The chunk table, memory-mapped where it lies on this machine; ValueError when it is no table
     of `rows` rows.
     """
     address = storage.join(url, CHUNKS_NAME)
     path = storage.local_path(address)
     if path is None:
-        table = array_from_bytes(
-            storage.read_bytes(address, MAX_CHUNKS_BYTES),
-            CHUNK_DTYPE,  # type: ignore[arg-type]
-            (rows,),
-        )
+        data = storage.read_bytes(address, MAX_CHUNKS_BYTES, retry)
+        try:
+            table = array_from_bytes(data, CHUNK_DTYPE, (rows,))  # type: ignore[arg-type]
+        except ValueError as error:
+            raise DamagedError(f"{CHUNKS_NAME} is no chunk table ({error})") from error
     else:
         try:
             table = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -412,7 +432,7 @@ def _load_table(url: str, rows: int) -> NDArray[np.void]:
 def _check(index: Index, checksum: str) -> None:
     """Every later read relies on this: rows point into shards, and counts add up."""
     if _table_checksum(index.chunks) != checksum:
-        raise ValueError(
+        raise DamagedError(
             f"{CHUNKS_NAME} does not belong to this index.json (checksum differs); "
             "index the shards again"
         )

@@ -34,9 +34,8 @@ class Retry:
     it.
     """
 
-    deadline_seconds: float = (
-        300.0  # longer than a server's restart and than the 60 s stalls that stores are known for
-    )
+    # longer than a server's restart, and than the 60 s stalls that stores are known for
+    deadline_seconds: float = 300.0
     first_wait_seconds: float = 0.1
     longest_wait_seconds: float = 15.0
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
@@ -48,12 +47,18 @@ class Retry:
         self,
         function: Callable[[float], T],
         on_retry: Callable[[OSError], None] = lambda error: None,
+        since: float | None = None,
     ) -> T:
         """Return `function(seconds_left)`, repeated while it raises OSError.
 
-        Raises the error inside `Permanent` at once, DeadlinePassed when the time is over.
+        `since` is when the time began to run, by `clock`; None for now. Raises the error inside
+        `Permanent` at once, DeadlinePassed when the time is over.
         """
-        end = self.clock() + self.deadline_seconds
+        end = (self.clock() if since is None else since) + self.deadline_seconds
+        if self.clock() >= end:
+            raise DeadlinePassed(
+                f"not tried, because all reads failed for {self.deadline_seconds:.0f} s"
+            )
         attempt = 0
         while True:
             try:

@@ -1,15 +1,15 @@
-"""Files at a URL: a path, s3://bucket/prefix, or whatever else fsspec knows. With `s3.py` the only
-file that knows of storage services.
+"""Files at a URL: a path, s3://bucket/prefix (through s3fs), or whatever else fsspec knows. Chunks of
+shards are read through `ranges.py`, which may take a faster way to S3.
 
 Credentials come from the standard places alone (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
 AWS_ENDPOINT_URL, ~/.aws, instance roles) and appear in no URL, log or error. Every failure is
-raised as an OSError or ValueError that names the object.
+raised as an OSError or ValueError that names the object, and every call has a limit of time.
 """
 
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,14 +17,17 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.asyn import sync
+from fsspec.exceptions import FSTimeoutError
 
 from ausl_dist.files import temporary_beside, write_atomically
+from ausl_dist.shards.pace import MIN_BYTES_PER_SECOND
 from ausl_dist.shards.retry import Permanent, Retry
 
 S3_SCHEMES = ("s3", "s3a")
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 15  # without a single byte
 MAX_CONNECTIONS = 64
+PIECE_BYTES = 16 << 20  # read at a time, so that a fault costs no more than one of them
 
 # Errors of the caller or of the code: they are raised as they are, and no repetition cures them.
 _MISTAKES = (TypeError, AttributeError, AssertionError, NotImplementedError)
@@ -35,25 +38,26 @@ def connect(url: str) -> tuple[AbstractFileSystem, str]:
     """The filesystem that serves `url`, and the path of `url` in it; to be called in the process
     that uses it (not before a fork).
     """
-    scheme = urlsplit(str(url)).scheme
     if "@" in urlsplit(str(url)).netloc:
         raise ValueError(
             "credentials do not belong in an address: set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY instead"
         )
     options: dict[str, Any] = {"use_listings_cache": False}
-    if scheme in S3_SCHEMES:
+    if is_s3(url):
         # Named although botocore would find it by itself: fsspec shares filesystems of equal
         # arguments, and two endpoints must differ.
         options["endpoint_url"] = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get(
             "AWS_ENDPOINT_URL"
         )
-        options["config_kwargs"] = s3_client_options()
+        from ausl_dist.shards.s3_answers import BoundedSession
+
+        options["config_kwargs"] = s3_client_options() | {"http_session_cls": BoundedSession}
     try:
         filesystem, root = fsspec.core.url_to_fs(str(url), **options)
     except ImportError as error:
         raise ValueError(f"{url}: {error}") from error
-    if scheme in S3_SCHEMES:
+    if is_s3(url):
         filesystem.retries = 1
     return filesystem, root.rstrip("/")
 
@@ -68,6 +72,11 @@ def s3_client_options() -> dict[str, Any]:
     }
 
 
+def is_s3(url: str) -> bool:
+    """Whether `url` lies in an S3 store."""
+    return urlsplit(str(url)).scheme in S3_SCHEMES
+
+
 def join(url: str, name: str) -> str:
     """The URL of a file `name` under `url`."""
     return f"{str(url).rstrip('/')}/{name}"
@@ -80,7 +89,7 @@ def exists(url: str) -> bool:
     def look(seconds_left: float) -> bool:
         with _errors(url):
             try:
-                filesystem.info(path)
+                _call(filesystem, "info", path, timeout_seconds=seconds_left)
             except FileNotFoundError:
                 return False
             return True
@@ -88,18 +97,22 @@ def exists(url: str) -> bool:
     return Retry().call(look)
 
 
-def read_bytes(url: str, max_bytes: int) -> bytes:
+def read_bytes(url: str, max_bytes: int, retry: Retry | None = None) -> bytes:
     """The whole file at `url`; ValueError when it is larger than `max_bytes`."""
+    retry = retry or Retry()
+    size = size_of(url, retry)
+    if size > max_bytes:
+        raise ValueError(f"{url} has {size} bytes, expected at most {max_bytes}")
     filesystem, path = connect(url)
+    data = bytearray()
+    while len(data) < size:
+        start, end = len(data), min(len(data) + PIECE_BYTES, size)
 
-    def read(seconds_left: float) -> bytes:
-        with _errors(url):
-            size = int(filesystem.info(path)["size"])
-        if size > max_bytes:
-            raise ValueError(f"{url} has {size} bytes, expected at most {max_bytes}")
-        return read_range(filesystem, path, 0, size, seconds_left) if size else b""
+        def read(seconds_left: float, start: int = start, end: int = end) -> bytes:
+            return read_range(filesystem, path, start, end, seconds_left)
 
-    return Retry().call(read)
+        data += retry.call(read)
+    return bytes(data)
 
 
 def read_range(
@@ -109,25 +122,27 @@ def read_range(
 
     One attempt, for use inside `Retry.call`.
     """
+    return whole_range(
+        path,
+        start,
+        end,
+        lambda: _call(
+            filesystem, "cat_file", path, start=start, end=end, timeout_seconds=timeout_seconds
+        ),
+    )
+
+
+def whole_range(path: str, start: int, end: int, read: Callable[[], bytes]) -> bytes:
+    """What `read` gives, held to what every read of a range is: whole, and with errors that name
+    object and bytes.
+    """
     what = f"{path} bytes {start}-{end - 1}"
     with _errors(what):
-        if _protocol(filesystem) in S3_SCHEMES:
-            from ausl_dist.shards import s3
-
-            data = s3.read_range(filesystem, path, start, end, timeout_seconds)
-        elif filesystem.async_impl:
-            data = sync(
-                filesystem.loop,
-                filesystem._cat_file,
-                path,
-                start=start,
-                end=end,
-                timeout=timeout_seconds,
-            )
-        else:
-            data = filesystem.cat_file(path, start=start, end=end)
-    if len(data) != end - start:  # a short body is not an error to any layer below
+        data = read()
+    if len(data) < end - start:  # a short body is not an error to any layer below
         raise OSError(f"{what}: only {len(data)} of {end - start} bytes came")
+    if len(data) > end - start:
+        raise OSError(f"{what}: {len(data)} bytes came, so the server does not read ranges")
     return bytes(data)
 
 
@@ -141,7 +156,8 @@ def write_bytes(url: str, data: bytes) -> None:
     def write(seconds_left: float) -> None:
         with _errors(url):
             # an object store shows an object only once it is complete
-            filesystem.pipe_file(path, data)
+            limit = _write_seconds(seconds_left, len(data))
+            _call(filesystem, "pipe_file", path, data, timeout_seconds=limit)
 
     Retry().call(write)
 
@@ -156,23 +172,27 @@ def upload(local_path: Path | str, url: str) -> None:
 
     def put(seconds_left: float) -> None:
         with _errors(url):
-            filesystem.put_file(os.fspath(local_path), path)
-            found = filesystem.info(path)["size"]
+            limit = _write_seconds(seconds_left, size)
+            _call(filesystem, "put_file", os.fspath(local_path), path, timeout_seconds=limit)
+            found = _call(filesystem, "info", path, timeout_seconds=seconds_left)["size"]
         if found != size:
             raise OSError(f"{url} has {found} bytes after the upload of {size}")
 
     Retry().call(put)
 
 
-def size_of(url: str) -> int:
+def size_of(url: str, retry: Retry | None = None) -> int:
     """Bytes of the file at `url`."""
     filesystem, path = connect(url)
 
     def look(seconds_left: float) -> int:
         with _errors(url):
-            return int(filesystem.info(path)["size"])
+            size = _call(filesystem, "info", path, timeout_seconds=seconds_left)["size"]
+        if size is None:
+            raise ValueError(f"{url}: the server does not say how large it is")
+        return int(size)
 
-    return Retry().call(look)
+    return (retry or Retry()).call(look)
 
 
 def remove_folder(url: str) -> None:
@@ -181,7 +201,7 @@ def remove_folder(url: str) -> None:
 
     def remove(seconds_left: float) -> None:
         with _errors(url):
-            filesystem.rm(path, recursive=True)
+            _call(filesystem, "rm", path, recursive=True, timeout_seconds=seconds_left)
 
     Retry().call(remove)
 
@@ -190,6 +210,34 @@ def local_path(url: str) -> Path | None:
     """The path of `url` where it lies on this machine's own filesystem, else None."""
     filesystem, path = connect(url)
     return Path(path) if _is_local(filesystem) else None
+
+
+def _call(
+    filesystem: AbstractFileSystem,
+    verb: str,
+    *arguments: Any,
+    timeout_seconds: float,
+    **named: Any,
+) -> Any:
+    """Call a verb of a filesystem, for at most as long where it is one that can be interrupted.
+
+    One attempt takes half of the time that is left: an answer that trickles must leave time for
+    another.
+    """
+    if not filesystem.async_impl:
+        return getattr(filesystem, verb)(*arguments, **named)
+    limit = max(timeout_seconds / 2, 0.1)
+    try:
+        return sync(
+            filesystem.loop, getattr(filesystem, f"_{verb}"), *arguments, timeout=limit, **named
+        )
+    except FSTimeoutError as error:
+        raise TimeoutError(f"not done within {limit:.1f} s") from error
+
+
+def _write_seconds(seconds_left: float, size: int) -> float:
+    """A large object may take longer than reads are repeated for."""
+    return max(seconds_left, 2 * size / MIN_BYTES_PER_SECOND)
 
 
 def _is_local(filesystem: AbstractFileSystem) -> bool:

@@ -4,18 +4,25 @@ fetched in the next.
 A chunk's file is named by its checksum and size, so it needs no bookkeeping, no lock between ranks,
 and is right for any corpus that holds the same bytes. Files appear whole or not at all; each is
 verified when it is read. The least recently used go first.
+
+A disk that is full or fails ends the cache and not the run: what it would have saved is read from
+storage, with a warning and a count.
 """
 
 import contextlib
+import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import xxhash
 
 from ausl_dist.files import write_atomically
 from ausl_dist.shards.index import Chunk
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".chunk"
 ORPHAN_SECONDS = 3600
@@ -26,17 +33,38 @@ class DiskCache:
     """At most about `max_bytes` of chunks under `folder`; several processes may use one folder."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.failure: str | None = None  # why it was given up
         self._folder, self._max_bytes = folder, max_bytes
         self._lock = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True)
         self._written = 0  # by this process since it last looked at the folder
         self._room = 0
+        with self._or_give_up():
+            folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, chunk: Chunk) -> bytes | None:
         """The verified bytes of the chunk, or None; a damaged file is deleted."""
+        if self.failure is not None:
+            return None
+        with self._or_give_up():
+            return self._read(chunk)
+        return None
+
+    def put(self, chunk: Chunk, data: bytes) -> None:
+        """Keep the bytes of the chunk, at the cost of the least recently used ones."""
+        if self.failure is not None:
+            return
+        with self._or_give_up():
+            with self._lock:
+                self._written += len(data)
+                if self._written > self._room:
+                    self._make_room(len(data))
+            write_atomically(self._path(chunk), data)
+
+    def _read(self, chunk: Chunk) -> bytes | None:
         path = self._path(chunk)
         try:
-            data = path.read_bytes()
+            with open(path, "rb") as file:
+                data = file.read(chunk.bytes + 1)
         except FileNotFoundError:
             return None
         if len(data) != chunk.bytes or xxhash.xxh3_64_intdigest(data) != chunk.xxh3:
@@ -46,13 +74,19 @@ class DiskCache:
             os.utime(path)
         return data
 
-    def put(self, chunk: Chunk, data: bytes) -> None:
-        """Keep the bytes of the chunk, at the cost of the least recently used ones."""
-        with self._lock:
-            self._written += len(data)
-            if self._written > self._room:
-                self._make_room(len(data))
-        write_atomically(self._path(chunk), data)
+    @contextlib.contextmanager
+    def _or_give_up(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if self.failure is None:
+                self.failure = str(error)
+                log.warning(
+                    "the disk cache %s is given up, chunks are read from storage from now on: %s; "
+                    "free space on its disk, lower data.cache_gib, or set another data.cache_folder",
+                    self._folder,
+                    error,
+                )
 
     def _path(self, chunk: Chunk) -> Path:
         return self._folder / f"{chunk.xxh3:016x}-{chunk.bytes}{SUFFIX}"

@@ -8,6 +8,7 @@ stays while there is room, for small corpora whose next epoch is near.
 
 import heapq
 import threading
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -29,10 +30,13 @@ class _Held:
 
 
 class ChunkStore:
-    """Holds chunks within `max_bytes`; `load` fetches and unpacks one, in the executor's threads."""
+    """Holds chunks within `max_bytes`; `load` fetches and unpacks one, in the executor's threads.
+
+    It is told the corpus, the row of the chunk, and when it was asked for (time.monotonic).
+    """
 
     def __init__(
-        self, load: Callable[[str, int], Clips], executor: Executor, max_bytes: int
+        self, load: Callable[[str, int, float], Clips], executor: Executor, max_bytes: int
     ) -> None:
         self._load, self._executor, self._max_bytes = load, executor, max_bytes
         self._held: dict[ChunkKey, _Held] = {}
@@ -55,7 +59,8 @@ class ChunkStore:
             if held is None:
                 while not self._make_room(size) and may_wait():
                     self._room.wait(0.1)
-                held = self._held[key] = _Held(self._executor.submit(self._load, *key), size)
+                clips = self._executor.submit(self._load, *key, time.monotonic())
+                held = self._held[key] = _Held(clips, size)
                 self.held_bytes += size
             self._idle.pop(key, None)
             if held.lanes.get(lane, -1) < slot.until:

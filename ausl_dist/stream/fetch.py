@@ -7,21 +7,18 @@ A flipped bit and a body cut short are silent in every client, so nothing counts
 checksum is right.
 """
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Mapping
 
 import xxhash
 
-from ausl_dist.shards import storage
-from ausl_dist.shards.index import Chunk, Index
+from ausl_dist.shards.index import MAX_CHECKSUM_TRIES, Chunk, Index
+from ausl_dist.shards.ranges import Way, open_ranges
 from ausl_dist.shards.retry import DeadlinePassed, Permanent, Retry
 from ausl_dist.stream.cache import DiskCache
 from ausl_dist.stream.ledger import MissingClip
-
-MAX_CHECKSUM_TRIES = (
-    4  # bits flip on the way now and then; bytes that are wrong every time are wrong where they lie
-)
 
 
 class ChecksumError(OSError):
@@ -32,16 +29,34 @@ class Fetcher:
     """Reads chunks of the corpora of a run; its methods may be called from several threads."""
 
     def __init__(
-        self, indexes: Mapping[str, Index], retry: Retry, cache: DiskCache | None = None
+        self,
+        indexes: Mapping[str, Index],
+        retry: Retry,
+        cache: DiskCache | None = None,
+        way: Way = "botocore",
     ) -> None:
-        self.counts: Counter[str] = Counter()  # bytes, chunks, retries, retries_REASON, cache_hits
         self._indexes, self._retry, self._cache = indexes, retry, cache
-        self._places = {name: storage.connect(index.url) for name, index in indexes.items()}
+        self._ranges = {name: open_ranges(index.url, way) for name, index in indexes.items()}
+        self._counts: Counter[str] = Counter()
+        self._last_success = dict.fromkeys(indexes, -math.inf)  # by the clock of `retry`
         self._lock = threading.Lock()
 
-    def read(self, corpus: str, number: int) -> bytes:
+    @property
+    def counts(self) -> dict[str, int]:
+        """Until now: bytes, chunks, retries, retries_REASON, cache_hits, cache_failures."""
+        with self._lock:
+            counts = dict(self._counts)
+        if self._cache is not None and self._cache.failure is not None:
+            counts["cache_failures"] = 1
+        return counts
+
+    def read(self, corpus: str, number: int, asked: float | None = None) -> bytes:
         """The verified bytes of a chunk; raises MissingClip("fetch" or "checksum") when they cannot
         be had.
+
+        `asked` is when the chunk was asked for, if it has waited for a thread. That wait counts
+        as a failing read for as long as no other chunk of the corpus comes, so that a store which
+        is down costs one deadline, and not one for each that waits.
         """
         chunk = self._indexes[corpus].chunk(number)
         if self._cache is not None:
@@ -49,24 +64,21 @@ class Fetcher:
             if cached is not None:
                 self._count(cache_hits=1, chunks=1)
                 return cached
-        data = self._download(corpus, chunk)
+        since = None if asked is None else max(asked, self._last_success[corpus])
+        data = self._download(corpus, chunk, since)
+        self._last_success[corpus] = self._retry.clock()
         if self._cache is not None:
             self._cache.put(chunk, data)
         self._count(bytes=len(data), chunks=1)
         return data
 
-    def _download(self, corpus: str, chunk: Chunk) -> bytes:
-        filesystem, root = self._places[corpus]
+    def _download(self, corpus: str, chunk: Chunk, since: float | None) -> bytes:
         mismatches = 0
 
         def attempt(seconds_left: float) -> bytes:
             nonlocal mismatches
-            data = storage.read_range(
-                filesystem,
-                f"{root}/{chunk.shard}",
-                chunk.offset,
-                chunk.offset + chunk.bytes,
-                seconds_left,
+            data = self._ranges[corpus](
+                chunk.shard, chunk.offset, chunk.offset + chunk.bytes, seconds_left
             )
             if xxhash.xxh3_64_intdigest(data) != chunk.xxh3:
                 mismatches += 1
@@ -83,6 +95,7 @@ class Fetcher:
                 on_retry=lambda error: self._count(
                     **{"retries": 1, f"retries_{reason_of(error)}": 1}
                 ),
+                since=since,
             )
         except ChecksumError as error:
             raise MissingClip(
@@ -98,7 +111,7 @@ class Fetcher:
 
     def _count(self, **amounts: int) -> None:
         with self._lock:
-            self.counts.update(amounts)
+            self._counts.update(amounts)
 
 
 def reason_of(error: OSError) -> str:

@@ -88,7 +88,10 @@ class Loader:
         self._lock = threading.Lock()
         self._stages = Stages()
         self._fetcher = Fetcher(
-            self.indexes, Retry(settings.retry_seconds, sleep=self._stages.sleep), _cache(settings)
+            self.indexes,
+            Retry(settings.retry_seconds, sleep=self._stages.sleep),
+            _cache(settings),
+            settings.reader,
         )
         self._fetch_pool = ThreadPoolExecutor(settings.fetch_threads, "fetch")
         self._decode_pool = ThreadPoolExecutor(settings.decode_threads, "decode")
@@ -162,7 +165,8 @@ class Loader:
     @property
     def counts(self) -> dict[str, int]:
         """Since the start of this loader: clips, frames, bytes, chunks, retries, retries_REASON,
-        cache_hits, missing_REASON, refused (by DALI's decoder, and decoded by FFmpeg).
+        cache_hits, cache_failures, missing_REASON, refused (by DALI's decoder, and decoded by
+        FFmpeg).
         """
         missing = {f"missing_{reason}": number for reason, number in self._ledger.missing.items()}
         refused = {"refused": self._graph.refused} if self._graph.refused else {}
@@ -262,10 +266,9 @@ class Loader:
         ]
         return assemble(step, self.plan, keys, clips, frames, len(self.settings.action_units))
 
-    def _load(self, corpus: str, number: int) -> Clips:
-        return unpack(
-            self._fetcher.read(corpus, number), int(self.indexes[corpus].chunks["clips"][number])
-        )
+    def _load(self, corpus: str, number: int, asked: float) -> Clips:
+        data = self._fetcher.read(corpus, number, asked)
+        return unpack(data, int(self.indexes[corpus].chunks["clips"][number]))
 
     def _prepared(self, slot: Slot, chunk: "Future[Clips]") -> Result:
         if not hasattr(self._decoders, "decoder"):
@@ -288,7 +291,8 @@ def open_corpora(settings: DataSettings, plan: Plan) -> dict[str, Index]:
     that nobody named.
     """
     needed = (settings.window_start or 0) + plan.window
-    indexes = {name: Index.load(source.url) for name, source in settings.corpora.items()}
+    retry = Retry(settings.retry_seconds)
+    indexes = {name: Index.load(source.url, retry) for name, source in settings.corpora.items()}
     for name, index in indexes.items():
         if index.min_frames < needed:
             raise ValueError(

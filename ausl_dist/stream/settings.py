@@ -1,7 +1,9 @@
 """The settings of the data plane: configs/data/*.yaml."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
+
+from ausl_dist.shards.ranges import Way
 
 REASONS = ("fetch", "checksum", "unpack", "decode")  # why a clip may be missing, see ledger.py
 
@@ -73,6 +75,8 @@ class DataSettings:
         None  # local disk, shared by the ranks of a node; None: no disk cache
     )
     cache_gib: float = 100.0
+    # how chunks of s3:// are read (shards/ranges.py); other stores are read through fsspec always
+    reader: Way = "botocore"
     retry_seconds: float = 300.0  # how long a read is repeated before its clips are given up
     budgets: Budgets = field(default_factory=Budgets)
 
@@ -96,6 +100,10 @@ class DataSettings:
         if self.window_start is not None and self.window_start < 0:
             raise ValueError(
                 f"window_start must be a frame number or null, not {self.window_start}"
+            )
+        if self.reader not in get_args(Way):
+            raise ValueError(
+                f"reader must be one of {', '.join(get_args(Way))}, not {self.reader!r}"
             )
         if not (self.retry_seconds > 0 and self.cache_gib > 0):
             raise ValueError("retry_seconds and cache_gib must be greater than 0")

@@ -4,6 +4,7 @@ stops and says why.
 A real S3 server on loopback stands behind a proxy that misbehaves on a seeded schedule.
 """
 
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -104,20 +105,29 @@ def assert_same(batches: list[Batch], reference: list[Batch]) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["slow_down", "internal_error", "cut", "reset", "short", "flip", "stall"]
+    "kind",
+    [
+        *("slow_down", "internal_error", "cut", "reset", "short", "flip", "stall"),
+        *("trickle_head", "trickle_body", "trickle_error", "huge_error"),
+    ],
 )
+@pytest.mark.parametrize("reader", ["botocore", "fsspec"])
 def test_batches_are_those_of_an_undisturbed_run(
     kind: str,
+    reader: str,
     server_port: int,
     behind: Callable[..., FaultProxy],
     undisturbed: list[Batch],
     tmp_path: Path,
 ) -> None:
+    """Each read that meets a fault is repeated within `retry_seconds`, whichever way it goes."""
     proxy = behind(server_port, kind, share=0.4, seed=3)
-    with open_loader(URL, tmp_path) as loader:
+    memory_before = peak_memory()
+    with open_loader(URL, tmp_path, retry_seconds=12.0, reader=reader) as loader:
         batches = [next(loader) for _ in range(STEPS)]
         counts = loader.counts
     assert_same(batches, undisturbed)
+    assert peak_memory() - memory_before < 256 << 20
     assert proxy.faults[kind] >= 3, "the schedule must have struck"
     assert counts["retries"] >= 3
     assert not (tmp_path / "ledger.jsonl").exists()
@@ -256,6 +266,65 @@ def test_a_run_may_go_on_without_what_cannot_be_read(
     lines = [line for line in read_json_lines(tmp_path / "ledger.jsonl") if line["step"] < STEPS]
     assert 0 < empty == len(lines)
     assert {line["reason"] for line in lines} == {"fetch"}
+
+
+@pytest.mark.parametrize("reader", ["botocore", "fsspec"])
+@pytest.mark.parametrize("kind", ["trickle_head", "trickle_error", "trickle_body", "stall"])
+def test_the_deadline_holds_for_every_chunk_of_a_store_that_never_answers(
+    kind: str, reader: str, server_port: int, behind: Callable[..., FaultProxy], tmp_path: Path
+) -> None:
+    """Also for the chunks that wait for one of the two threads: the store has one deadline to come
+    back in, not one for each of them.
+    """
+    with open_loader(URL, tmp_path / "there") as there:
+        assert len(there.indexes["main"].chunks) > 6
+    behind(server_port, kind, share=1.0)
+    lost = Budgets(fetch=1.0)
+    start = time.monotonic()
+    with open_loader(
+        URL, tmp_path, retry_seconds=6.0, fetch_threads=2, budgets=lost, reader=reader
+    ) as loader:
+        for _ in range(3):
+            assert not next(loader).weight.any()
+    assert time.monotonic() - start < 20
+    tries = {line["detail"] for line in read_json_lines(tmp_path / "ledger.jsonl")}
+    assert any("gave up after" in detail and "after 1 tries" not in detail for detail in tries)
+
+
+@pytest.mark.parametrize("name", [b"index.json", b"index.chunks.npy"])
+@pytest.mark.parametrize(
+    "kind", ["flip", "cut", "short", "slow_down", "trickle_head", "trickle_body", "huge_error"]
+)
+def test_reads_of_the_index_are_repeated_within_the_setting(
+    kind: str,
+    name: bytes,
+    server_port: int,
+    behind: Callable[..., FaultProxy],
+    undisturbed: list[Batch],
+    tmp_path: Path,
+) -> None:
+    proxy = behind(server_port, kind, share=1.0, seed=3, most=2, names=name)
+    memory_before = peak_memory()
+    with open_loader(URL, tmp_path, retry_seconds=12.0) as loader:
+        batches = [next(loader)]
+    assert_same(batches, undisturbed[:1])
+    assert proxy.faults.total() == 2, "the schedule must have struck"
+    assert peak_memory() - memory_before < 256 << 20
+
+
+def test_an_index_that_cannot_be_read_stops_the_start_at_the_deadline(
+    server_port: int, behind: Callable[..., FaultProxy], tmp_path: Path
+) -> None:
+    behind(server_port, "trickle_body", share=1.0, names=b"index.json")
+    start = time.monotonic()
+    with pytest.raises(OSError, match=r"index\.json.*gave up after|gave up after.*index\.json"):
+        open_loader(URL, tmp_path, retry_seconds=3.0)
+    assert time.monotonic() - start < 12
+
+
+def peak_memory() -> int:
+    """Bytes that this process has ever held at once."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def run_for(loader: Loader, steps: int) -> None:

@@ -29,6 +29,7 @@ def full_state() -> RankState:
         "clips": 399,
         "bytes": 1,
         "cache_hits": 3,
+        "cache_failures": 1,
         "retries": 2,
         "retries_timeout": 2,
         "missing_decode": 5,

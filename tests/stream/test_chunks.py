@@ -18,7 +18,7 @@ class Counting:
     def __init__(self) -> None:
         self.loads: list[tuple[str, int]] = []
 
-    def __call__(self, corpus: str, number: int) -> Clips:
+    def __call__(self, corpus: str, number: int, asked: float) -> Clips:
         self.loads.append((corpus, number))
         return []
 
@@ -104,7 +104,7 @@ def test_a_request_waits_for_room_until_chunks_are_used() -> None:
 def test_a_failed_chunk_is_tried_again_when_it_comes_up_again() -> None:
     tries = []
 
-    def load(corpus: str, number: int) -> Clips:
+    def load(corpus: str, number: int, asked: float) -> Clips:
         tries.append(number)
         raise OSError("gone")
 

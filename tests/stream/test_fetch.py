@@ -2,6 +2,7 @@
 that worse.
 """
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import xxhash
 from ausl_dist.shards import storage
 from ausl_dist.shards.index import Chunk, Index
 from ausl_dist.shards.retry import Retry
+from ausl_dist.stream import cache
 from ausl_dist.stream.cache import DiskCache
 from ausl_dist.stream.fetch import Fetcher
 from ausl_dist.stream.ledger import MissingClip
@@ -37,6 +39,10 @@ def chunk_of(data: bytes, number: int = 0) -> Chunk:
     return Chunk(number, "shard.tar", 0, len(data), 1, xxhash.xxh3_64_intdigest(data))
 
 
+def chunk_at(corpus: Path, number: int) -> Chunk:
+    return Index.load(str(corpus)).chunk(number)
+
+
 def test_chunks_are_read_whole_and_counted(corpus: Path) -> None:
     fetcher = fetcher_for(corpus)
     index = Index.load(str(corpus))
@@ -52,7 +58,7 @@ def test_a_flipped_bit_in_transit_is_read_again(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = storage.read_range
-    calls = []
+    calls: list[int] = []
 
     def flips_once(*arguments: object) -> bytes:
         data = bytearray(honest(*arguments))  # type: ignore[arg-type]
@@ -101,18 +107,70 @@ def test_a_cached_chunk_is_not_fetched_again_by_another_rank(corpus: Path, tmp_p
     other = fetcher_for(corpus, DiskCache(tmp_path / "cache", 1 << 20))
     other.read("main", 0)
     assert other.counts["cache_hits"] == 1
-    assert other.counts["bytes"] == 0
+    assert "bytes" not in other.counts
 
 
 def test_a_damaged_file_of_the_cache_is_fetched_anew(corpus: Path, tmp_path: Path) -> None:
-    cache = DiskCache(tmp_path / "cache", 1 << 20)
-    data = fetcher_for(corpus, cache).read("main", 0)
+    disk = DiskCache(tmp_path / "cache", 1 << 20)
+    data = fetcher_for(corpus, disk).read("main", 0)
     (path,) = (tmp_path / "cache").glob("*.chunk")
     path.write_bytes(data[:-1] + b"x")
-    fetcher = fetcher_for(corpus, cache)
+    fetcher = fetcher_for(corpus, disk)
     assert fetcher.read("main", 0) == data
     assert fetcher.counts["bytes"] == len(data)
     assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
+def test_a_cache_disk_that_is_full_or_fails_is_given_up_and_the_read_goes_on(
+    error: int,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fetcher = fetcher_for(corpus, DiskCache(tmp_path / "cache", 1 << 20))
+
+    def fail(*arguments: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(cache, "write_atomically", fail)
+    for _ in range(2):
+        assert xxhash.xxh3_64_intdigest(fetcher.read("main", 0)) == chunk_at(corpus, 0).xxh3
+    assert fetcher.counts["cache_failures"] == 1
+    assert [os.strerror(error) in message for message in caplog.messages] == [True]
+    assert "data.cache_folder" in caplog.text
+
+
+def test_a_cache_that_cannot_be_read_or_made_is_given_up_too(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    nowhere = fetcher_for(corpus, DiskCache(tmp_path / "file" / "cache", 1 << 20))
+    data = nowhere.read("main", 0)
+    assert nowhere.counts["cache_failures"] == 1
+    fetcher = fetcher_for(corpus, DiskCache(tmp_path / "cache", 1 << 20))
+    fetcher.read("main", 0)
+    (stored,) = (tmp_path / "cache").glob("*.chunk")
+    stored.unlink()
+    stored.mkdir()  # reading it is an error of the disk, not an absent file
+    assert fetcher.read("main", 0) == data
+    assert fetcher.counts["cache_failures"] == 1
+
+
+def test_a_chunk_that_waited_for_a_thread_is_given_up_only_while_nothing_comes(
+    corpus: Path,
+) -> None:
+    now = [0.0]
+    index = Index.load(str(corpus))
+    retry = Retry(10.0, clock=lambda: now[0], sleep=lambda seconds: None)
+    fetcher = Fetcher({"main": index}, retry)
+    now[0] = 100.0
+    with pytest.raises(MissingClip, match="not tried, because all reads failed for 10 s"):
+        fetcher.read("main", 1, asked=80.0)
+    fetcher.read("main", 0, asked=95.0)
+    now[0] = 105.0
+    fetcher.read("main", 1, asked=80.0)  # a slow store, but one that delivers
 
 
 def test_the_cache_keeps_to_its_size_and_drops_what_was_used_least_recently(tmp_path: Path) -> None:

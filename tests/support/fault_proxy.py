@@ -4,8 +4,8 @@ schedule.
     with FaultProxy(server_port, kinds=("cut", "flip"), share=0.3, seed=1) as proxy:
         os.environ["AWS_ENDPOINT_URL"] = proxy.endpoint
 
-Only ranged reads of shards (*.tar) are disturbed. The n-th read meets the n-th draw of the
-schedule, whatever connection it comes on.
+Only ranged reads of objects whose name ends so (shards, *.tar) are disturbed. The n-th read meets
+the n-th draw of the schedule, whatever connection it comes on.
 """
 
 import contextlib
@@ -28,8 +28,10 @@ ERRORS = {
     "expired": (b"400 Bad Request", "ExpiredToken", "The provided token has expired."),
     "denied": (b"403 Forbidden", "AccessDenied", "Access Denied."),
 }
-# The others, cut, reset, short, stall and flip, happen in the middle of a body.
+# cut, reset, short, stall, flip and trickle_body happen in the middle of a body.
 PIECE = 1 << 14
+TRICKLE_SECONDS = 0.05  # between two bytes
+HUGE_BYTES = 1 << 30
 
 
 class FaultProxy:
@@ -44,8 +46,9 @@ class FaultProxy:
         share: float = 0.0,
         seed: int = 0,
         most: int = 1 << 30,
+        names: bytes = b".tar",
     ) -> None:
-        self.port = port
+        self.port, self.names = port, names
         self.kinds, self.share, self.most = kinds, share, most
         self.faults: Counter[str] = Counter()
         self.reads = 0
@@ -121,9 +124,15 @@ class _Connection:
         body = self.requests.read(int(fields.get(b"content-length", 0)))
         fault = (
             self.proxy.next_fault()
-            if head[0].startswith(b"GET") and b".tar" in head[0] and b"range" in fields
+            if head[0].startswith(b"GET") and self.proxy.names in head[0] and b"range" in fields
             else None
         )
+        if fault == "trickle_head":
+            return self.trickle(b"HTTP/1.1 206 Partial Content\r\nX-Slow: " + b"x" * 10_000)
+        if fault == "trickle_error":
+            return self.trickle(b"x" * 10_000, b"HTTP/1.1 503 Slow Down\r\nContent-Length: 10000")
+        if fault == "huge_error":
+            return self.send_huge_error()
         if fault in ERRORS:
             status, code, message = ERRORS[fault]
             text = (
@@ -139,6 +148,25 @@ class _Connection:
             server.sendall(b"".join(head).replace(b"Connection: keep-alive\r\n", b"") + body)
             answers = server.makefile("rb")
             return self.forward(head[0], answers, fault)
+
+    def trickle(self, data: bytes, head: bytes = b"") -> bool:
+        """Send a head at once and the rest byte by byte, for as long as the client stays."""
+        if head:
+            self.client.sendall(head + b"\r\n\r\n")
+        for byte in data:
+            if self.proxy.closing.wait(TRICKLE_SECONDS):
+                break
+            self.client.sendall(bytes([byte]))
+        return False
+
+    def send_huge_error(self) -> bool:
+        self.client.sendall(
+            b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n"
+            % HUGE_BYTES
+        )
+        for _ in range(HUGE_BYTES // (1 << 20)):
+            self.client.sendall(bytes(1 << 20))
+        return True
 
     def forward(self, request: bytes, answers: BinaryIO, fault: str | None) -> bool:
         head = _head(answers)
@@ -183,6 +211,8 @@ class _Connection:
                 if fault == "stall":
                     self.proxy.closing.wait(60)
                     return False
+                if fault == "trickle_body":
+                    return self.trickle(piece)
                 piece = bytes([piece[0] ^ 0x10]) + piece[1:]  # flip
             self.client.sendall(piece)
             sent += len(piece)
