@@ -1,5 +1,5 @@
-"""Whatever FFmpeg reads becomes pictures with a time: one at a time, upright, with square pixels,
-of bounded size.
+"""Whatever FFmpeg reads becomes pictures with a time: one at a time, as a player shows them (turned,
+mirrored, with square pixels), of bounded size.
 
     video file ──▶ VideoFile ──▶ Picture (seconds, source frame number, pixels on demand)
     folder of numbered images ──▶ FrameFolder ──▶ the same
@@ -21,17 +21,21 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from ausl_dist.faces.orientation import as_shown, display_matrix
 from ausl_dist.faces.settings import ReadSettings
+from ausl_dist.tables import is_system_file
 
-MAX_STEP_SECONDS = (
-    10.0  # a larger jump of the time stamps, or one back, is a splice: time goes on, tracks end
-)
+# a larger jump of the time stamps, or one back, is a splice: time goes on, tracks end
+MAX_STEP_SECONDS = 10.0
 MAX_DAMAGED_IN_A_ROW = 300  # packets; then the rest of the file is given up
 MAX_SOURCE_FPS = 240.0
 # a longer one is no information, and the books have a row for each frame
 MAX_DECLARED_SECONDS = 7 * 86400.0
 MAX_IMAGE_BYTES = 64 << 20
+MAX_PIXELS_OF_LARGEST = 2  # times max_side^2; above, a decoder takes no memory and gives no size
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+_COVER = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+_SECOND = av.stream.Disposition.dependent | av.stream.Disposition.still_image
 _LAST_NUMBER = re.compile(r"(\d+)$")
 
 
@@ -75,16 +79,16 @@ def open_pictures(path: Path, settings: ReadSettings, *, threads: int = 1) -> Pi
 class VideoFile:
     """A file that FFmpeg opens.
 
-    Rotation and pixel shape are applied, and pictures above `work_side` are shrunk to it.
+    Display matrix and pixel shape are applied, and pictures above `work_side` are shrunk to it.
     """
 
     def __init__(self, path: Path, settings: ReadSettings, *, threads: int = 1) -> None:
         self._path, self._settings, self._threads = path, settings, threads
         self.damaged = 0
         self.declared_seconds: float | None = None
-        with self._open() as container:
-            stream = _video_stream(container, path)
-            size = stream.codec_context.width, stream.codec_context.height
+        with open_video(self._path, self._settings) as container:
+            stream = shown_stream(container)
+            size = _size_of(container, stream, settings.max_side)
             rate = float(stream.average_rate or stream.guessed_rate or 0)
             if stream.duration and stream.time_base:
                 self.declared_seconds = float(stream.duration * stream.time_base)
@@ -110,12 +114,11 @@ class VideoFile:
         clock = _Clock(self.frame_seconds)
         reformatter = VideoReformatter()
         limit = self._settings.max_seconds * MAX_SOURCE_FPS
-        with self._open() as container:
-            stream = _video_stream(container, self._path)
+        with open_video(self._path, self._settings) as container:
+            stream = shown_stream(container)
             context = stream.codec_context
             context.thread_count = self._threads
-            # a guard for memory; sizes are checked below
-            context.options = {"max_pixels": str((2 * self._settings.max_side) ** 2)}
+            context.options = _memory_guard(self._settings.max_side)
             pixel_shape = float(stream.sample_aspect_ratio or 1)
             for number, frame in enumerate(self._frames(container, stream)):
                 seconds, splice = clock.read(
@@ -132,22 +135,6 @@ class VideoFile:
                     _converter(frame, reformatter, pixel_shape, self._settings.work_side),
                     splice,
                 )
-
-    def _open(self) -> av.container.InputContainer:
-        try:
-            # No other protocol: a playlist must not make the builder fetch addresses.
-            return av.open(
-                str(self._path),
-                "r",
-                options={"protocol_whitelist": "file"},
-                metadata_errors="replace",
-            )
-        except (av.error.FFmpegError, ValueError) as error:
-            empty = self._path.is_file() and self._path.stat().st_size == 0
-            raise Unreadable(
-                "unreadable",
-                "the file is empty" if empty else f"FFmpeg cannot open it ({_text(error)})",
-            ) from error
 
     def _frames(
         self, container: av.container.InputContainer, stream: av.VideoStream
@@ -239,14 +226,14 @@ def numbered_images(folder: Path) -> list[tuple[int, Path]]:
 
 
 def frame_number(file: str) -> int | None:
-    """The number at the end of an image file's name; None for other files."""
+    """The number at the end of an image file's name; None for other files, and for those that a
+    system left (`._00001.jpg`).
+    """
     path = PurePosixPath(file)
+    if is_system_file(path.name) or path.suffix.lower() not in IMAGE_SUFFIXES:
+        return None
     match = _LAST_NUMBER.search(path.stem)
-    return (
-        int(match[1])
-        if path.suffix.lower() in IMAGE_SUFFIXES and match and len(match[1]) < 10
-        else None
-    )
+    return int(match[1]) if match and len(match[1]) < 10 else None
 
 
 class _Clock:
@@ -273,13 +260,67 @@ class _Clock:
         return self._last, splice
 
 
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise Unreadable("unreadable", "its codec is not known to FFmpeg")
-            return stream
-    raise Unreadable("no_video", "it holds no video stream")
+def open_video(path: Path, settings: ReadSettings) -> av.container.InputContainer:
+    """A container opened with bounds on what it may fetch and how much memory its header gets;
+    raises Unreadable.
+    """
+    try:
+        # No other protocol: a playlist must not make the builder fetch addresses.
+        options = {"protocol_whitelist": "file", **_memory_guard(settings.max_side)}
+        return av.open(str(path), "r", options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError) as error:
+        empty = path.is_file() and path.stat().st_size == 0
+        raise Unreadable(
+            "unreadable",
+            "the file is empty" if empty else f"FFmpeg cannot open it ({_text(error)})",
+        ) from error
+
+
+def shown_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The video stream that a player shows: one marked as default, else the largest; never a
+    cover or thumbnails.
+
+    Raises Unreadable where there is none.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & _COVER]
+    if not streams:
+        raise Unreadable("no_video", "it holds no video stream")
+    known = [stream for stream in streams if stream.codec_context is not None]
+    if not known:
+        raise Unreadable("unreadable", "its codec is not known to FFmpeg")
+
+    def rank(stream: av.VideoStream) -> tuple[bool, bool, int]:
+        second = bool(stream.disposition & _SECOND)  # a layer of another, or a still beside it
+        marked = bool(stream.disposition & av.stream.Disposition.default)
+        return not second, marked, stream.codec_context.width * stream.codec_context.height
+
+    return max(known, key=rank)
+
+
+def _memory_guard(max_side: int) -> dict[str, str]:
+    """Options of a decoder that refuses a header which asks for much more memory than allowed."""
+    return {"max_pixels": str(MAX_PIXELS_OF_LARGEST * max_side**2)}
+
+
+def _size_of(
+    container: av.container.InputContainer, stream: av.VideoStream, max_side: int
+) -> tuple[int, int]:
+    """Width and height; Unreadable where FFmpeg has none."""
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width and height:
+        return width, height
+    try:
+        first = next(iter(container.demux(stream)), None)
+    except av.error.FFmpegError:
+        first = None
+    if first is not None and first.is_keyframe:
+        limit = MAX_PIXELS_OF_LARGEST * max_side**2
+        raise Unreadable(
+            "too_large", f"pictures of more than {limit} pixels, or of a size that cannot be"
+        )
+    raise Unreadable(
+        "unreadable", "the size of its pictures is not known: its beginning is cut off"
+    )
 
 
 def _check_size(width: int, height: int, max_side: int, seconds: float = 0.0) -> None:
@@ -304,8 +345,7 @@ def _converter(
         picture: NDArray[np.uint8] = (
             reformatter.reformat(frame, *size, "rgb24").to_ndarray().astype(np.uint8, copy=False)
         )
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+        return as_shown(picture, display_matrix(frame))
 
     return pixels
 

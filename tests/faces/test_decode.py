@@ -1,5 +1,7 @@
 """Whatever file a user has is either read right, or ends in the ledger with its reason."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +18,11 @@ from tests.support.videos import (
     moving_frames,
     number_of,
     numbered_frames,
+    write_absurd_header,
     write_no_frames,
     write_six_hours,
     write_sound,
+    write_streams,
     write_video,
     write_wide,
 )
@@ -75,6 +79,79 @@ def test_a_rotated_video_comes_out_upright(tmp_path: Path) -> None:
         pixels = read(path)[1][0].pixels
         assert pixels.shape[:2] == ((64, 96) if abs(rotation) == 180 else (96, 64))
         assert pixels[white].mean() > 240, f"rotated by {rotation}"
+
+
+PREVIEW, FILM, LARGE = (64, 36), (160, 90), (320, 180)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize(
+    ("sizes", "marks", "shown"),
+    [
+        ((PREVIEW, FILM), ("default", "default"), 1),
+        ((PREVIEW, FILM), ("", "default"), 1),
+        ((FILM, PREVIEW), ("default", "default"), 0),
+        ((FILM, LARGE), ("default", ""), 0),
+        ((LARGE, FILM, PREVIEW), ("", "default", ""), 1),
+        ((FILM, FILM), ("default", "default"), 0),
+    ],
+)
+def test_of_several_streams_the_one_that_a_player_shows_is_read(
+    tmp_path: Path,
+    suffix: str,
+    sizes: tuple[tuple[int, int], ...],
+    marks: tuple[str, ...],
+    shown: int,
+) -> None:
+    path = write_streams(tmp_path / f"several{suffix}", sizes, marks)
+    reader, frames = read(path)
+    assert reader.source_frames == 12
+    assert frames[0].pixels.shape[1::-1] == sizes[shown]
+    assert round(number_of(frames[0].pixels) / 20) == shown
+
+
+def test_a_cover_is_no_video(tmp_path: Path) -> None:
+    path = write_streams(tmp_path / "a.mp4", (FILM, LARGE), ("default", "attached_pic"))
+    assert read(path)[1][0].pixels.shape[1::-1] == FILM
+    with pytest.raises(Unreadable) as refusal:
+        read(write_streams(tmp_path / "cover.mp4", (LARGE,), ("attached_pic",)))
+    assert refusal.value.reason == "no_video"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.mkv"])
+def test_a_header_that_asks_for_much_memory_gets_none(tmp_path: Path, name: str) -> None:
+    path = write_absurd_header(tmp_path / name)
+    assert path.stat().st_size < 4096
+    before = peak_of_reading(write_video(tmp_path / "plain.mp4", moving_frames(4)))
+    with pytest.raises(Unreadable) as refusal:
+        read(path)
+    assert refusal.value.reason == "too_large"
+    assert peak_of_reading(path) - before < 32 << 20
+
+
+def peak_of_reading(path: Path) -> int:
+    """Bytes that a fresh process has held at most when it has tried to read a file."""
+    code = (
+        "import resource, sys, pathlib\n"
+        "from ausl_dist.faces.video import FrameReader\n"
+        "from ausl_dist.faces.settings import ReadSettings\n"
+        "try: list(FrameReader(pathlib.Path(sys.argv[1]), ReadSettings()))\n"
+        "except ValueError: pass\n"
+        "print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", code, str(path)]
+    return int(subprocess.run(command, capture_output=True, check=True, cwd=root).stdout)
+
+
+def test_what_a_system_left_among_the_frames_is_passed_over(tmp_path: Path) -> None:
+    for number, pixels in enumerate(numbered_frames(5)):
+        cv2.imwrite(str(tmp_path / f"{number + 1:05d}.png"), pixels)
+        (tmp_path / f"._{number + 1:05d}.png").write_bytes(b"\0\5\x16\7" * 40)
+    for name in (".DS_Store", "Thumbs.db", "._00099.png", ".00098.jpg"):
+        (tmp_path / name).write_bytes(b"no picture")
+    reader, frames = read(tmp_path)
+    assert (reader.damaged, reader.missing_frames, len(frames)) == (0, 0, 5)
 
 
 def test_oblong_pixels_are_made_square(tmp_path: Path) -> None:

@@ -75,11 +75,50 @@ def write_video(
     return path
 
 
+def write_streams(
+    path: Path, sizes: Sequence[tuple[int, int]], dispositions: Sequence[str], count: int = 12
+) -> Path:
+    """A file with several video streams of these widths and heights, marked `default`,
+    `attached_pic` or with nothing (""); the pictures of stream k have the number 20 k.
+    """
+    with av.open(str(path), "w") as output:
+        streams = []
+        for (width, height), marked in zip(sizes, dispositions, strict=True):
+            stream = output.add_stream("mpeg4" if marked != "attached_pic" else "mjpeg", rate=25)
+            assert isinstance(stream, av.VideoStream)
+            stream.width, stream.height = width, height
+            stream.pix_fmt = "yuv420p" if marked != "attached_pic" else "yuvj420p"
+            stream.disposition = av.stream.Disposition[marked] if marked else 0  # type: ignore[assignment]
+            streams.append(stream)
+        for number, stream in enumerate(streams):
+            frames = numbered_frames(20 * number + 1, width=stream.width, height=stream.height)
+            pictures = 1 if dispositions[number] == "attached_pic" else count
+            for _ in range(pictures):
+                frame = av.VideoFrame.from_ndarray(frames[-1], format="rgb24")
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+    return path
+
+
 def write_no_frames(path: Path) -> Path:
     """An mp4 file that promises 12 frames, with zeros where their data should be."""
     data = bytearray(write_video(path, moving_frames(12)).read_bytes())
     first, end = data.find(b"mdat") + 4, data.find(b"moov") - 4
     data[first:end] = bytes(end - first)
+    path.write_bytes(data)
+    return path
+
+
+def write_absurd_header(path: Path, side: int = 16128) -> Path:
+    """A small VP9 video whose key frame claims pictures of `side` x `side` pixels."""
+    frames = np.full((4, 64, 64, 3), 90, np.uint8)
+    data = bytearray(write_video(path, frames, codec="libvpx-vp9").read_bytes())
+    at = data.index(b"\x82\x49\x83\x42")  # profile 0, key frame, sync code
+    header = int.from_bytes(data[at : at + 16], "big")
+    for start in (36, 52):  # of 128 bits: width and height, less one
+        shift = 128 - start - 16
+        header = header & ~(0xFFFF << shift) | (side - 1) << shift
+    data[at : at + 16] = header.to_bytes(16, "big")
     path.write_bytes(data)
     return path
 
