@@ -34,6 +34,8 @@ MAX_KEPT = 48
 MAX_ACCOUNT_BYTES = 1 << 30
 PICTURE_SIDE = 128  # pixels
 BINS = 24
+# Clips may come from elsewhere: a header may not ask a decoder for any memory it likes.
+MEMORY_GUARD = {"max_pixels": str(4096**2)}
 STYLE = """
 body{font:14px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1200px;color:#222}
 h2{margin-top:2em;border-bottom:1px solid #ccc}pre{background:#f6f6f6;padding:1em;overflow-x:auto}
@@ -139,7 +141,8 @@ def _kept(stored: StoredClip) -> str:
 
 
 def _frames(video: bytes, numbers: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
-    with av.open(io.BytesIO(video), "r") as container:
+    with av.open(io.BytesIO(video), "r", options=MEMORY_GUARD) as container:
+        container.streams.video[0].codec_context.options = MEMORY_GUARD
         frames = enumerate(container.decode(video=0))
         return {
             number: np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)

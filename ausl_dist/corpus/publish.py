@@ -23,6 +23,7 @@ from ausl_dist.files import append_json_line, read_json_lines
 from ausl_dist.shards import clip, storage
 from ausl_dist.shards.index import Index, ShardEntry, scan_shard, write_index
 from ausl_dist.shards.writer import StoredClip, read_clips
+from ausl_dist.tables import is_system_file
 
 STATEMENT_NAME = "corpus.json"
 LEDGER_NAME = "ledger.jsonl"
@@ -108,6 +109,8 @@ def survey(folder: Path, prefix: str = "") -> tuple[Tally, list[ShardEntry]]:
     """
     tally, entries = Tally(), []
     for shard in sorted(folder.glob(f"{prefix}*.tar")):
+        if is_system_file(shard.name):
+            continue
         entries.append(scan_shard(shard, shard.name))
         for stored in read_clips(shard):
             try:

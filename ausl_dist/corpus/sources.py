@@ -22,6 +22,7 @@ from ausl_dist.corpus.suffixes import LIST_SUFFIXES, VIDEO_SUFFIXES
 from ausl_dist.faces.decode import frame_number
 from ausl_dist.shards import storage
 from ausl_dist.shards.retry import Retry
+from ausl_dist.tables import has_system_part, is_system_file
 
 FETCH_BYTES = 8 << 20
 MAX_TEXT = 1024  # characters of a name, an identity, a licence: what the clip record holds
@@ -105,25 +106,27 @@ def _expand(text: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
     elif path.is_file():
         yield path.name, text
     elif glob.has_magic(text):
-        matches = sorted(glob.glob(text, recursive=True))
+        found = sorted(glob.glob(text, recursive=True))
+        matches = [match for match in found if not is_system_file(os.path.basename(match))]
         if not matches:
             raise FileNotFoundError(f"{text} matches nothing")
         base = os.path.commonpath([os.path.dirname(match) or "." for match in matches])
         for match in matches:
-            if os.path.isdir(match):
-                yield from (
-                    (f"{os.path.relpath(match, base)}/{name}", place)
-                    for name, place in _expand_folder(Path(match), passed_over)
-                )
-            else:
-                yield Path(os.path.relpath(match, base)).as_posix(), match
+            below = Path(os.path.relpath(match, base)).as_posix()
+            if not os.path.isdir(match):
+                yield below, match
+                continue
+            for name, place in _expand_folder(Path(match), passed_over):
+                # A folder of frames is a source itself.
+                yield below if place == match else f"{below}/{name}", place
     else:
         raise FileNotFoundError(f"{text} does not exist")
 
 
 def _expand_folder(folder: Path, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
     for place, folders, files in os.walk(folder, followlinks=False):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not is_system_file(name))
+        files = [name for name in files if not is_system_file(name)]
         here = Path(place)
         if _is_frame_folder(files):
             yield (
@@ -188,7 +191,8 @@ def _is_frame_folder(files: Sequence[str]) -> bool:
 
 
 def list_files(url: str) -> list[str]:
-    """Names of all files below a URL, sorted; [""] for the URL of a file.
+    """Names of all files below a URL, sorted, but for what a system left there; [""] for the URL of
+    a file.
 
     FileNotFoundError when there is nothing.
     """
@@ -199,7 +203,8 @@ def list_files(url: str) -> list[str]:
         raise OSError(f"{url} cannot be listed: {type(error).__name__}: {error}") from error
     if not files:
         raise FileNotFoundError(f"{url} holds nothing")
-    return [file.removeprefix(root).lstrip("/") for file in files]
+    names = [file.removeprefix(root).lstrip("/") for file in files]
+    return [name for name in names if not has_system_part(name)]
 
 
 def fetch(url: str) -> Iterator[bytes]:

@@ -148,6 +148,22 @@ def test_files_that_do_not_fit_the_layout_are_named(folder: Path) -> None:
         layout("(?P<identity>[")
 
 
+SYSTEM = ("._a.mp4", ".DS_Store", "Thumbs.db", "._f_1.jpg", "desktop.ini", ".hidden.mp4")
+
+
+def test_what_a_system_left_is_passed_over_wherever_inputs_are_listed(tmp_path: Path) -> None:
+    for name in ("a.mp4", "x/f_1.jpg", "x/f_2.jpg", "__MACOSX/a.mp4", ".Trashes/b.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for folder in (tmp_path, tmp_path / "x"):
+        for name in SYSTEM:
+            (folder / name).touch()
+    for place in (str(tmp_path), f"{tmp_path}/*", tmp_path.as_uri()):
+        found = collect([place], PLAIN)
+        assert [source.name for source in found.sources] == ["a.mp4", "x"]
+        assert not found.passed_over
+
+
 @pytest.mark.timeout(120)
 def test_videos_in_an_object_store_are_found_and_fetched(object_store, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     from ausl_dist.shards import storage

@@ -18,7 +18,9 @@ import av
 import numpy as np
 
 from ausl_dist.evaluate.datasets.base import DataSet, Recording, images_by_number
+from ausl_dist.evaluate.datasets.cache import READ
 from ausl_dist.evaluate.scores.formulas import occurrence
+from ausl_dist.faces.decode import Unreadable, open_video, shown_stream
 from ausl_dist.files import sha256_of
 
 RATE_TOLERANCE = 0.5  # points
@@ -204,11 +206,13 @@ def _rates(data_set: DataSet, recordings: list[Recording]) -> Iterator[Finding]:
 
 
 def count_frames(video: Path) -> int:
-    """Pictures in a video, counted by its packets without decoding."""
-    with av.open(str(video)) as container:
-        if not container.streams.video:
-            raise ValueError(f"{video} has no picture track")
-        return sum(1 for packet in container.demux(video=0) if packet.size)
+    """Pictures in a video, counted by its packets without decoding; ValueError where it is none."""
+    try:
+        with open_video(video, READ) as container:
+            packets = container.demux(shown_stream(container))
+            return sum(1 for packet in packets if packet.size)
+    except (Unreadable, av.error.FFmpegError) as error:
+        raise ValueError(f"{video} cannot be read: {error}") from error
 
 
 def summary(findings: list[Finding]) -> str:
