@@ -1,13 +1,13 @@
 """`python -m launch`: check, start, stop and follow jobs.
 
-python -m launch run experiment=demo                    this machine, one process per rank python -m
-launch submit cluster=mysite experiment=...   a SLURM cluster; --dry-run prints the sbatch script
-python -m launch array cluster=mysite seed=0,1,2 ...    one run for each combination of settings
-python -m launch corpus --parts 64 -- VIDEOS --out URL  build a corpus as an array of jobs python -m
-launch doctor cluster=mysite experiment=...   everything that can fail before a GPU is asked for
-python -m launch status runs/demo                       how it goes; --watch keeps looking python -m
-launch resume runs/demo                       go on from the newest whole checkpoint python -m
-launch cancel runs/demo                       end it for good
+python -m launch run experiment=demo                      this machine, one process per rank
+python -m launch submit cluster=mysite experiment=...     a SLURM cluster; --dry-run shows what
+python -m launch array cluster=mysite seed=0,1,2 ...      one run for each combination of settings
+python -m launch corpus --parts 64 -- VIDEOS --out URL    build a corpus as an array of jobs
+python -m launch doctor cluster=mysite experiment=...     all that can fail before a GPU is asked for
+python -m launch status runs/demo                         how it goes; --watch keeps looking
+python -m launch resume runs/demo                         go on from the newest whole checkpoint
+python -m launch cancel runs/demo                         end it for good
 """
 
 import argparse
@@ -107,7 +107,6 @@ def _run(arguments: argparse.Namespace) -> int:
         )
         return 0
     cluster = local_only(composed.cluster, "run")
-    _check(composed.run)
     return run_ranks(prepare(composed), cluster.ranks)
 
 
@@ -120,7 +119,6 @@ def _submit(arguments: argparse.Namespace) -> int:
     composed = compose(arguments.overrides)
     cluster = slurm_only(composed.cluster, "submit")
     name = str(composed.run["name"])
-    _check(composed.run)
     if arguments.dry_run:
         print(slurm.script(cluster, name, Path(composed.run["folder"]).expanduser().resolve()))
         return 0
@@ -143,8 +141,6 @@ def _array(arguments: argparse.Namespace) -> int:
     from launch.run_folder import prepare
 
     points = sweep.compose_points(arguments.overrides)
-    for point in points:
-        _check(point.run)
     if arguments.dry_run:
         print("\n".join(str(point.run["folder"]) for point in points))
         return 0
@@ -216,14 +212,6 @@ def _cancel(arguments: argparse.Namespace) -> int:
         "the newest checkpoint"
     )
     return 0
-
-
-def _check(run: dict[str, object]) -> None:
-    """Refuse a config that no rank could use before any process is started."""
-    from ausl_dist.settings import from_mapping
-    from ausl_dist.train.settings import RunSettings
-
-    from_mapping(RunSettings, run)
 
 
 if __name__ == "__main__":

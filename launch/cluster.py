@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ausl_dist.settings import SettingsError, from_mapping
+from ausl_dist.settings import SettingsError, from_mapping, with_defaults
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,12 @@ class SlurmCluster:
     @property
     def ranks(self) -> int:
         return self.nodes * self.ranks_per_node
+
+
+def with_cluster_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The `cluster` group with the defaults of its scheduler for all that it leaves out."""
+    kind = LocalCluster if values.get("scheduler") == "local" else SlurmCluster
+    return with_defaults(kind, values)
 
 
 def read_settings(values: Mapping[str, Any]) -> LocalCluster | SlurmCluster:

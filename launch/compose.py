@@ -1,19 +1,22 @@
 """From command-line words to one resolved config: hydra groups in, plain mappings out.
 
-1. `configs/config.yaml` and the groups it names are composed with the experiment and the user's
-   overrides;
-2. the mixture names the active objectives; each name is a file of `configs/objective/`, composed
-   under `objectives.NAME`, below what the experiment and the user say of it;
-3. interpolations are resolved; `cluster` (where it runs) is split from the rest (what it computes),
-   so that a run can go on elsewhere with the same config.
+    words ──▶ hydra: config.yaml, its groups, the experiment, the words
+          ──▶ one file of `objective/` for each name in the mixture, under `objectives.NAME`
+          ──▶ the defaults of dataclasses and objectives, for all that nobody has said
+          ──▶ interpolations resolved, every setting checked ──▶ Composed
+
+Any word `dotted.name=value` adds the setting or replaces it. `cluster` (where it runs) is split
+from the rest (what it computes), so that a run can go on elsewhere with the same config.
 """
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ausl_dist.settings import SettingsError
+from ausl_dist.settings import SettingsError, from_mapping, unknown, with_defaults
+from launch.cluster import read_settings, with_cluster_defaults
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -28,13 +31,58 @@ class Composed:
     cluster: dict[str, Any]
 
 
-def compose(overrides: list[str], config_folder: Path = CONFIGS) -> Composed:
-    """Compose the config of a run from hydra overrides such as `experiment=demo`,
-    `optimizer.lr=1e-3`, `+mixture.my_task=0.5`.
+def compose(words: list[str], config_folder: Path = CONFIGS) -> Composed:
+    """Compose, complete and check the config of a run from words such as `experiment=demo`,
+    `optimizer.learning_rate=1e-3`, `mixture.my_task=0.5`.
 
-    Raises SettingsError with hydra's own reason and, where a group's choice is unknown, the choices
-    there are.
+    Raises SettingsError with what to type instead.
     """
+    whole = _resolved(completed(words, config_folder))
+    composed = Composed(cluster=whole.pop("cluster"), run=whole)
+    _check(composed)
+    return composed
+
+
+def completed(words: list[str], config_folder: Path = CONFIGS) -> dict[str, Any]:
+    """The whole config with every default, interpolations not yet resolved and nothing checked."""
+    words = [add_or_replace(word, config_folder) for word in words]
+    # Later entries win: objectives, then the experiment, then the user's own words.
+    experiment = [word for word in words if word.startswith("+experiment=")]
+    own = [word for word in words if word not in experiment]
+    without_objectives = [word for word in own if not _key(word).startswith("objectives.")]
+    mixture = _hydra([*experiment, *without_objectives], config_folder)["mixture"]
+    _check_objectives(mixture, own, config_folder)
+    objectives = [f"+objective@objectives.{name}={name}" for name in mixture]
+    given = _hydra([*objectives, *experiment, *own], config_folder)
+    cluster = with_cluster_defaults(given.pop("cluster"))
+    return {**complete_run(given), "cluster": cluster}
+
+
+def compose_cluster(word: str, config_folder: Path = CONFIGS) -> dict[str, Any]:
+    """Compose the `cluster` group alone, from `cluster=NAME`."""
+    return _resolved(with_cluster_defaults(_hydra([word], config_folder)["cluster"]))
+
+
+def choices(group: str, config_folder: Path = CONFIGS) -> list[str]:
+    """The names that `group=NAME` accepts."""
+    return sorted(path.stem for path in (config_folder / group).glob("*.yaml"))
+
+
+def add_or_replace(word: str, config_folder: Path = CONFIGS) -> str:
+    """The word as hydra wants it: a setting is added where it is not there yet, whatever the user
+    put before it; a group's choice stays a choice, and `~name` takes a setting away.
+    """
+    key, equals, value = word.partition("=")
+    if not equals or key.startswith("~") or "@" in key:
+        return word
+    key = key.lstrip("+")
+    if key == "experiment":
+        return f"+experiment={value}"
+    return f"{key}={value}" if (config_folder / key).is_dir() else f"++{key}={value}"
+
+
+def _hydra(words: list[str], config_folder: Path) -> dict[str, Any]:
+    """What hydra makes of the words, interpolations not yet resolved."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -43,67 +91,87 @@ def compose(overrides: list[str], config_folder: Path = CONFIGS) -> Composed:
 
     try:
         with initialize_config_dir(str(config_folder), version_base="1.3"):
-            # Later entries win: objectives, then the experiment, then the user's own words.
-            experiment = [
-                f"+{o.lstrip('+')}" for o in overrides if o.lstrip("+").startswith("experiment=")
-            ]
-            words = [o for o in overrides if not o.lstrip("+").startswith("experiment=")]
-            mixture = hydra_compose(
-                "config",
-                [*experiment, *(o for o in words if not o.lstrip("+~").startswith("objectives."))],
-            ).mixture
-            objectives = [f"+objective@objectives.{name}={name}" for name in mixture]
-            config = hydra_compose("config", [*objectives, *experiment, *words])
-        resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            config: Any = OmegaConf.to_container(hydra_compose("config", words), resolve=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(
-            f"the config cannot be composed: {_reason(error, overrides, config_folder)}"
+            f"the config cannot be composed: {_reason(error, words, config_folder)}"
         ) from error
-    cluster = resolved.pop("cluster")
-    return Composed(run=resolved, cluster=cluster)
+    return dict(config)
 
 
-def compose_cluster(override: str, config_folder: Path = CONFIGS) -> dict[str, Any]:
-    """Compose the `cluster` group alone, from `cluster=NAME`."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException
+def complete_run(given: dict[str, Any]) -> dict[str, Any]:
+    """The run's part with the defaults of its dataclasses and of its objectives' constructors."""
+    from ausl_dist.model.objective_settings import complete
+    from ausl_dist.train.settings import RunSettings
+
+    run = with_defaults(RunSettings, given)
+    objectives = {
+        name: complete(settings, f"objectives.{name}")
+        for name, settings in run["objectives"].items()
+    }
+    return {**run, "objectives": objectives}
+
+
+def _resolved(values: dict[str, Any]) -> dict[str, Any]:
     from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     try:
-        with initialize_config_dir(str(config_folder), version_base="1.3"):
-            cluster: Any = OmegaConf.to_container(
-                hydra_compose("config", [override]).cluster, resolve=True
+        resolved: Any = OmegaConf.to_container(
+            OmegaConf.create(values), resolve=True, throw_on_missing=True
+        )
+    except MissingMandatoryValue as error:
+        name = str(getattr(error, "full_key", "") or error)
+        raise SettingsError(f"{name} must be set: type {name}=VALUE") from error
+    except OmegaConfBaseException as error:
+        raise SettingsError(f"the config cannot be composed: {_first_line(error)}") from error
+    return dict(resolved)
+
+
+def _check(composed: Composed) -> None:
+    """Refuse a config that no rank could use before anything is written or started."""
+    from ausl_dist.model.objective_settings import check_objective
+    from ausl_dist.train.settings import RunSettings
+
+    for name, settings in composed.run["objectives"].items():
+        check_objective(settings, f"objectives.{name}")
+    from_mapping(RunSettings, composed.run)
+    read_settings(composed.cluster)
+
+
+def _check_objectives(mixture: Iterable[str], words: list[str], config_folder: Path) -> None:
+    """Every name in the mixture is an objective, and settings are given to those only."""
+    known = choices("objective", config_folder)
+    for name in mixture:
+        if name not in known:
+            raise unknown(name, known, "mixture")
+    for word in words:
+        parts = _key(word).split(".")
+        if parts[0] == "objectives" and len(parts) > 1 and parts[1] not in mixture:
+            near = difflib.get_close_matches(parts[1], mixture, n=1)
+            advice = (
+                f"did you mean objectives.{near[0]}?"
+                if near
+                else f"type mixture.{parts[1]}=1.0 as well"
             )
-    except HydraException as error:
-        raise SettingsError(
-            f"the cluster cannot be composed: {_reason(error, [override], config_folder)}"
-        ) from error
-    return dict(cluster)
+            raise SettingsError(f"{_key(word)}: the mixture has no {parts[1]}; {advice}")
 
 
-def choices(group: str, config_folder: Path = CONFIGS) -> list[str]:
-    """The names that `group=NAME` accepts."""
-    return sorted(path.stem for path in (config_folder / group).glob("*.yaml"))
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
 
 
-def _reason(error: Exception, overrides: list[str], config_folder: Path) -> str:
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    lines = list(
-        dict.fromkeys(line.strip() for line in f"{error}\n{cause}".splitlines() if line.strip())
-    )
-    # Hydra says what to type (a + more or less) in the lines after the first.
-    first = (
-        " ".join(lines[:3] if lines and lines[0].startswith("Could not") else lines[:1])
-        or type(error).__name__
-    )
-    for override in overrides:
-        group, _, choice = override.lstrip("+~").partition("=")
-        known = choices(group, config_folder)
+def _reason(error: Exception, words: list[str], config_folder: Path) -> str:
+    for word in words:
+        group, _, choice = word.lstrip("+~").partition("=")
+        known = choices(group, config_folder) if group else []
         if known and choice and choice not in known:
             near = difflib.get_close_matches(choice, known, n=1)
             hint = f"did you mean {group}={near[0]}?" if near else f"choose from {', '.join(known)}"
             return f"{group}={choice} is not there; {hint}"
-    return first
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

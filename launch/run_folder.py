@@ -12,7 +12,7 @@ from typing import Any
 from ausl_dist.files import write_atomically
 from ausl_dist.settings import SettingsError
 from launch.cluster import read_settings
-from launch.compose import Composed, compose_cluster
+from launch.compose import Composed, complete_run, compose_cluster
 
 
 def prepare(composed: Composed) -> Path:
@@ -23,8 +23,8 @@ def prepare(composed: Composed) -> Path:
     folder = Path(composed.run["folder"]).expanduser().resolve()
     config = _to_yaml({**composed.run, "folder": str(folder)})
     path = folder / "config.yaml"
-    if path.exists() and path.read_text() != config:
-        changed = _first_difference(path.read_text(), config)
+    if path.exists() and (before := _whole(path)) != config:
+        changed = _first_difference(before, config)
         raise SettingsError(
             f"{folder} holds a run with another config ({changed}); go on with that one by `python "
             f"-m launch resume {folder}`, "
@@ -87,6 +87,13 @@ def change_cluster(folder: Path, overrides: list[str]) -> dict[str, Any]:
         read_settings(changed)
         write_atomically(Path(folder) / "cluster.yaml", _to_yaml(changed))
     return dict(changed)
+
+
+def _whole(path: Path) -> str:
+    """A stored config with the defaults of today's code for what an older code left out."""
+    import yaml
+
+    return _to_yaml(complete_run(yaml.safe_load(path.read_text())))
 
 
 def _to_yaml(values: dict[str, Any]) -> str:

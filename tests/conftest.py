@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["AUSL_OBJECTIVES"] = "tests"  # objectives that tests define
 
 
 @pytest.fixture(scope="session")

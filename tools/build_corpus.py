@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         "--config",
         type=Path,
         metavar="FILE",
-        help="settings as YAML, such as configs/corpus/default.yaml",
+        help="a YAML file with the settings that differ from ausl_dist/corpus/settings.py",
     )
     parser.add_argument(
         "--set",

@@ -1,6 +1,6 @@
 """Every number that decides what a corpus contains, with its unit and its reason.
 
-    configs/corpus/default.yaml ──▶ CorpusSettings ──▶ corpus.json (settings)
+    a YAML file, --set group.name=value ──▶ CorpusSettings ──▶ corpus.json (settings)
 
 Two builds with equal settings, models and videos give equal bytes; two builds with different
 settings are different corpora, which is why a build refuses to go on with changed ones.

@@ -12,7 +12,6 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import hydra.utils
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -20,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ausl_dist.batch import Batch, Plan
 from ausl_dist.model.backbones import Backbone, BackboneSettings, build_backbone
 from ausl_dist.model.balance import GradientBalance, gradient_report
+from ausl_dist.model.objective_settings import build_objective
 from ausl_dist.objectives.base import Features, Loss, Objective, Seen, TeacherLike
 
 
@@ -182,27 +182,6 @@ def build_model(
         for name, settings in objectives.items()
     }
     return JointModel(built, heads, mixture, balance_decay)
-
-
-def build_objective(settings: Mapping[str, Any], *, feature_dim: int) -> Objective:
-    """Build one objective from its YAML mapping.
-
-    Raises ValueError with hydra's reason where the mapping does not fit the class.
-    """
-    try:
-        objective = hydra.utils.instantiate(
-            dict(settings), feature_dim=feature_dim, _convert_="all"
-        )
-    except hydra.errors.InstantiationException as error:
-        raise ValueError(
-            f"objective {settings.get('_target_', '(no _target_)')}: {error.__cause__ or error}"
-        ) from error
-    if not isinstance(objective, Objective):
-        raise ValueError(
-            f"objective {settings.get('_target_')}: _target_ must name a subclass of "
-            "ausl_dist.objectives.base.Objective"
-        )
-    return objective
 
 
 def stored_buffers(module: nn.Module) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ausl_dist.evaluate.report.tables import PROBE_NAME
 from ausl_dist.files import read_json
-from ausl_dist.model.joint import build_objective
+from ausl_dist.model.objective_settings import build_objective
 from ausl_dist.objectives.action_units import ActionUnits
 from ausl_dist.release.head import Head, Task, read_tensors
 from ausl_dist.release.over_time import Context

@@ -46,7 +46,7 @@ class DataSettings:
     """What is read, in which order, and how it becomes batches."""
 
     corpora: dict[str, CorpusSource]
-    image_size: int = 112  # side of a frame of a batch, pixels
+    image_size: int = 224  # side of a frame of a batch, pixels
 
     lanes: int = (
         8  # the order's width: any number of ranks that divides it sees the same global batches

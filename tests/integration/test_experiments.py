@@ -50,7 +50,7 @@ def _train(experiment: str, url: str, scratch: Path, device: torch.device) -> li
         "data.lanes=1",
         "data.clips_per_lane=2",
     ]
-    settings = from_mapping(RunSettings, compose([*words, "++data.shuffle_window=4"]).run)
+    settings = from_mapping(RunSettings, compose([*words, "data.shuffle_window=4"]).run)
     objectives = {
         name: {**own, "bank_size": 64} if "bank_size" in own else own
         for name, own in settings.objectives.items()

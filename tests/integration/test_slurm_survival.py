@@ -50,7 +50,7 @@ def training_words(folder: Path, corpus: Path) -> list[str]:
             "data.lanes=2",
             "data.clips_per_lane=2",
             "data.image_size=32",
-            "++data.shuffle_window=8",
+            "data.shuffle_window=8",
             "backbone=resnet10t",
         ),
         *(
@@ -59,7 +59,7 @@ def training_words(folder: Path, corpus: Path) -> list[str]:
             f"checkpoint.every_steps={SAVE_EVERY}",
             "checkpoint.keep_last=20",
         ),
-        "++engine.collective_timeout_seconds=20",
+        "engine.collective_timeout_seconds=20",
     ]
 
 

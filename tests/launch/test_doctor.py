@@ -28,7 +28,7 @@ def examine(corpus: object, scratch: Path, *overrides: str) -> dict[str, Finding
         *(
             "data.clips_per_lane=2",
             "data.image_size=32",
-            "++data.shuffle_window=8",
+            "data.shuffle_window=8",
             "backbone=resnet10t",
         ),
         *("objectives.temporal_ranking.n_far=2", "observe=off"),

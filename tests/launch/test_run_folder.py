@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from launch.cluster import local_only, read_settings, slurm_only
 from launch.compose import Composed, choices, compose, compose_cluster
@@ -72,6 +73,14 @@ def test_another_config_in_the_same_folder_is_refused(run: Path) -> None:
 def test_the_same_config_goes_on_in_its_folder(run: Path) -> None:
     assert prepare(compose([*BASE, f"folder={run}", "cluster=local"])) == run
     assert read_cluster(run)["scheduler"] == "local"
+
+
+def test_a_config_of_older_code_is_the_same_where_it_only_lacks_defaults(run: Path) -> None:
+    stored = yaml.safe_load((run / "config.yaml").read_text())
+    del stored["rewind"], stored["objectives"]["temporal_ranking"]["margin"]
+    stored["objectives"]["temporal_ranking"]["view"]["_target_"] = "ausl_dist.batch.View"
+    (run / "config.yaml").write_text(yaml.safe_dump(stored, sort_keys=False))
+    assert prepare(compose([*BASE, f"folder={run}"])) == run
 
 
 def test_the_folder_may_be_given_relative_to_here(

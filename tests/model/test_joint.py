@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from ausl_dist.model.joint import JointModel, build_objective
+from ausl_dist.model.joint import JointModel
+from ausl_dist.model.objective_settings import build_objective
 from tests.support.tiny import BATCH_NORM, RANKING, make_batch, make_model
 
 MERGED = {**RANKING, "batch_norm": "merged"}

@@ -11,7 +11,8 @@ import torch
 
 from ausl_dist.batch import Plan
 from ausl_dist.model.backbones import BackboneSettings
-from ausl_dist.model.joint import build_model, build_objective
+from ausl_dist.model.joint import build_model
+from ausl_dist.model.objective_settings import build_objective
 from ausl_dist.settings import from_mapping
 from ausl_dist.train.settings import RunSettings
 from launch.compose import CONFIGS, choices, compose
@@ -71,9 +72,10 @@ def test_a_new_objective_is_one_file_and_one_yaml(
         "_target_: brightness_of_mine.Brightness\npower: 1\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("AUSL_OBJECTIVES", "brightness_of_mine")
     words = [
         "mixture=none",
-        "+mixture.brightness=0.5",
+        "mixture.brightness=0.5",
         "objectives.brightness.power=2",
         "name=mine",
         "steps=5",

@@ -1,29 +1,19 @@
 """A setting that cannot work must be refused at the start, by name; the shipped choices must work."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from ausl_dist.observe.settings import ObserveSettings
 from ausl_dist.settings import SettingsError, from_mapping
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "observe"
-
-
-def load(name: str) -> Any:
-    """One choice of the group, without hydra: what `defaults` names comes first."""
-    config = OmegaConf.load(CONFIGS / f"{name}.yaml")
-    parents = [parent for parent in config.pop("defaults", []) if parent != "_self_"]
-    return OmegaConf.merge(*(load(parent) for parent in parents), config)
+from launch.compose import choices, compose
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+@pytest.mark.parametrize("name", choices("observe"))
 def test_each_choice_of_the_group_can_be_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUSL_TARGETS", "/srv/targets")
-    values: Any = OmegaConf.to_container(load(name), resolve=True)
-    settings = from_mapping(ObserveSettings, values, "observe")
+    words = ["experiment=demo", "data.corpora.main.url=/corpus", f"observe={name}"]
+    settings = from_mapping(ObserveSettings, compose(words).run["observe"], "observe")
     assert settings.enabled == (name != "off")
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from ausl_dist.faces.landmarks import template_id
 from ausl_dist.files import write_atomically
 from ausl_dist.model.backbones import BackboneSettings, build_backbone
-from ausl_dist.model.joint import build_objective
+from ausl_dist.model.objective_settings import build_objective
 
 TINY = "resnet10t"
 SIZE = 32
