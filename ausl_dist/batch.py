@@ -78,7 +78,9 @@ class Needs:
     landmarks: bool = False
     identity: bool = False
     action_units: bool = False
-    flow_gap: int = 0  # frames between the two of a pair whose stored motion is needed; 0 for none
+    flow_gap: int = 0  # frames between the two of a pair whose motion is needed; 0 for none
+    # Views in which the loader measures the motion of the window's first frame; else it is stored.
+    flow_measured: tuple[View, ...] = ()
 
     def __post_init__(self) -> None:
         for view, offsets in self.views.items():
@@ -97,6 +99,7 @@ class Plan:
     identity: bool = False
     action_units: bool = False
     flow_gap: int = 0
+    flow_measured: tuple[View, ...] = ()
 
     @classmethod
     def union(cls, needs: Iterable[Needs]) -> "Plan":
@@ -111,12 +114,18 @@ class Plan:
                 f"a corpus stores motion over one gap, the objectives need {sorted(gaps)}: "
                 "give them one gap"
             )
+        measured = {view: None for need in needs for view in need.flow_measured}
+        if measured and any(need.flow_gap and not need.flow_measured for need in needs):
+            raise ValueError(
+                "one objective needs stored motion, another measured: give all the same source"
+            )
         return cls(
             views={view: tuple(sorted(offsets)) for view, offsets in views.items()},
             landmarks=any(need.landmarks for need in needs),
             identity=any(need.identity for need in needs),
             action_units=any(need.action_units for need in needs),
             flow_gap=max(gaps, default=0),
+            flow_measured=tuple(measured),
         )
 
     @property
@@ -153,7 +162,8 @@ class Batch:
     identity: Tensor | None = None  # B int64, stable hash of the identity
     video: Tensor | None = None  # B int64, stable hash of the source video
     action_units: dict[View, Tensor] = field(default_factory=dict)  # B T K int8, -1 unknown
-    # B T 2 g g float32: (x, y) motion to frame t + gap, view pixels; NaN unknown
+    # B T 2 g g float32: (x, y) motion to frame t + gap, view pixels; NaN unknown. Where it is
+    # measured, T is 1, the window's first frame, and g the view's side.
     flow: dict[View, Tensor] = field(default_factory=dict)
     # not carried along by dataclasses.replace, which may change the weights
     _valid: list[int] | None = field(default=None, init=False, repr=False, compare=False)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ausl_dist.batch import Needs, View
 from ausl_dist.objectives.base import Loss, Objective, Seen, gather, in_float32, masked_mean
-from ausl_dist.objectives.layers import embed, projector
+from ausl_dist.objectives.layers import cross_entropy_of_rows, embed, projector
 from ausl_dist.objectives.temporal_contrast import STRONG, STRONG_KEY
 
 
@@ -165,5 +165,5 @@ def recognition_loss(rebuilt: Tensor, queries: Tensor, temperature: float) -> tu
     """
     logits = rebuilt @ queries.transpose(1, 2) / temperature  # B n n
     target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
-    loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none").mean(1)
+    loss = cross_entropy_of_rows(logits, target).mean(1)
     return loss, (logits.argmax(-1) == target).float().mean(1).detach()

@@ -13,12 +13,11 @@ probability of about n / buckets).
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
 from ausl_dist.objectives.base import Loss, Objective, Seen, in_float32
-from ausl_dist.objectives.layers import feed
+from ausl_dist.objectives.layers import cross_entropy_of_rows, feed
 
 
 class IdentityAdversary(Objective):
@@ -65,7 +64,7 @@ class IdentityAdversary(Objective):
         target = (seen.identity % self.buckets)[:, None].expand(-1, len(self.offsets))  # B T
         with in_float32(features):
             logits = feed(self.head, features).float()  # B T classes
-            loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none").mean(1)
+            loss = cross_entropy_of_rows(logits, target).mean(1)
         found = (logits.argmax(-1) == target).float().mean(1)
         return Loss(
             seen.mean(loss), {"accuracy": seen.mean(found), "strength": loss.new_tensor(strength)}

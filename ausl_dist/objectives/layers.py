@@ -29,6 +29,34 @@ def embed(head: nn.Module, features: Tensor) -> Tensor:
         return F.normalize(feed(head, features).float(), dim=-1)
 
 
+def cross_entropy_of_rows(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of each row: logits [..., C] and classes [...] give [...].
+
+    As one list of rows: torch's loss over an image of classes has no deterministic kernel for a GPU.
+    """
+    rows = F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none")
+    return rows.view(target.shape)
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images [..., h, w] in another size, bilinear and antialiased.
+
+    As products with the weights of each row and column: the gradient of torch's own has no
+    deterministic kernel for a GPU.
+    """
+    rows, columns = (
+        F.interpolate(
+            torch.eye(old, device=images.device)[None, None],
+            (new, old),
+            mode="bilinear",
+            antialias=True,
+        )[0, 0]
+        for old, new in zip(images.shape[-2:], size, strict=True)
+    )
+    with in_float32(images):
+        return rows @ images @ columns.T
+
+
 def learnt_tokens(count: int, width: int) -> nn.Embedding:
     """Learnt vectors, small at the start.
 

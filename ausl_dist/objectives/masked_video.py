@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ausl_dist.batch import Needs, View
 from ausl_dist.objectives.base import Loss, Objective, Seen, in_float32
 from ausl_dist.objectives.draws import uniform
-from ausl_dist.objectives.layers import all_of, feed, learnt_tokens
+from ausl_dist.objectives.layers import all_of, feed, learnt_tokens, resized
 
 # crops and mirror images are all the augmentation that MAE uses
 MASKED = View(crop=(0.5, 0.875), flip=0.5)
@@ -135,7 +135,7 @@ class MaskedVideo(Objective):
         image = F.pixel_shuffle(feed(self.paint, maps.flatten(0, 1)), self.patch)
         # a backbone whose cells are not of `patch` pixels
         if image.shape[-2:] != pixels.shape[-2:]:
-            image = F.interpolate(image.float(), pixels.shape[-2:], mode="bilinear", antialias=True)
+            image = resized(image.float(), (pixels.shape[-2], pixels.shape[-1]))
         return self._patches(image.unflatten(0, maps.shape[:2]))
 
     def _drop_and_paint(self, seen: Seen, pixels: Tensor, hidden: Tensor) -> Tensor:

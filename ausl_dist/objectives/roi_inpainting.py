@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, masked_mean
+from ausl_dist.objectives.base import Loss, Objective, Seen, in_float32, masked_mean
 from ausl_dist.objectives.draws import uniform
 from ausl_dist.objectives.layers import UpDecoder, all_of, feed, learnt_tokens
 from ausl_dist.objectives.regions import BP4D_UNITS, centres, corners, cut, inside, places_of
@@ -129,16 +129,12 @@ class RoiInpainting(Objective):
         points = BINS * SAMPLES
         # pixel edges are at integers here
         steps = (torch.arange(points, device=boxes.device) + 0.5) * (side / points)
-        at = 2 * (boxes[..., None] + steps) / size - 1  # N R 2 points
-        x, y = (
-            at[:, :, 0, None, :].expand(-1, -1, points, -1),
-            at[:, :, 1, :, None].expand(-1, -1, -1, points),
-        )
-        grid = torch.stack([x, y], -1).flatten(1, 2)  # N R*points points 2
-        # N D R*points points
-        read = F.grid_sample(maps.float(), grid, padding_mode="border", align_corners=False)
-        # N R D 3 3
-        bins = F.avg_pool2d(read, SAMPLES).unflatten(2, (boxes.shape[1], BINS)).transpose(1, 2)
+        at = (boxes[..., None] + steps) / size  # N R 2 points, 0 to 1 over the image
+        with in_float32(maps):
+            along_x = bin_weights(at[:, :, 0], maps.shape[-1])  # N R 3 w
+            along_y = bin_weights(at[:, :, 1], maps.shape[-2])  # N R 3 h
+            rows = torch.einsum("nryh,ndhw->nrdyw", along_y, maps.float())
+            bins = torch.einsum("nrxw,nrdyw->nrdyx", along_x, rows)
         return self.relate(feed(self.token, bins.flatten(2)) + all_of(self.where))
 
     def _paint(self, tokens: Tensor, chosen: Tensor) -> Tensor:
@@ -147,3 +143,16 @@ class RoiInpainting(Objective):
         own = pairs.gather(1, chosen[..., None, None].expand(-1, -1, *pairs.shape[2:]))  # N M 2 W
         seeds = self.spread(own).unflatten(-1, (-1, 2, 2))  # N M 2 W 2 2
         return self.decode(seeds.flatten(0, 2)).unflatten(0, own.shape[:3])
+
+
+def bin_weights(at: Tensor, cells: int) -> Tensor:
+    """How much each of `cells` cells of a map counts in each bin of a region: N R 3 cells.
+
+    For places N R points along one side of the image, 0 to 1; each point is read from its two
+    nearest cells, and points beyond the outermost centres from these. A product of matrices, since
+    the gradient of `grid_sample` differs from call to call on a GPU.
+    """
+    place = (at * cells - 0.5).clamp(0, cells - 1)
+    centres = torch.arange(cells, device=at.device)
+    near = (1 - (place[..., None] - centres).abs()).clamp(min=0)  # N R points cells
+    return near.unflatten(2, (BINS, SAMPLES)).mean(3)

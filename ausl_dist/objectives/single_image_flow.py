@@ -15,9 +15,9 @@ over 6 frames without its mean, and changes of action units nothing; over 18 fra
 rigid motion these are 28 % and 32 %, and the first frame's action units alone explain 7 %
 (`tools/bench_targets.py`): by then most are over.
 
-`source`: measured is flow between the frames of the batch; stored is what the corpus keeps,
-measured once when it was built or true by construction in the rendered world: then only frame t is
-decoded.
+`source`: measured is what the loader measures between the two frames of the view (stream/motion.py),
+on its own threads; stored is what the corpus keeps, measured once when it was built or true by
+construction in the rendered world: then only frame t is decoded.
 
 One frame does not say whether a movement begins or ends. `direction`: signed is the plain flow;
 either takes, for each pair, the better of u and -u; unsigned learns length and orientation modulo
@@ -26,18 +26,14 @@ either takes, for each pair, the better of u and -u; unsigned learns length and 
 
 from typing import Literal
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ausl_dist.batch import PLAIN, Needs, View
 from ausl_dist.objectives.base import Loss, Objective, Seen, masked_mean
 from ausl_dist.objectives.head_motion import head_motion_removed
 from ausl_dist.objectives.layers import UpDecoder, feed
-from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 
 REFERENCE_SIZE = 224  # pixels: the image size that lengths of flow are stated for
 
@@ -79,7 +75,12 @@ class SingleImageFlow(Objective):
     def needs(self) -> Needs:
         if self.source == "stored":
             return Needs(views={self.view: (0,)}, landmarks=True, flow_gap=self.gap)
-        return Needs(views={self.view: (0, self.gap)}, landmarks=True)
+        return Needs(
+            views={self.view: (0, self.gap)},
+            landmarks=True,
+            flow_gap=self.gap,
+            flow_measured=(self.view,),
+        )
 
     def forward(self, seen: Seen) -> Loss:
         pixels = seen.pixels(self.view, (0,)).shape[-1]
@@ -87,7 +88,8 @@ class SingleImageFlow(Objective):
         usable = torch.isfinite(landmarks).all(-1).all(-1)  # B
         guess = feed(self.decode, seen.maps(self.view, (0,))[:, 0]).float()  # B 2 g g
         unit = pixels / REFERENCE_SIZE  # pixels of this image for one of the reference
-        flow = self._flow(seen)  # B 2 h w, in pixels of the image whatever h and w
+        # B 2 h w, in pixels of the image whatever h and w
+        flow = seen.flow(self.view, (0,))[:, 0].float()
         usable &= torch.isfinite(flow).flatten(1).all(1)
         flow = flow.nan_to_num()
         # on the flow's grid
@@ -106,15 +108,10 @@ class SingleImageFlow(Objective):
         }
         return Loss(masked_mean(error, weight), logs)
 
-    def _flow(self, seen: Seen) -> Tensor:
-        if self.source == "stored":
-            return seen.flow(self.view, (0,))[:, 0].float()
-        return estimate_flow(seen.pixels(self.view, (0, self.gap)))
-
     def _plausible(self, flow: Tensor, face: Tensor, unit: float) -> Tensor:
         length = flow.norm(dim=1).masked_fill(~face, torch.nan).flatten(1)
         # no pixel of a face: left out
-        median = length.nanmedian(1).values.nan_to_num(nan=-1.0) / unit
+        median = _nanmedian(length).nan_to_num(nan=-1.0) / unit
         least, most = self.median_between
         return (median >= least) & (median <= most)
 
@@ -129,14 +126,14 @@ class SingleImageFlow(Objective):
         return error
 
 
-def estimate_flow(pair: Tensor) -> Tensor:
-    """Flow B 2 (x, y) H W in pixels from the first to the second of normalised frames B 2 C H W, by
-    the CPU.
+def _nanmedian(values: Tensor) -> Tensor:
+    """The lower median of each row of B N, NaN where a row has no number.
+
+    By sorting: torch's own median of rows has no deterministic kernel for a GPU.
     """
-    grey = _grey(pair)
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flows = [dis.calc(first, second, None).transpose(2, 0, 1).copy() for first, second in grey]  # type: ignore[call-overload]
-    return torch.from_numpy(np.stack(flows)).to(pair.device)
+    ordered = values.sort(1).values  # NaN comes last
+    middle = ((~values.isnan()).sum(1) - 1).clamp(min=0) // 2
+    return ordered.gather(1, middle[:, None])[:, 0]
 
 
 def face_box(landmarks: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
@@ -156,14 +153,3 @@ def orientation(flow: Tensor) -> Tensor:
     x, y = flow[:, 0], flow[:, 1]
     length = flow.norm(dim=1).clamp(min=1e-6)
     return torch.stack([(x * x - y * y) / length, 2 * x * y / length], 1)
-
-
-def _grey(pair: Tensor) -> NDArray[np.uint8]:
-    mean, std = (
-        torch.tensor(values, device=pair.device)[:, None, None]
-        for values in (PIXEL_MEAN, PIXEL_STD)
-    )
-    weights = torch.tensor([0.299, 0.587, 0.114], device=pair.device)[:, None, None]
-    luma = ((pair.detach().float() * std + mean) * weights).sum(2)  # B 2 H W
-    grey: NDArray[np.uint8] = (luma * 255).round().clamp(0, 255).byte().cpu().numpy()
-    return grey

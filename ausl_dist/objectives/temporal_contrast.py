@@ -21,12 +21,11 @@ the views and that the two halves of the paper are objectives with projectors of
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ausl_dist.batch import Needs, View
 from ausl_dist.objectives.base import Loss, Objective, Seen, in_float32
-from ausl_dist.objectives.layers import embed, projector
+from ausl_dist.objectives.layers import cross_entropy_of_rows, embed, projector
 
 # As for momentum contrast, without hue: geometry is one draw for the clip, else the crop would tell
 # frames apart.
@@ -127,7 +126,7 @@ def soft_margin_loss(similarity: Tensor, temperature: float, margin: float) -> T
     count = similarity.shape[1]
     logits = (similarity + margin * _distance(similarity) / (count - 1)) / temperature
     target = torch.arange(count, device=similarity.device).expand(len(similarity), -1)
-    return F.cross_entropy(logits.transpose(1, 2), target, reduction="none").mean(1)
+    return cross_entropy_of_rows(logits, target).mean(1)
 
 
 def hard_margin_loss(similarity: Tensor, margin: float) -> Tensor:

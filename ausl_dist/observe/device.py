@@ -27,8 +27,20 @@ class Usage:
     gpu_decoder_busy: float | None = None  # NVDEC
 
 
-def read_usage(run_folder: Path) -> Usage:
-    """Read everything once; a few milliseconds on a GPU host, so not for the training loop's
+def current_gpu() -> int | None:
+    """The GPU that the calling thread computes on, if it does.
+
+    For the training loop's thread: every other one begins on GPU 0, whatever the rank's is.
+    """
+    # may be half-way through its import in another thread
+    cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
+    if not hasattr(cuda, "is_initialized") or not cuda.is_initialized():
+        return None
+    return int(cuda.current_device())
+
+
+def read_usage(run_folder: Path, gpu: int | None) -> Usage:
+    """Read host and GPU once; a few milliseconds on a GPU host, so not for the training loop's
     thread.
     """
     disk = shutil.disk_usage(run_folder)
@@ -37,7 +49,7 @@ def read_usage(run_folder: Path) -> Usage:
         host_memory_bytes=pages * PAGE_BYTES,
         disk_free_bytes=disk.free,
         disk_size_bytes=disk.total,
-        **_read_gpu(),
+        **({} if gpu is None else _read_gpu(gpu)),
     )
 
 
@@ -51,12 +63,8 @@ def process_start(now: float) -> float:
     return now - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
 
 
-def _read_gpu() -> dict[str, Any]:
-    # may be half-way through its import in another thread
-    cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
-    if not hasattr(cuda, "is_initialized") or not cuda.is_initialized():
-        return {}
-    device = cuda.current_device()
+def _read_gpu(device: int) -> dict[str, Any]:
+    cuda = sys.modules["torch"].cuda
     properties = cuda.get_device_properties(device)
     values = {
         "gpu_allocated_bytes": cuda.memory_allocated(device),

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from ausl_dist.observe import exporter as export
-from ausl_dist.observe.device import read_usage
+from ausl_dist.observe.device import current_gpu, read_usage
 from ausl_dist.observe.heartbeat import (
     Standing,
     heartbeat_of,
@@ -57,6 +57,7 @@ class Pulse:
         self._run_folder = run_folder
         self._profiler = profiler
         self._event, self._trouble = event, trouble
+        self._gpu = current_gpu()  # asked here, in the loop's thread
         self._beats = 0
         self._failing: set[str] = set()
         self._told_corrupt: dict[str, int] = {}
@@ -134,7 +135,7 @@ class Pulse:
             self._failing.discard(duty)
 
     def _read_usage(self) -> None:
-        self._state.usage = read_usage(self._run_folder)
+        self._state.usage = read_usage(self._run_folder, self._gpu)
 
     def _look_for_profile_request(self) -> None:
         complaint = self._profiler.look_for_request()

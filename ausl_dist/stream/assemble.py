@@ -52,9 +52,10 @@ def assemble(
             batch.action_units[view] = _stack(
                 [unknown if clip is None else clip.action_units[view] for clip in clips]
             )
-        if plan.flow_gap:
+        if plan.flow_gap and (view in plan.flow_measured or not plan.flow_measured):
             batch.flow[view] = _flow(
-                [None if clip is None else clip.flow[view] for clip in clips], len(offsets)
+                [None if clip is None else clip.flow[view] for clip in clips],
+                1 if plan.flow_measured else len(offsets),
             )
     return batch
 

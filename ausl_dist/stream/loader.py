@@ -79,6 +79,11 @@ class Loader:
         self.blocked_seconds = {"fetch": 0.0, "decode": 0.0, "augment": 0.0}
         # that finished batches waited for a place in the queue: the loader is ahead of the run
         self.ahead_seconds = 0.0
+        if plan.flow_measured and settings.decoder == "dali":
+            raise ValueError(
+                "motion is measured between frames that FFmpeg decoded: type data.decoder=pyav, "
+                "or objectives.NAME.source=stored for a corpus that holds it"
+            )
         self.indexes = open_corpora(settings, plan)
         self._lanes = lanes_of_rank(settings.lanes, rank, world_size)
         self._order = order_of(settings, self.indexes, seed)

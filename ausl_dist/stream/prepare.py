@@ -25,6 +25,7 @@ from ausl_dist.stream.augment import draw, draw_window_start
 from ausl_dist.stream.decode import ClipPixels
 from ausl_dist.stream.frames import FrameDecoder, view_frames
 from ausl_dist.stream.ledger import MissingClip
+from ausl_dist.stream.motion import measured_flow
 from ausl_dist.stream.mp4 import Video, VideoError, parse
 from ausl_dist.stream.unpack import RawClip
 
@@ -65,7 +66,8 @@ class Preparation:
             labels = (
                 read_action_units(raw, meta, self.action_units) if self.plan.action_units else None
             )
-            flow = read_flow(raw, meta, self.plan.flow_gap) if self.plan.flow_gap else None
+            stored = self.plan.flow_gap and not self.plan.flow_measured
+            flow = read_flow(raw, meta, self.plan.flow_gap) if stored else None
         except ValueError as error:
             raise MissingClip("unpack", f"clip {raw.key}: {error}") from error
         try:
@@ -84,7 +86,16 @@ class Preparation:
                 prepared.flow[view] = pixels.draws[view].flow_to_view(
                     flow[numbers], (video.height, video.width)
                 )
+        for view in self.plan.flow_measured:
+            prepared.flow[view] = self._measured_flow(pixels, view)
         return prepared
+
+    def _measured_flow(self, pixels: ClipPixels, view: View) -> NDArray[np.float32]:
+        """Motion 1 2 S S of the window's first frame in one view."""
+        assert pixels.pictures is not None, "the loader refuses to measure what DALI decodes"
+        first, second = self.plan.positions(view, (0, self.plan.flow_gap))
+        pictures = pixels.pictures[view]
+        return measured_flow(pictures[first], pictures[second])[None]
 
     def _pixels(self, key: str, video: Video, epoch: int, decoder: FrameDecoder) -> ClipPixels:
         words = {"seed": self.seed, "epoch": epoch, "key": key}

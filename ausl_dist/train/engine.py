@@ -12,7 +12,6 @@ import functools
 import logging
 import math
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ausl_dist.batch import Batch
 from ausl_dist.model.joint import JointModel, stored_buffers
 from ausl_dist.train.agreement import Report, agree, judge, mean_of
+from ausl_dist.train.clock import StepClock, make_clock
 from ausl_dist.train.optimizer import make_optimizer, set_values
 from ausl_dist.train.settings import EngineSettings, OptimizerSettings
 from ausl_dist.train.teacher import Teacher
@@ -183,7 +183,7 @@ class Engine:
         self._deepspeed = deepspeed.initialize(
             model=model, optimizer=self.optimizer, config=config
         )[0]
-        self._reduce_seconds = 0.0
+        self._clock = make_clock(device)
         self._deepspeed.allreduce_gradients = self._timed(self._deepspeed.allreduce_gradients)
         if settings.compile:
             self._deepspeed.compile()
@@ -204,7 +204,8 @@ class Engine:
         Decay and the teacher's momentum are those of the settings and the objectives where none is
         given.
         """
-        clock = _Clock()
+        clock = self._clock
+        clock.start()
         set_values(
             self.optimizer,
             learning_rate,
@@ -232,22 +233,19 @@ class Engine:
             norm,
             bad,
             any(report.stop for report in reports),
-            clock.seconds,
+            clock.seconds(),
             embeddings,
         )
 
     def _gradients(
-        self, batch: Batch, stop: bool, clock: "_Clock"
+        self, batch: Batch, stop: bool, clock: StepClock
     ) -> tuple[list[Report], str | None, Mapping[str, Tensor]]:
         """Forward and backward, piece by piece, up to the first piece that all ranks find bad."""
         reports: list[Report] = []
         pieces = split(batch.to(self.device), self.settings.gradient_accumulation)
         for piece in pieces:
-            self._reduce_seconds = 0.0
             output = self._deepspeed(piece)
-            reports.append(
-                agree(output.loss.detach(), output.logs, len(piece.valid), stop)
-            )
+            reports.append(agree(output.loss.detach(), output.logs, len(piece.valid), stop))
             clock.lap("forward")
             last = len(reports) == len(pieces)
             bad = judge(reports, whole=last)
@@ -257,7 +255,7 @@ class Engine:
                 # Gradients of earlier pieces are in DeepSpeed's hands already: NaN makes its own
                 # check throw all of them away.
                 self._backward(output.loss * math.nan, boundary=True)
-            clock.lap("backward", reduce=self._reduce_seconds)
+            clock.lap("backward")
             if bad is not None:
                 break
         return reports, bad, output.embeddings
@@ -350,9 +348,9 @@ class Engine:
         # DeepSpeed calls it at the end of a backward pass; under ZeRO 2 and 3 gradients are summed
         # on the way, and this is the rest.
         def timed(*arguments: Any, **options: Any) -> None:
-            began = time.perf_counter()
+            self._clock.lap("backward")
             reduce(*arguments, **options)
-            self._reduce_seconds += time.perf_counter() - began
+            self._clock.lap("reduce")
 
         return timed
 
@@ -436,11 +434,7 @@ def split(batch: Batch, parts: int) -> list[Batch]:
             "change engine.gradient_accumulation, data.lanes or data.clips_per_lane"
         )
     size = len(batch) // parts
-    return (
-        [batch]
-        if parts == 1
-        else [batch.cut(i * size, (i + 1) * size) for i in range(parts)]
-    )
+    return [batch] if parts == 1 else [batch.cut(i * size, (i + 1) * size) for i in range(parts)]
 
 
 def _average_over_ranks(statistics: list[Tensor]) -> None:
@@ -457,19 +451,6 @@ def _average_over_ranks(statistics: list[Tensor]) -> None:
         torch._foreach_copy_(
             statistics, [part.view_as(s) for part, s in zip(parts, statistics, strict=True)]
         )
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str, **inside: float) -> None:
-        """Add the time since the last lap to `name`, but for what of it went to something inside."""
-        now = time.perf_counter()
-        for part, seconds in {name: now - self._last - sum(inside.values()), **inside}.items():
-            self.seconds[part] = self.seconds.get(part, 0.0) + seconds
-        self._last = now
 
 
 def _refuse(model: JointModel, settings: EngineSettings) -> None:

@@ -17,7 +17,7 @@ from ausl_dist.objectives.regions import (
     inside,
     places_of,
 )
-from ausl_dist.objectives.roi_inpainting import PATCH, RoiInpainting
+from ausl_dist.objectives.roi_inpainting import PATCH, RoiInpainting, bin_weights
 from tests.support.tiny import make_batch, make_model
 
 SIZE = 96
@@ -123,3 +123,17 @@ def test_frames_without_landmarks_are_left_out() -> None:
     output.loss.backward()
     assert bool(torch.isfinite(output.loss.detach()))
     assert float(output.logs["roi/usable"]) == 0.5
+
+
+def test_regions_are_read_as_a_grid_of_samples_would_read_them() -> None:
+    """Bilinear samples, six along each side, averaged in three bins; beyond the map its edge counts."""
+    maps = torch.randn(2, 5, 7, 9)
+    x, y = torch.rand(2, 4, 6) * 1.2 - 0.1, torch.rand(2, 4, 6) * 1.2 - 0.1  # N R points
+    columns, rows = bin_weights(x, 9), bin_weights(y, 7)
+    ours = torch.einsum("nryh,ndhw,nrxw->nrdyx", rows, maps, columns)
+    grid = torch.stack(torch.broadcast_tensors(x[:, :, None], y[..., None]), -1).flatten(1, 2)
+    read = torch.nn.functional.grid_sample(
+        maps, 2 * grid - 1, padding_mode="border", align_corners=False
+    )
+    theirs = torch.nn.functional.avg_pool2d(read, 2).unflatten(2, (4, 3)).transpose(1, 2)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

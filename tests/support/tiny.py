@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from ausl_dist.batch import Batch, Plan
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import JointModel, build_model
+from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
+from ausl_dist.stream.motion import measured_flow
 
 LAYER_NORM = "test_convnext"  # timm's own test models: 0.2 to 0.4 M weights
 BATCH_NORM = "test_resnet"
@@ -66,7 +69,9 @@ def make_batch(
             units[view] = torch.randint(
                 -1, 6, (clips, len(offsets), num_units), generator=generator, dtype=torch.int8
             )
-        if plan.flow_gap:
+        if view in plan.flow_measured:
+            flow[view] = measured(frames[view], plan.positions(view, (0, plan.flow_gap)))
+        elif plan.flow_gap:
             flow[view] = torch.randn(clips, len(offsets), 2, 16, 16, generator=generator)
     return Batch(
         step=step,
@@ -79,6 +84,14 @@ def make_batch(
         action_units=units,
         flow=flow,
     )
+
+
+def measured(frames: torch.Tensor, pair: list[int]) -> torch.Tensor:
+    """Motion B 1 2 S S between two frames of each clip of normalised frames, as a loader gives it."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    colours = ((frames[:, pair] * std + mean) * 255).round().clamp(0, 255).byte()
+    pictures = np.ascontiguousarray(colours.permute(0, 1, 3, 4, 2).numpy())
+    return torch.from_numpy(np.stack([measured_flow(*both) for both in pictures]))[:, None]
 
 
 def losses_of_a_few_steps(model: JointModel, batch: Batch, steps: int = 6) -> list[float]:
