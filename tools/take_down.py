@@ -1,12 +1,12 @@
 """Take videos, identities or clips out of a finished corpus: out of the index at once, then out of
 the shards.
 
-python tools/take_down.py s3://bucket/name|DIR --source id00012/21Uxsk56VDQ --why "asked for by the
-uploader"
+python tools/take_down.py s3://bucket/name|DIR --source id00012/21Uxsk56VDQ --why "asked for"
 """
 
 import argparse
 import datetime
+import sys
 
 from ausl_dist import command
 from ausl_dist.corpus.takedown import Request, take_down
@@ -29,12 +29,16 @@ def main() -> int:
     arguments = parser.parse_args()
     request = Request(tuple(arguments.source), tuple(arguments.identity), tuple(arguments.clip))
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    removed = take_down(arguments.corpus, request, date=date, why=arguments.why)
+    removed = take_down(arguments.corpus, request, date=date, why=arguments.why, on_wait=_tell)
     print(
         f"removed {removed.clips} clips, {removed.seconds} s, from {removed.shards} shards of "
         f"{arguments.corpus}"
     )
     return 0
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ausl_dist.corpus.lock import Lock, locked
 from ausl_dist.corpus.publish import STATEMENT_NAME, Tally, statement, to_json
 from ausl_dist.corpus.sources import list_files, local_copy
 from ausl_dist.shards import clip, storage
@@ -48,6 +49,11 @@ def adopt(
 
     Raises ValueError, naming shard and clip, where they break the clip record.
     """
+    with locked(url) as lock:
+        return _adopt(url, lock, on_shard)
+
+
+def _adopt(url: str, lock: Lock, on_shard: Callable[[ShardEntry, int], None]) -> Adoption:
     names = [name for name in list_files(url) if name.endswith(".tar") and "/" not in name]
     if not names:
         raise FileNotFoundError(f"{url} holds no .tar file")
@@ -65,5 +71,6 @@ def adopt(
     if not storage.exists(storage.join(url, STATEMENT_NAME)):
         made = statement(url.rstrip("/").rsplit("/", 1)[-1], found.tally, books={}, settings={})
         storage.write_bytes(storage.join(url, STATEMENT_NAME), to_json(made))
+    lock.confirm()
     write_index(url, entries)
     return found

@@ -1,23 +1,24 @@
 """Take a video, an identity or a source out of a finished corpus, without building it again.
 
-    1. find      every clip of every shard is looked at; what is to be done is written to
-       takedown.json at the URL
-    2. index     the shards that hold such clips leave the index: no run that starts from now on
-       sees them
+    1. find      every clip of every shard is looked at; the plan goes to takedown.json at the URL
+    2. index     the shards that hold such clips leave the index: no run that starts sees them
     3. shards    they are written again without the clips, under new names, and enter the index
     4. delete    the old shards go; ledger and statement say what was removed
 
-A kill in between leaves a corpus that shows too little, never too much; the next take-down, the
-same or another, finishes the work first. Runs that loaded the old index find their shard gone and
+One take-down at a time works on a corpus (lock.py); another waits. A kill in between leaves a corpus
+that shows too little, never too much; the next take-down, the same or another, finishes the work
+first. Runs that loaded the old index find their shard gone and
 count its clips as missing.
 """
 
 import json
 import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ausl_dist.corpus.lock import Lock, locked
 from ausl_dist.corpus.parts import PARTS_FOLDER
 from ausl_dist.corpus.publish import (
     LEDGER_NAME,
@@ -70,10 +71,22 @@ class Removed:
     shards: int
 
 
-def take_down(url: str, request: Request, *, date: str, why: str = "") -> Removed:
+def take_down(
+    url: str,
+    request: Request,
+    *,
+    date: str,
+    why: str = "",
+    on_wait: Callable[[str], object] = lambda what: None,
+) -> Removed:
     """Remove what the request names from the corpus at `url`; `date` and `why` go into its
-    statement. Nothing found is not an error.
+    statement. Nothing found is not an error. `on_wait` hears of another that is at work.
     """
+    with locked(url, on_wait) as lock:
+        return _take_down(url, request, lock, date=date, why=why)
+
+
+def _take_down(url: str, request: Request, lock: Lock, *, date: str, why: str) -> Removed:
     asked = {
         **{name: list(value) for name, value in vars(request).items()},
         "date": date,
@@ -82,14 +95,15 @@ def take_down(url: str, request: Request, *, date: str, why: str = "") -> Remove
     unfinished = storage.join(url, PLAN_NAME)
     if storage.exists(unfinished):
         plan = json.loads(storage.read_bytes(unfinished, MAX_ACCOUNT_BYTES))
-        removed = _carry_out(url, plan)
+        removed = _carry_out(url, plan, lock)
         if plan["asked"] == asked:
             return removed
     plan = {"asked": asked, **_find(url, request)}
     if not plan["affected"]:
         return Removed(0, 0.0, 0)
+    lock.confirm()
     storage.write_bytes(unfinished, to_json(plan))
-    return _carry_out(url, plan)
+    return _carry_out(url, plan, lock)
 
 
 def _find(url: str, request: Request) -> dict[str, Any]:
@@ -106,18 +120,19 @@ def _find(url: str, request: Request) -> dict[str, Any]:
     return {"affected": affected, "ledger": lines, "tally": vars(tally)}
 
 
-def _carry_out(url: str, plan: dict[str, Any]) -> Removed:
+def _carry_out(url: str, plan: dict[str, Any], lock: Lock) -> Removed:
     """Do what is planned, or what is left of it."""
     affected: dict[str, list[str]] = plan["affected"]
     entries = _entries_but_for(url, set(affected))
-    _write_index(url, entries)
+    _write_index(url, entries, lock)
     for name, keys in affected.items():
         if next_revision(name) not in entries and storage.exists(storage.join(url, name)):
             entry = _rewrite(url, name, set(keys))
             if entry is not None:
                 entries[entry.name] = entry
-                _write_index(url, entries)
+                _write_index(url, entries, lock)
         _delete(storage.join(url, name))
+    lock.confirm()
     _write_account(url, plan)
     _delete(storage.join(url, PARTS_FOLDER))  # the accounts of the parts are not true any more
     _delete(storage.join(url, PLAN_NAME))
@@ -205,7 +220,8 @@ def _write_account(url: str, plan: dict[str, Any]) -> None:
     storage.write_bytes(old_url, to_json(made))
 
 
-def _write_index(url: str, entries: dict[str, ShardEntry]) -> None:
+def _write_index(url: str, entries: dict[str, ShardEntry], lock: Lock) -> None:
+    lock.confirm()
     if entries:
         write_index(url, entries.values())
     else:
