@@ -70,7 +70,7 @@ def main() -> int:
         "builder",
         nargs="+",
         metavar="WORD",
-        help="after two dashes: inputs and options of tools/build_corpus.py",
+        help="after two dashes: inputs and options of python -m tools.build_corpus",
     )
     resume = verb("resume", _resume, "go on with a run from its newest whole checkpoint")
     status = verb("status", _status, "say how a run goes")

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ausl_dist.files import read_json_lines
 from ausl_dist.settings import from_mapping
 from launch.cluster import LocalCluster, SlurmCluster, read_settings
 from launch.compose import Composed
@@ -160,11 +161,12 @@ class Examination:
             " x ".join(map(str, frames.shape)) for frames in self.batch.frames.values()
         )
         if not bool(self.batch.weight.any()):
-            raise ValueError(
-                "no clip of the first batch could be decoded; `python tools/verify_corpus.py URL` "
-                "says which and why"
-            )
+            raise ValueError(f"no clip of the first batch could be decoded: {self._first_loss()}")
         return f"views of B x T x C x H x W = {views}"
+
+    def _first_loss(self) -> str:
+        lines = list(read_json_lines(self.scratch / "ledger.jsonl"))
+        return f"{lines[0]['place']}: {lines[0]['detail']}"
 
     def step(self) -> str:
         self.saved_bytes = _activation_bytes(self.model, self.batch)
@@ -270,8 +272,8 @@ def _activation_bytes(model: "JointModel", batch: "Batch") -> int:
         loss = model(batch).loss
     if not bool(torch.isfinite(loss)):
         raise ValueError(
-            f"the loss of the first batch is {float(loss)}; look at the data with `python "
-            "tools/verify_corpus.py URL`"
+            f"the loss of the first batch is {float(loss)}; look at the clips with "
+            "`python -m tools.inspect_corpus URL`"
         )
     loss.backward()
     return sum(kept.values())

@@ -1,7 +1,7 @@
 """How fast each stage of corpus building is on this machine, what a worker needs, and how steady
 crops are.
 
-python tools/bench_corpus.py VIDEO ... [--workers 2]
+    python -m tools.bench_corpus VIDEO ... [--workers 2]
 
 Stages are measured one by one over the first frames of each video (640 x 480 is the usual
 yardstick); the whole is measured in worker processes, from the first frame they report. Everything

@@ -1,8 +1,10 @@
 """What each objective learns, alone and together, on a rendered world; and what a joint step costs
 beside the single ones.
 
-python tools/bench_objectives.py learn --work DIR [--steps 600 --seeds 3 --cases random,joint]
-[settings ...] python tools/bench_objectives.py cost --work DIR [settings ...]
+    python -m tools.bench_objectives learn --work DIR [--steps 600 --seeds 3 --cases random,joint]
+    python -m tools.bench_objectives cost --work DIR
+
+Both take settings of a run behind their options, such as optimizer.learning_rate=1e-3.
 
 `learn` renders two worlds of different people, pretrains on the first, and probes frozen features
 on the second, by subjects: intensity (ICC), occurrence (F1 at the threshold chosen on training

@@ -1,6 +1,6 @@
 """How long a run takes from a kill to its first new optimizer step, and on what.
 
-    python tools/bench_restart.py runs/demo/train
+    python -m tools.bench_restart runs/demo/train
 
 A copy of the run goes on from its newest checkpoint, is killed with SIGKILL and started again,
 several times. The scheduler's own delay is not in it. The stages are told apart by what the run

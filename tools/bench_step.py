@@ -1,9 +1,8 @@
 """What the engine costs beside plain torch, what a background save costs a step, and how two ranks
 compare with one.
 
-    python tools/bench_step.py                        22 M weights, one process and two ranks, all
-    ZeRO stages python tools/bench_step.py --profile profile.json     keep the figures for
-    simulate_scale.py
+    python -m tools.bench_step                            22 M weights, all ZeRO stages
+    python -m tools.bench_step --profile profile.json     keeps the figures for tools.simulate_scale
 
 All variants hold the same model and batch, and all are there at once: one process by itself, and
 two that are ranks of one run. They take their steps in turn, so that whatever else the machine does
@@ -40,7 +39,7 @@ from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.train.checkpoint import Saver, take_snapshot
 from ausl_dist.train.engine import Engine, start_ranks
-from ausl_dist.train.flops import JOINT, count_flops, peak_flops
+from ausl_dist.train.flops import JOINT, count_flops, made_up_batch, peak_flops
 from ausl_dist.train.settings import (
     CONFIG_FILE,
     CheckpointSettings,
@@ -228,13 +227,9 @@ class Bench:
     def __post_init__(self) -> None:
         model = self.model()
         self.num_weights = sum(parameter.numel() for parameter in model.parameters())
-        noise = Batch.random(
-            model.plan,
-            self.arguments["clips"],
-            image_size=self.arguments["image_size"],
-            num_units=1,
-        )
-        self.batch = noise.to(self.device)
+        self.batch: Batch = made_up_batch(
+            model.plan, self.arguments["clips"], self.arguments["image_size"], 1
+        ).to(self.device)
         self.precision = torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.arguments["precision"] != "fp32"
         )

@@ -1,7 +1,7 @@
 """Measure the data plane beside the loaders people use today, and beside the limits of what a
 loader can do.
 
-python tools/bench_stream.py --peers [--out table.md]
+    python -m tools.bench_stream --peers [--out table.md]
 
 Same clips, same output (all 32 frames decoded, a random crop resized to 112 pixels, normalised
 float32 batches of eight clips), from local disk and from an S3 server on loopback. Contenders run

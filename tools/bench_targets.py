@@ -1,7 +1,7 @@
 """How much of what an objective must predict depends on the expression: shares of its target's
 variance, in the rendered world.
 
-python tools/bench_targets.py [--identities 80 --clips 4]
+    python -m tools.bench_targets [--identities 80 --clips 4]
 
 Each share is what a linear fit explains of the targets of people it was not fitted to (ridge, four
 folds); about nothing may come out a little below 0. An objective whose target hardly depends on

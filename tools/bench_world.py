@@ -1,7 +1,7 @@
 """How fast the rendered world is: frames a second of one core, by stage, for the built-in head and
 for one from a file.
 
-python tools/bench_world.py [--head FILE]
+    python -m tools.bench_world [--head FILE]
 """
 
 import argparse

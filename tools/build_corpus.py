@@ -1,7 +1,7 @@
 """Turn raw face video into a corpus: aligned, checked clips in shards, with an index and an account
 of every second.
 
-python tools/build_corpus.py INPUT ... --out s3://bucket/name|DIR
+    python -m tools.build_corpus INPUT ... --out s3://bucket/name|DIR
 
 INPUT is a folder, a file, a glob in quotes, a list of paths (.txt), or an s3:// prefix. Run the
 same command again to go on after a kill; when everything is done it does nothing.
@@ -69,7 +69,7 @@ def main() -> int:
         f"{'nothing to do: ' if outcome.was_done else ''}{made['clips']} clips, "
         f"{made['seconds']:.1f} s, at {job.out}"
     )
-    print(f"look at it:  python tools/inspect_corpus.py {job.out}")
+    print(f"look at it:  python -m tools.inspect_corpus {job.out}")
     return 0
 
 

@@ -1,10 +1,12 @@
 """What a backbone is worth for action units, beside the same network with random weights, a
 constant and a guess.
 
-python tools/evaluate.py compare BUNDLE --corpus URL --out DIR      on a labelled corpus of shards
-python tools/evaluate.py bundle=BUNDLE data=disfa root=DIR          on a published data set as it
-lies on disk python tools/evaluate.py foreign.kind=mae foreign.weights=FILE data=disfa root=DIR
-somebody else's: timm, state_dict, mae, marlin
+    on a labelled corpus of shards:
+    python -m tools.evaluate compare BUNDLE --corpus URL --out DIR
+    on a published data set as it lies on disk:
+    python -m tools.evaluate bundle=BUNDLE data=disfa root=DIR
+    somebody else's backbone (timm, state_dict, mae, marlin):
+    python -m tools.evaluate foreign.kind=mae foreign.weights=FILE data=disfa root=DIR
 
 The last two take settings as key=value: out, cache, protocol (linear, mlp, temporal, finetune),
 task, split, lists, label_share, label_rates, alignment_meter, stride, models, seed,
@@ -39,7 +41,10 @@ def main() -> int:
         "compare", help="pretrained, random weights, a constant and a guess on a labelled corpus"
     )
     compare.add_argument(
-        "bundle", type=Path, metavar="BUNDLE", help="bundle folder, as tools/release.py writes it"
+        "bundle",
+        type=Path,
+        metavar="BUNDLE",
+        help="bundle folder, as python -m tools.release writes it",
     )
     compare.add_argument(
         "--corpus",

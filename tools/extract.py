@@ -1,7 +1,7 @@
 """Frozen features of every face in videos, with a released backbone, and action-unit scores where
 it has a head.
 
-python tools/extract.py VIDEO ... --backbone BUNDLE --out features.csv
+    python -m tools.extract VIDEO ... --backbone BUNDLE --out features.csv
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> int:
         "--models",
         type=Path,
         metavar="DIR",
-        help="folder of the face detection models (see tools/fetch_models.py)",
+        help="folder of the face detection models (see python -m tools.fetch_models)",
     )
     parser.add_argument(
         "--everyone", action="store_true", help="all faces of a frame instead of the largest"

@@ -1,7 +1,7 @@
 """Fetch the face detector and the landmark model from their official addresses, each checked
 against its pinned SHA-256.
 
-python tools/fetch_models.py [--to DIR]
+    python -m tools.fetch_models [--to DIR]
 """
 
 import argparse

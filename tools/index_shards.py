@@ -1,7 +1,7 @@
 """Give a folder or prefix of WebDataset shards the index that training needs, and say what the
 clips lack.
 
-python tools/index_shards.py s3://bucket/name|DIR
+    python -m tools.index_shards s3://bucket/name|DIR
 """
 
 import argparse

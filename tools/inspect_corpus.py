@@ -1,6 +1,6 @@
 """Print a corpus' account, and write one HTML page with kept and rejected clips.
 
-python tools/inspect_corpus.py s3://bucket/name|DIR [--page corpus.html]
+python -m tools.inspect_corpus s3://bucket/name|DIR [--page corpus.html]
 """
 
 import argparse

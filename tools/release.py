@@ -1,6 +1,6 @@
 """Release the backbone of a run as a bundle: weights, preprocessing, card, record, checksums.
 
-python tools/release.py RUN --out DIR [--checkpoint best] [--faces VIDEO] [--push ORG/NAME]
+python -m tools.release RUN --out DIR [--checkpoint best] [--faces VIDEO] [--push ORG/NAME]
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> int:
     print(f"{info.release}, identity {info.identity}; preprocessing {info.preprocessing.digest}")
     if info.models is None:
         print(
-            "without the detection models, which were not found: run tools/fetch_models.py before, "
+            "without the detection models, which were not found: run python -m tools.fetch_models before, "
             "and the bundle needs nothing else"
         )
     if released.head is not None:
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help="an output folder of tools/evaluate.py to put into the card (default: "
+        help="an output folder of python -m tools.evaluate to put into the card (default: "
         "all under RUN/evaluation); 'none' for no evaluation",
     )
     parser.add_argument(
@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "--models",
         type=Path,
         metavar="DIR",
-        help="folder of the face detection models (see tools/fetch_models.py)",
+        help="folder of the face detection models (see python -m tools.fetch_models)",
     )
     parser.add_argument(
         "--weights",

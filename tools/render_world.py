@@ -1,7 +1,7 @@
 """Render a world of talking faces as a labelled corpus: frames, landmarks and action-unit
 intensities that are true by construction.
 
-python tools/render_world.py --identities 80 --clips 4 --out s3://bucket/world|DIR
+    python -m tools.render_world --identities 80 --clips 4 --out s3://bucket/world|DIR
 
 Equal options give equal bytes. Run the same command again to go on after a kill; when everything is
 done it does nothing.

@@ -1,6 +1,6 @@
 """Run the evaluations recorded in a released backbone again, and compare.
 
-python tools/reproduce.py BUNDLE [--data NAME=PLACE]
+python -m tools.reproduce BUNDLE [--data NAME=PLACE]
 """
 
 import argparse

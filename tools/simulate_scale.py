@@ -1,8 +1,8 @@
 """Predict step time, stall, storage traffic, checkpoint cost and goodput of a run on 1 to 512
 nodes.
 
-    python tools/bench_step.py --profile profile.json python tools/simulate_scale.py profile.json
-    ranks_per_node=8 node_hours_between_failures=2000 save_every_steps=500
+    python -m tools.bench_step --profile profile.json
+    python -m tools.simulate_scale profile.json ranks_per_node=8 save_every_steps=500
 
 The assumptions stand at the top of ausl_dist/train/scale.py. The first line checks them on what was
 measured: one rank to two.

@@ -1,7 +1,7 @@
 """Take videos, identities or clips out of a finished corpus: out of the index at once, then out of
 the shards.
 
-python tools/take_down.py s3://bucket/name|DIR --source id00012/21Uxsk56VDQ --why "asked for"
+    python -m tools.take_down s3://bucket/name|DIR --source VIDEO --why "asked for by the uploader"
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Is this copy of a labelled data set right? Says what was found, and what to do about it.
 
-python tools/verify_labels.py disfa DIR python tools/verify_labels.py disfa DIR --write-example
-a small tree in the format of the data set, of rendered faces
+python -m tools.verify_labels disfa DIR
+python -m tools.verify_labels disfa DIR --write-example    a small tree of rendered faces
 """
 
 import argparse

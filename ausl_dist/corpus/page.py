@@ -25,8 +25,9 @@ from ausl_dist.faces.landmarks import NUM_LANDMARKS
 from ausl_dist.shards import clip, storage
 from ausl_dist.shards.clip import ClipMeta, array_from_bytes
 from ausl_dist.shards.index import Index
-from ausl_dist.shards.reader import StoredClip, clips_in
 from ausl_dist.shards.retry import Retry
+from ausl_dist.shards.tar import read_members
+from ausl_dist.shards.writer import StoredClip, group_clips
 
 MAX_CHUNKS = 64
 MAX_KEPT = 48
@@ -96,7 +97,7 @@ def sample_clips(url: str, max_chunks: int = MAX_CHUNKS) -> Iterator[StoredClip]
                 filesystem, path, chunk.offset, chunk.offset + chunk.bytes, seconds
             )
         )
-        yield from clips_in(io.BytesIO(data))
+        yield from group_clips(read_members(io.BytesIO(data)))
 
 
 def page(url: str) -> str:

@@ -22,7 +22,7 @@ import ausl_dist
 from ausl_dist.files import append_json_line, read_json_lines
 from ausl_dist.shards import clip, storage
 from ausl_dist.shards.index import Index, ShardEntry, scan_shard, write_index
-from ausl_dist.shards.reader import StoredClip, read_clips
+from ausl_dist.shards.writer import StoredClip, read_clips
 from ausl_dist.tables import is_system_file
 
 STATEMENT_NAME = "corpus.json"
@@ -169,7 +169,9 @@ def publish(
     folder = Path(folder)
     tally, entries = survey(folder)
     if not entries:
-        raise ValueError(f"{folder} holds no shard-*.tar: make some, or run tools/build_corpus.py")
+        raise ValueError(
+            f"{folder} holds no shard-*.tar: make some, or run python -m tools.build_corpus"
+        )
     send_shards(folder, url, entries)
     made = statement(name, tally, books=books or {}, settings=settings or {})
     write_corpus(url, made, entries, ledger)

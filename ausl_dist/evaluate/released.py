@@ -1,4 +1,4 @@
-"""What a released backbone is worth on a labelled corpus: the steps behind `tools/evaluate.py
+"""What a released backbone is worth on a labelled corpus: the steps behind `python -m tools.evaluate
 compare`.
 
     bundle ──▶ backbone, and its double with random weights ──one pass over the corpus──▶ features ──▶ comparison, report

@@ -3,7 +3,7 @@ them.
 
 A model is taken from the folder given by the user, else from $AUSL_MODELS, else from the cache
 folder (~/.cache/ausl_dist/models, or under $XDG_CACHE_HOME), and is used only when its SHA-256 is
-the one written here: another detector would make another corpus. `tools/fetch_models.py` downloads
+the one written here: another detector would make another corpus. `python -m tools.fetch_models` downloads
 them into the cache folder.
 """
 
@@ -60,7 +60,7 @@ def find_model(model: Model, folder: Path | str | None = None) -> Path:
         _check(path, model)
         return path
     raise FileNotFoundError(
-        f"{model.file} is not in {place}: run `python tools/fetch_models.py`, "
+        f"{model.file} is not in {place}: run `python -m tools.fetch_models`, "
         "or name the folder that holds it with --models or AUSL_MODELS"
     )
 
@@ -100,8 +100,8 @@ def _check(path: Path, model: Model) -> None:
     found = _hash_of(path, path.stat().st_mtime_ns, path.stat().st_size)
     if found != model.sha256:
         raise ValueError(
-            f"{path} has SHA-256 {found}, expected {model.sha256}: delete it and run `python "
-            "tools/fetch_models.py`"
+            f"{path} has SHA-256 {found}, expected {model.sha256}: delete it and run "
+            "`python -m tools.fetch_models`"
         )
 
 

@@ -13,7 +13,7 @@ move or move implausibly left out; L1 inside the box of the landmarks, in units 
 18 frames, 0.7 s. In the rendered world, whose heads swing, turning explains 75 % of the true flow
 over 6 frames without its mean, and changes of action units nothing; over 18 frames and without the
 rigid motion these are 28 % and 32 %, and the first frame's action units alone explain 7 %
-(`tools/bench_targets.py`): by then most are over.
+(`python -m tools.bench_targets`): by then most are over.
 
 `source`: measured is what the loader measures between the two frames of the view (stream/motion.py),
 on its own threads; stored is what the corpus keeps, measured once when it was built or true by

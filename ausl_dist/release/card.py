@@ -2,7 +2,7 @@
 what it is worth, what it is not for.
 
 Scores stand beside the constant baseline and the same backbone with random weights, from the
-reports of `tools/evaluate.py`; a bundle without an evaluation says so instead of staying silent.
+reports of `python -m tools.evaluate`; a bundle without an evaluation says so instead of staying silent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -116,8 +116,8 @@ def _models(facts: CardFacts) -> str:
             "The models that find faces are in `models/`, with their licences: nothing is fetched."
         )
     return (
-        "The models that find faces are not in this bundle: fetch them once with `python "
-        "tools/fetch_models.py` of ausl_dist."
+        "The models that find faces are not in this bundle: fetch them once with "
+        "`python -m tools.fetch_models` of ausl_dist."
     )
 
 
@@ -152,7 +152,9 @@ def _action_units(facts: CardFacts) -> str:
         f"| {number} | {name} | `{column}` |"
         for number, name, column in zip(head.action_units, head.names, columns, strict=True)
     ]
-    table = "\n".join(["| AU | name | column of `tools/extract.py` |", "|---|---|---|", *rows])
+    table = "\n".join(
+        ["| AU | name | column of `python -m tools.extract` |", "|---|---|---|", *rows]
+    )
     context = (
         "" if head.context is None else "It looks at the frames before, of each person apart. "
     )

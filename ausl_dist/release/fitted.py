@@ -85,7 +85,7 @@ def _probe(folder: Path, weights_sha256: str) -> Head:
     """
     if not (folder / "report.json").is_file() or not (folder / PROBE_NAME).is_file():
         raise ValueError(
-            f"{folder} holds no linear probe: give --out of `tools/evaluate.py`, "
+            f"{folder} holds no linear probe: give --out of `python -m tools.evaluate`, "
             "run with protocol=linear"
         )
     report = read_json(folder / "report.json")

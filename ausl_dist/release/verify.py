@@ -70,7 +70,7 @@ def read_sums(folder: Path) -> dict[str, str]:
     if not path.is_file():
         raise BundleError(
             f"{folder} is not a released backbone: it has no {SUMS_NAME}. "
-            "Make one with tools/release.py RUN --out DIR"
+            "Make one with python -m tools.release RUN --out DIR"
         )
     if path.stat().st_size > MAX_SUMS_BYTES:
         raise BundleError(

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
+from ausl_dist.stream.ledger import MissingClip
 from ausl_dist.stream.order import Slot
-from ausl_dist.stream.unpack import Clips
+from ausl_dist.stream.unpack import RawClip
 
 ChunkKey = tuple[str, int]  # corpus, row in its chunk table
+Clips = list[RawClip | MissingClip]
 
 
 @dataclass

@@ -28,7 +28,7 @@ from types import TracebackType
 import cv2
 import torch
 
-from ausl_dist.batch import Batch, Needs
+from ausl_dist.batch import Batch, Plan
 from ausl_dist.shards.index import Index
 from ausl_dist.shards.retry import Retry
 from ausl_dist.stream.assemble import assemble
@@ -59,7 +59,7 @@ class Loader:
     def __init__(
         self,
         settings: DataSettings,
-        plan: Needs,
+        plan: Plan,
         *,
         seed: int,
         rank: int,
@@ -291,7 +291,7 @@ class Loader:
             return error.with_traceback(None)  # a traceback would keep the chunk in memory
 
 
-def open_corpora(settings: DataSettings, plan: Needs) -> dict[str, Index]:
+def open_corpora(settings: DataSettings, plan: Plan) -> dict[str, Index]:
     """The indexes of the corpora by name; ValueError for clips too short for the plan or labels
     that nobody named.
     """
@@ -360,7 +360,7 @@ def _carrier(settings: DataSettings, device: torch.device | None) -> Carrier | N
     return Carrier(device) if device is not None and device.type == "cuda" else None
 
 
-def _graph(settings: DataSettings, plan: Needs, lanes: int, carrier: Carrier | None) -> Graph:
+def _graph(settings: DataSettings, plan: Plan, lanes: int, carrier: Carrier | None) -> Graph:
     return Graph(
         GraphPlan(
             views=tuple(plan.views.items()),

@@ -1,7 +1,8 @@
 """What a run would do on other numbers of nodes than it was measured on: arithmetic, with every
 assumption in this text.
 
-    Profile (measured on one node, tools/bench_step.py --profile) + Cluster (bandwidths, failures) ──predict──▶ Prediction for n nodes
+    Profile (of one node: python -m tools.bench_step --profile) ─┐
+    Cluster (bandwidths, failures) ──────────────────────────────┴─predict──▶ Prediction for n nodes
 
 1. Compute a step takes the same on every rank; the slowest of W ranks is later by jitter * sqrt(2
    ln W), the expected maximum of normals.
@@ -54,7 +55,7 @@ class Profile:
             <= 0
         ):
             raise ValueError(
-                "the profile's times must be above 0: measure it again with tools/bench_step.py "
+                "the profile's times must be above 0: measure it again with python -m tools.bench_step "
                 "--profile FILE"
             )
 

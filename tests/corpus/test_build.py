@@ -26,8 +26,7 @@ from ausl_dist.corpus.sources import Source, collect
 from ausl_dist.corpus.takedown import Request, take_down
 from ausl_dist.shards.clip import array_from_bytes
 from ausl_dist.shards.index import Index
-from ausl_dist.shards.reader import read_clips
-from ausl_dist.shards.writer import MAX_KEY
+from ausl_dist.shards.writer import MAX_KEY, read_clips
 from tests.support.videos import (
     cut_short,
     moving_frames,

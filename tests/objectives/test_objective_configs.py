@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ausl_dist.batch import Needs
+from ausl_dist.batch import Plan
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import build_model
 from ausl_dist.model.objective_settings import build_objective
@@ -53,7 +53,7 @@ def test_the_joint_run_decodes_and_encodes_little_more_than_one_objective_does()
         build_objective(objective, feature_dim=64).needs()
         for objective in settings.objectives.values()
     ]
-    plan = Needs.union(needs)
+    plan = Plan.union(needs)
     # the teacher's view, and one for all students
     assert sorted(len(offsets) for offsets in plan.views.values()) == [
         8,

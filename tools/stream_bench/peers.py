@@ -1,5 +1,5 @@
 """The loaders people use today, on the same clips: runs in the environment that
-tools/bench_stream.py makes for them.
+`python -m tools.bench_stream` makes for them.
 
 Each has two workers, batches of eight clips, all 32 frames decoded, one random crop of 213 pixels
 for each clip, resized to 112 with anti-aliasing, normalised, float32 B T C H W. What each does is

@@ -5,7 +5,7 @@
     Video_LeftCamera, and names in other case; SN010 has 4844 frames, the others 4845
 
 Labels change in 0.25 % of frames: an error of one frame cannot be seen in any score, only in
-`tools/verify_labels.py`.
+`python -m tools.verify_labels`.
 """
 
 from pathlib import Path

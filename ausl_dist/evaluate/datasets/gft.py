@@ -4,7 +4,7 @@
     0 and 1 is unknown SUBJECT.mp4             videos, whose first frame is frame 1
 
 The layout of the released meta-data could not be checked here: columns are taken by name, and
-`tools/verify_labels.py gft DIR` says what was found. The standard split has 78 subjects to train on
+`python -m tools.verify_labels gft DIR` says what was found. The standard split has 78 subjects to train on
 and 18 to test.
 """
 

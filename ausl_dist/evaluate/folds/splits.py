@@ -95,7 +95,7 @@ def folds(
         if strangers:
             raise ValueError(
                 f"subjects {sorted(strangers)[:6]} are in no fold of {data_set}: "
-                f"run tools/verify_labels.py {data_set} DIR"
+                f"run python -m tools.verify_labels {data_set} DIR"
             )
     empty = [fold for fold, members in result if not members]
     if empty:
