@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from ausl_dist.corpus.books import REASONS, Books
 from ausl_dist.corpus.publish import LEDGER_NAME, STATEMENT_FORMAT, STATEMENT_NAME
 from ausl_dist.faces.landmarks import NUM_LANDMARKS
+from ausl_dist.pages import page as pages
+from ausl_dist.pages.charts import histogram
+from ausl_dist.pages.page import note, picture, pictures_row, section, table, verbatim
 from ausl_dist.shards import clip, storage
 from ausl_dist.shards.clip import ClipMeta, array_from_bytes
 from ausl_dist.shards.index import Index
@@ -33,15 +36,9 @@ MAX_CHUNKS = 64
 MAX_KEPT = 48
 MAX_ACCOUNT_BYTES = 1 << 30
 PICTURE_SIDE = 128  # pixels
-BINS = 24
 # Clips may come from elsewhere: a header may not ask a decoder for any memory it likes.
 MEMORY_GUARD = {"max_pixels": str(4096**2)}
-STYLE = """
-body{font:14px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1200px;color:#222}
-h2{margin-top:2em;border-bottom:1px solid #ccc}pre{background:#f6f6f6;padding:1em;overflow-x:auto}
-figure{display:inline-block;margin:4px;vertical-align:top}figcaption{font-size:10px;color:#666;max-width:200px;overflow-wrap:anywhere}
-svg{background:#f6f6f6;margin:6px}
-"""
+MAX_CAPTION = 28  # characters: a clip's three frames are about as wide
 
 
 def read_account(url: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -103,41 +100,46 @@ def sample_clips(url: str, max_chunks: int = MAX_CHUNKS) -> Iterator[StoredClip]
 def page(url: str) -> str:
     """The whole page as HTML."""
     statement, ledger = read_account(url)
-    name = html.escape(str(statement.get("name", url)))
+    name = str(statement.get("name", url))
     clips = list(sample_clips(url))
-    chosen = (
-        [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, MAX_KEPT).round().astype(int))]
-        if clips
-        else []
-    )
+    chosen = [clips[number] for number in _evenly(len(clips), MAX_KEPT)]
+    said = f"{len(chosen)} clips: first, middle and last frame, landmarks drawn."
+    kept = note(said) + pictures_row(_kept(stored) for stored in chosen)
     parts = [
-        f"<!doctype html><meta charset=utf-8><title>{name}</title><style>{STYLE}</style>",
-        f"<h1>{name}</h1><pre>{html.escape(account_text(statement))}</pre>",
-        f"<h2>Kept</h2><p>{len(chosen)} clips: first, middle and last frame, landmarks drawn.</p>",
-        *(_kept(stored) for stored in chosen),
-        "<h2>Spread</h2>",
-        f"<p>Of {len(clips)} clips.</p>",
-        *_histograms([stored.meta for stored in clips]),
-        "<h2>Rejected</h2>",
-        *_rejected(ledger),
+        f"<h1>{html.escape(name)}</h1>",
+        verbatim(account_text(statement)),
+        section("Kept", kept),
+        section(f"Spread of {len(clips)} clips", _histograms([stored.meta for stored in clips])),
+        section("Rejected", "".join(_rejected(ledger))),
     ]
-    return "\n".join(parts)
+    return pages.page(name, "".join(parts))
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """At most `most` of `count` places, evenly spread."""
+    places = np.linspace(0, count - 1, most) if count else np.zeros(0)
+    return [int(place) for place in np.unique(places.round())]
 
 
 def _kept(stored: StoredClip) -> str:
     meta = stored.meta
-    pictures = _frames(stored.members[clip.VIDEO_SUFFIX], [0, meta.frames // 2, meta.frames - 1])
+    frames = _frames(stored.members[clip.VIDEO_SUFFIX], [0, meta.frames // 2, meta.frames - 1])
     points = stored.members.get(clip.LANDMARKS_SUFFIX)
     if points is not None:
         landmarks = array_from_bytes(points, np.float16, (meta.frames, NUM_LANDMARKS, 2))
-        for number, picture in pictures.items():
-            _draw(picture, landmarks[number].astype(np.float32))
-    row = [
-        cv2.resize(picture, (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_AREA)
-        for picture in pictures.values()
-    ]
-    caption = f"{meta.source} @ {meta.start_second:.2f} s, {meta.identity}, {meta.frames} frames"
-    return _figure(_jpeg(np.hstack(row)), caption)
+        for number, frame in frames.items():
+            _draw(frame, landmarks[number].astype(np.float32))
+    size = (PICTURE_SIDE, PICTURE_SIDE)
+    row = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames.values()]
+    whole = f"{meta.source} @ {meta.start_second:.2f} s, {meta.identity}, {meta.frames} frames"
+    caption = f"{_short(meta.source)} @ {meta.start_second:.1f} s"
+    return picture(_jpeg(np.hstack(row)), caption, whole)
+
+
+def _short(source: str) -> str:
+    """The end of a source's path, where names differ."""
+    name = source.rsplit("/", 1)[-1]
+    return name if len(name) <= MAX_CAPTION else "…" + name[1 - MAX_CAPTION :]
 
 
 def _frames(video: bytes, numbers: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
@@ -162,62 +164,26 @@ def _rejected(ledger: list[dict[str, Any]]) -> Iterator[str]:
         by_reason[line["reason"]].append(line)
     for reason, lines in sorted(by_reason.items(), key=lambda item: -len(item[1])):
         seconds = sum(line.get("seconds", 0.0) for line in lines)
-        yield (
-            f"<h3>{html.escape(reason)}: {len(lines)} pieces, "
-            f"{seconds:.1f} s</h3><p>{html.escape(REASONS.get(reason, ''))}</p>"
-        )
-        for line in lines:
-            if "picture" in line:
-                measures = ", ".join(
-                    f"{name} {value}" for name, value in line.get("detail", {}).items()
-                )
-                yield _figure(
-                    line["picture"],
-                    f"{line['source']} @ {line['start_second']} s, "
-                    f"{line['frames']} frames {measures}",
-                )
-        yield "<ul>"
-        yield from (
-            f"<li>{html.escape(line['source'])}: {html.escape(line['message'])}"
-            for line in lines
-            if "message" in line
-        )
-        yield "</ul>"
+        yield f"<h3>{html.escape(reason)}: {len(lines)} pieces, {seconds:.1f} s</h3>"
+        yield note(REASONS.get(reason, ""))
+        yield pictures_row(_rejected_picture(line) for line in lines if "picture" in line)
+        yield table((), [(line["source"], line["message"]) for line in lines if "message" in line])
 
 
-def _histograms(metas: list[ClipMeta]) -> Iterator[str]:
+def _rejected_picture(line: dict[str, Any]) -> str:
+    measures = ", ".join(f"{name} {value}" for name, value in line.get("detail", {}).items())
+    place = f"{line['source']} @ {line['start_second']} s, {line['frames']} frames"
+    return picture(line["picture"], measures or _short(line["source"]), f"{place} {measures}")
+
+
+def _histograms(metas: list[ClipMeta]) -> str:
     values: dict[str, list[float]] = defaultdict(list)
     for meta in metas:
         values["seconds"].append(meta.frames / meta.fps)
         for name, value in meta.quality.items():
             values[name].append(value)
-    for name, numbers in values.items():
-        yield _histogram(name, numbers)
-
-
-def _histogram(name: str, numbers: list[float]) -> str:
-    counts, edges = np.histogram(numbers, BINS)
-    tallest = max(int(counts.max()), 1)
-    bars = "".join(
-        f"<rect x={10 * i + 10} y={90 - 80 * int(count) / tallest:.1f} width=9 "
-        f"height={80 * int(count) / tallest:.1f} fill=steelblue />"
-        for i, count in enumerate(counts)
-    )
-    labels = (
-        f"<text x=10 y=106 font-size=11>{edges[0]:.4g}</text><text x=250 y=106 "
-        f"font-size=11 text-anchor=end>{edges[-1]:.4g}</text>"
-    )
-    return (
-        "<svg width=260 height=112><text x=10 y=12 "
-        f"font-size=12>{html.escape(name)}</text>{bars}{labels}</svg>"
-    )
-
-
-def _figure(jpeg_base64: str, caption: str) -> str:
-    return (
-        "<figure><img "
-        f'src="data:image/jpeg;base64,{html.escape(jpeg_base64)}"><figcaption>{html.escape(caption)}</figcaption></figure>'
-    )
+    drawn = [histogram(numbers, label=name) for name, numbers in values.items()]
+    return f'<div class="panels">{"".join(drawn)}</div>' if drawn else ""
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> str:

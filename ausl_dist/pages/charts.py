@@ -1,39 +1,62 @@
-"""Line and area charts as inline SVG: no script, no network, readable by screen readers and on
-paper.
+"""Whole charts with caption and key, drawn with plot.py: curves, stacked areas, small multiples,
+histograms.
 
-    Series(name, xs, ys) ──▶ lines(...) / areas(...) ──▶ "<svg …>"
+    Series(name, xs, ys) ──▶ lines(...) / areas(...) / panels(...) ──▶ "<figure>…"
 
-A y of None is a gap. Marks are vertical lines at an x: restarts, faults.
+A y of None is a gap. Where there is nothing to draw there is no chart, and `is_flat` tells what is
+better said in words: a curve that never moves.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 640, 240
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 34
-# Okabe and Ito's palette: told apart also by those who do not see red and green alike.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a800")
-TICKS = 5
+import numpy as np
+
+from ausl_dist.pages.plot import Margins, Plot, colour_class
+from ausl_dist.pages.ticks import ticks_within
+
+WIDTH, HEIGHT = 480, 220  # of a chart, pixels: three stand side by side on a usual screen
+PANEL_WIDTH, PANEL_HEIGHT = 220, 100
+CHART_MARGINS = Margins(left=58, top=10, bottom=38)
+PANEL_MARGINS = Margins(left=46, right=8, top=6, bottom=8)
+BINS = 24
+
+Say = Callable[[float], str]
 
 
 @dataclass(frozen=True)
 class Series:
-    """One curve; xs increase."""
+    """One curve; xs increase. `colour` keeps a thing's colour through several charts."""
 
     name: str
     xs: Sequence[float]
     ys: Sequence[float | None]
+    colour: int | None = None
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """The points that are no gap."""
+        return [(x, y) for x, y in zip(self.xs, self.ys, strict=True) if y is not None]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment: drawn as a vertical line with its words as a tooltip."""
+    """A moment: drawn as an upright line with its words as a tooltip."""
 
     x: float
     text: str
     bad: bool
+
+
+def say_number(value: float) -> str:
+    """A number on an axis."""
+    return f"{value:.4g}"
+
+
+def is_flat(series: Iterable[Series]) -> bool:
+    """Whether no curve has anything to show: none of its values differs from another."""
+    return all(len({y for _, y in one.points}) < 2 for one in series)
 
 
 def lines(
@@ -41,17 +64,19 @@ def lines(
     *,
     label: str,
     x_label: str,
-    say: Callable[[float], str] = lambda y: f"{y:.4g}",
+    say: Say = say_number,
     marks: Sequence[Mark] = (),
 ) -> str:
     """Curves over one another; empty where there is nothing to draw."""
-    values = [y for one in series for y in one.ys if y is not None]
+    values = [y for one in series for _, y in one.points]
     if not values:
         return ""
     low, high = _padded(min(values), max(values))
-    frame = _Frame.around([x for one in series for x in one.xs], low, high)
-    drawn = [_polyline(one, frame, COLOURS[i % len(COLOURS)]) for i, one in enumerate(series)]
-    return _picture(frame, drawn, [one.name for one in series], label, x_label, say, marks)
+    plot = _chart([x for one in series for x in one.xs], low, high, x_label, say)
+    for number, one in enumerate(series):
+        for piece in _pieces(one):
+            plot.line(piece, _style(one, number))
+    return _figure(plot, label, series, marks)
 
 
 def areas(
@@ -59,126 +84,118 @@ def areas(
     *,
     label: str,
     x_label: str,
-    say: Callable[[float], str] = lambda y: f"{y:.4g}",
+    say: Say = say_number,
     marks: Sequence[Mark] = (),
 ) -> str:
-    """Areas stacked on one another, the first at the bottom; all series have the same xs."""
-    if not series or not series[0].xs:
+    """Areas stacked on one another, the first at the bottom, all over the same xs; empty where all
+    are nought.
+    """
+    if not any(y for one in series for y in one.ys):
         return ""
     xs = series[0].xs
-    bottoms = [[0.0] * len(xs)]
+    sums = [[0.0] * len(xs)]
     for one in series:
-        bottoms.append([base + (y or 0.0) for base, y in zip(bottoms[-1], one.ys, strict=True)])
-    frame = _Frame.around(xs, 0.0, max(max(bottoms[-1]), 1e-12))
-    drawn = []
-    for i in range(len(series)):
-        upper = [
-            f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(xs, bottoms[i + 1], strict=True)
-        ]
-        lower = [f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(xs, bottoms[i], strict=True)]
-        drawn.append(
-            f'<polygon points="{" ".join([*upper, *reversed(lower)])}" '
-            f'fill="{COLOURS[i % len(COLOURS)]}" fill-opacity="0.7"/>'
-        )
-    return _picture(frame, drawn, [one.name for one in series], label, x_label, say, marks)
+        sums.append([base + (y or 0.0) for base, y in zip(sums[-1], one.ys, strict=True)])
+    plot = _chart(xs, 0.0, max(sums[-1]), x_label, say)
+    for number, one in enumerate(series):
+        upper = list(zip(xs, sums[number + 1], strict=True))
+        plot.area(upper, list(zip(xs, sums[number], strict=True)), _style(one, number))
+    return _figure(plot, label, series, marks)
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """From values to pixels."""
-
-    x_low: float
-    x_high: float
-    y_low: float
-    y_high: float
-
-    @classmethod
-    def around(cls, xs: Sequence[float], y_low: float, y_high: float) -> "_Frame":
-        low, high = min(xs), max(xs)
-        return cls(low, high if high > low else low + 1, y_low, y_high)
-
-    def x(self, value: float) -> float:
-        return LEFT + (value - self.x_low) / (self.x_high - self.x_low) * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        return TOP + (self.y_high - value) / (self.y_high - self.y_low) * (HEIGHT - TOP - BOTTOM)
+def panels(
+    groups: Sequence[tuple[str, Sequence[Series]]], *, label: str, say: Say = say_number
+) -> str:
+    """Small multiples: one little chart for each group of curves, its last value in its name."""
+    drawn = [_panel(name, series, say) for name, series in groups if not is_flat(series)]
+    if not drawn:
+        return ""
+    body = f'<div class="panels">{"".join(drawn)}</div>'
+    return f"<figure><figcaption>{escape(label)}</figcaption>{body}</figure>"
 
 
-def _polyline(series: Series, frame: _Frame, colour: str) -> str:
-    pieces: list[list[str]] = [[]]
+def _panel(name: str, series: Sequence[Series], say: Say) -> str:
+    points = [point for one in series for point in one.points]
+    xs, ys = zip(*points, strict=True)
+    low, high = _padded(min(ys), max(ys))
+    plot = Plot(PANEL_WIDTH, PANEL_HEIGHT, _spread(xs), (low, high), PANEL_MARGINS)
+    plot.y_axis([(value, say(value)) for value in ticks_within(low, high, 2)])
+    for number, one in enumerate(series):
+        for piece in _pieces(one):
+            plot.line(piece, _style(one, number))
+    last = [one.points[-1][1] for one in series if one.points]
+    value = say(last[0]) if len(last) == 1 else f"{say(min(last))} – {say(max(last))}"
+    caption = f"<span>{escape(name)} <b>{escape(value)}</b></span>"
+    return f"<div>{caption}{plot.svg(f'{name}, at the end {value}')}</div>"
+
+
+def histogram(values: Sequence[float], *, label: str) -> str:
+    """How values spread, over bins of equal width; empty where there is none."""
+    if not len(values):
+        return ""
+    counts, edges = np.histogram(values, BINS)
+    ends = (float(edges[0]), float(edges[-1]))
+    plot = Plot(PANEL_WIDTH, PANEL_HEIGHT + 18, ends, (0, int(counts.max())), Margins(8, 8, 6, 22))
+    for count, left, right in zip(counts.tolist(), edges[:-1], edges[1:], strict=True):
+        if count:
+            tip = f"{left:.4g} to {right:.4g}: {count}"
+            plot.bar(float(left), float(right), count, colour_class(0), tip)
+    inside = [value for value in ticks_within(*ends, 3) if ends[0] <= value <= ends[1]]
+    plot.x_axis([(value, say_number(value)) for value in inside])
+    return f"<figure><figcaption>{escape(label)}</figcaption>{plot.svg(label)}</figure>"
+
+
+def key(names: Sequence[tuple[str, int]]) -> str:
+    """What the colours stand for: names with the numbers of their colours."""
+    entries = "".join(
+        f'<span><i class="{colour_class(colour)}"></i>{escape(name)}</span>'
+        for name, colour in names
+        if name
+    )
+    return f'<div class="key">{entries}</div>' if entries else ""
+
+
+def _chart(xs: Sequence[float], low: float, high: float, x_label: str, say: Say) -> Plot:
+    around = _spread(xs)
+    plot = Plot(WIDTH, HEIGHT, around, (low, high), CHART_MARGINS)
+    plot.y_axis([(value, say(value)) for value in ticks_within(low, high)])
+    plot.x_axis([(value, f"{value:,.6g}") for value in ticks_within(*around)], x_label)
+    return plot
+
+
+def _figure(plot: Plot, label: str, series: Sequence[Series], marks: Sequence[Mark]) -> str:
+    for one in marks:
+        plot.mark(one.x, "bad" if one.bad else "mark", one.text)
+    names = [(one.name, _colour(one, number)) for number, one in enumerate(series)]
+    inside = f"<figcaption>{escape(label)}</figcaption>{plot.svg(label)}{key(names)}"
+    return f"<figure>{inside}</figure>"
+
+
+def _pieces(series: Series) -> list[list[tuple[float, float]]]:
+    """The curve cut at its gaps."""
+    pieces: list[list[tuple[float, float]]] = [[]]
     for x, y in zip(series.xs, series.ys, strict=True):
         if y is None:
             pieces.append([])
         else:
-            pieces[-1].append(f"{frame.x(x):.1f},{frame.y(y):.1f}")
-    # A single point has no line; a round cap makes it a dot.
-    style = f'fill="none" stroke="{colour}" stroke-width="1.5" stroke-linecap="round"'
-    return "".join(
-        f'<polyline points="{" ".join(piece if len(piece) > 1 else piece * 2)}" {style}/>'
-        for piece in pieces
-        if piece
-    )
+            pieces[-1].append((x, y))
+    return [piece for piece in pieces if piece]
 
 
-def _picture(
-    frame: _Frame,
-    drawn: list[str],
-    names: list[str],
-    label: str,
-    x_label: str,
-    say: Callable[[float], str],
-    marks: Sequence[Mark],
-) -> str:
-    grid = []
-    for value in ticks(frame.y_low, frame.y_high):
-        y = frame.y(value)
-        grid.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        )
-        grid.append(
-            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(say(value))}</text>'
-        )
-    below = f'y="{HEIGHT - BOTTOM + 16}" text-anchor="middle"'
-    grid += [
-        f'<text x="{frame.x(value):.1f}" {below}>{value:,.6g}</text>'
-        for value in ticks(frame.x_low, frame.x_high)
-    ]
-    grid.append(
-        f'<text x="{(WIDTH + LEFT) / 2:.0f}" y="{HEIGHT - 4}" '
-        f'text-anchor="middle">{escape(x_label)}</text>'
-    )
-    flags = [
-        f'<line class="{"bad" if mark.bad else "mark"}" x1="{frame.x(mark.x):.1f}" '
-        f'x2="{frame.x(mark.x):.1f}" y1="{TOP}" '
-        f'y2="{HEIGHT - BOTTOM}"><title>{escape(mark.text)}</title></line>'
-        for mark in marks
-        if frame.x_low <= mark.x <= frame.x_high
-    ]
-    key = "".join(
-        f'<span><i style="background:{COLOURS[i % len(COLOURS)]}"></i>{escape(name)}</span>'
-        for i, name in enumerate(names)
-        if name
-    )
-    svg = (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(label)}">{"".join([*grid, *drawn, *flags])}</svg>'
-    )
-    return (
-        f"<figure><figcaption>{escape(label)}</figcaption>{svg}<div "
-        f'class="key">{key}</div></figure>'
-    )
+def _colour(series: Series, number: int) -> int:
+    return number if series.colour is None else series.colour
 
 
-def ticks(low: float, high: float, count: int = TICKS) -> list[float]:
-    """Round numbers between two values, about `count` of them."""
-    raw = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+def _style(series: Series, number: int) -> str:
+    return colour_class(_colour(series, number))
+
+
+def _spread(xs: Sequence[float]) -> tuple[float, float]:
+    low, high = min(xs), max(xs)
+    return low, high if high > low else low + 1
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
     """A little air above and below; a constant gets a band of its own."""
-    margin = 0.05 * (high - low) or max(abs(high) * 0.1, 1e-9)
+    margin = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
     return low - margin, high + margin

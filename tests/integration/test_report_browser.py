@@ -13,7 +13,7 @@ import pytest
 from ausl_dist.observe.observer import Observer, StepRecord
 from ausl_dist.observe.report import build_report
 from ausl_dist.observe.settings import ObserveSettings
-from ausl_dist.pages.charts import COLOURS
+from ausl_dist.pages.plot import COLOURS
 
 WIDTH, HEIGHT = 1400, 1600
 

@@ -103,7 +103,38 @@ def test_a_finished_run_is_told_whole(tmp_path: Path) -> None:
     labels = [attributes.get("aria-label") for tag, attributes in page.tags if tag == "svg"]
     assert "Loss, all objectives weighted" in labels
     assert "Where a step's time goes" in labels
-    assert "Stall: share of the time each stage kept the next waiting" in labels
+    assert "Stall: share of time that stages kept the next waiting" in labels
+
+
+def test_the_first_screen_answers_whether_it_learns_collapses_and_waits(tmp_path: Path) -> None:
+    numbers = {"ranking/effective_rank": 7.0, "ranking/collapsed": 0.0}
+    pairs = {f"ranking/accuracy_pair_{pair}": 0.5 for pair in range(10)}
+    with observer(tmp_path, total_steps=40) as watching:
+        for step in range(40):
+            moving = {name: value + step / 100 for name, value in pairs.items()}
+            logs = {"ranking/loss": 1 / (step + 1), **numbers, **moving}
+            whole = {"clips": 8 * (step + 1)}
+            watching.step(record(step, loss=1 / (step + 1), logs=logs, loader_counts=whole))
+    append_json_line(tmp_path / "online.jsonl", {"step": 20, "probe_icc": 0.21, "knn_icc": 0.1})
+    append_json_line(tmp_path / "online.jsonl", {"step": 40, "probe_icc": 0.31, "knn_icc": 0.2})
+    html = build_report(tmp_path)
+    first, _, rest = html.partition("<h2>")
+    labels = re.findall('aria-label="([^"]*)"', first)
+    assert labels[:5] == [
+        "Loss",
+        "Online probe",
+        "Collapse: effective rank of features, 1 is collapsed",
+        "Clips a second",
+        "Where a step&#x27;s time goes",
+    ]
+    assert "Nothing is wrong" in first
+    panels = re.findall('aria-label="([^"]*)"', rest)
+    assert [panel for panel in panels if "pair" in panel] == [
+        "accuracy pair (10), at the end 0.89 – 0.89"
+    ]
+    assert not [panel for panel in panels if panel.startswith("loss")], "the loss is drawn twice"
+    assert "learning rate 0.001" in Page(html).text, "what never moves is said, not drawn"
+    assert not [panel for panel in panels if panel.startswith("learning rate")]
 
 
 def test_the_page_needs_no_network(tmp_path: Path) -> None:

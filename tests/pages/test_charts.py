@@ -2,11 +2,20 @@
 
 from xml.etree import ElementTree
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ausl_dist.pages.charts import Mark, Series, areas, lines, ticks
+from ausl_dist.pages.charts import (
+    HEIGHT,
+    WIDTH,
+    Mark,
+    Series,
+    areas,
+    histogram,
+    is_flat,
+    lines,
+    panels,
+)
 
 VALUES = st.floats(-1e12, 1e12, allow_nan=False)
 
@@ -48,7 +57,7 @@ def test_any_finite_numbers_give_a_picture_within_its_frame(
     for piece in points(
         lines([Series("a", xs, values)], label="any", x_label="step") or "<figure/>"
     ):
-        assert all(0 <= x <= 640 and 0 <= y <= 240 for x, y in piece)
+        assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in piece)
 
 
 def test_names_and_marks_are_escaped() -> None:
@@ -79,8 +88,33 @@ def test_areas_are_stacked() -> None:
     assert top_of_a == bottom_of_b
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 60), (-3.7, 12.2), (1e-9, 3e-9), (0, 1e12)])
-def test_ticks_are_few_and_inside(low: float, high: float) -> None:
-    found = ticks(low, high)
-    assert 2 <= len(found) <= 12
-    assert all(low - 1e-12 <= tick <= high * (1 + 1e-9) for tick in found)
+def test_areas_that_are_all_nought_are_no_chart() -> None:
+    assert areas([Series("a", [0, 1], [0.0, 0.0])], label="a", x_label="x") == ""
+
+
+def test_an_axis_of_nought_alone_is_not_a_billionth_wide() -> None:
+    svg = lines([Series("a", [0, 1], [0.0, 0.0])], label="a", x_label="x")
+    assert "e-" not in svg
+
+
+def test_panels_leave_out_what_never_moves_and_say_the_last_value() -> None:
+    moving = Series("", [0, 1], [0.25, 0.75])
+    still = Series("", [0, 1], [3.0, 3.0])
+    figure = panels([("accuracy", [moving]), ("usable", [still])], label="ranking")
+    ElementTree.fromstring(figure)
+    assert figure.count("<svg") == 1
+    assert "accuracy <b>0.75</b>" in figure
+    assert is_flat([still])
+    assert panels([("usable", [still])], label="ranking") == ""
+
+
+def test_a_thing_keeps_its_colour_through_several_charts() -> None:
+    one = Series("b", [0, 1], [1.0, 2.0], colour=4)
+    assert lines([one], label="a", x_label="x").count('class="c4"') == 2  # the curve and its key
+
+
+def test_every_value_is_in_a_bar_of_the_histogram() -> None:
+    figure = ElementTree.fromstring(histogram([1.0, 1.0, 2.0, 9.0], label="seconds"))
+    tips = [element.text or "" for element in figure.iter("title")]
+    assert sum(int(tip.rsplit(" ", 1)[-1]) for tip in tips) == 4
+    assert histogram([], label="seconds") == ""

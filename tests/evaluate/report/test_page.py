@@ -14,7 +14,6 @@ from ausl_dist.evaluate.compare import CompareSettings, Comparison, compare
 from ausl_dist.evaluate.report.page import to_html
 from ausl_dist.evaluate.report.published import _ROWS, DISFA_UNITS, published_rows
 from ausl_dist.evaluate.report.tables import to_json
-from ausl_dist.pages.svg import Plot, round_ticks
 from tests.support.evaluation_tables import make_table
 
 POINT = {"pretrained": {"mean_of_folds": 0.4, "pooled": 0.5, "interval": [0.3, 0.6]}}
@@ -107,19 +106,3 @@ def test_a_published_row_is_drawn_with_its_value_and_source() -> None:
             score["per_unit"] = [0.5] * 8
             score["unit_intervals"] = [[0.4, 0.6]] * 8
     assert "FMAE-IAT ViT-L, AU26: 71.3 % (tables of FMAE-IAT)" in to_html(made)
-
-
-def test_places_follow_the_axes() -> None:
-    plot = Plot(176, 154, (0, 10), (0, 1))  # 100 by 100 inside the margins
-    plot.dot(5, 0.25, "c0", "here")
-    circle = ElementTree.fromstring(plot.svg("x")).find("circle")
-    assert circle is not None
-    assert (float(circle.get("cx", 0)), float(circle.get("cy", 0))) == (114.0, 87.0)
-
-
-@pytest.mark.parametrize("span", [(0, 1), (-0.13, 0.4), (0, 0.071), (-3, 250)])
-def test_ticks_are_few_and_cover_the_values(span: tuple[float, float]) -> None:
-    ticks = round_ticks(*span)
-    assert 2 <= len(ticks) <= 8
-    assert ticks[0] <= span[0] + 1e-9
-    assert ticks[-1] >= span[1] - 1e-9
