@@ -74,6 +74,19 @@ def read_rows(
             yield row
 
 
+def read_lines(
+    path: Path, *, max_bytes: int = MAX_TEXT_BYTES, max_rows: int = MAX_ROWS
+) -> Iterator[tuple[int, str]]:
+    """The lines of a text that are not empty, with their numbers from 1; TableError as above."""
+    _check_size(path, max_bytes)
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        for count, (number, line) in enumerate(_bounded(file, path)):
+            if count >= max_rows:
+                raise TableError(f"{path} has more than {max_rows} lines: this is no label file")
+            if line.strip():
+                yield number, line.strip()
+
+
 def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """A text file of at most `max_bytes`; TableError with the path when it is larger or no text."""
     _check_size(path, max_bytes)

@@ -7,7 +7,6 @@ holds besides is counted, so that nobody wonders. Files that are named themselve
 they are called: FFmpeg looks at the content.
 """
 
-import csv
 import glob
 import os
 import tempfile
@@ -17,14 +16,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from ausl_dist.corpus.label_table import SOURCE_COLUMNS
 from ausl_dist.corpus.layouts import Layout
+from ausl_dist.corpus.names import Names
 from ausl_dist.corpus.suffixes import LIST_SUFFIXES, VIDEO_SUFFIXES
 from ausl_dist.faces.decode import frame_number
 from ausl_dist.shards import storage
 from ausl_dist.shards.retry import Retry
-from ausl_dist.tables import has_system_part, is_system_file
+from ausl_dist.tables import Row, has_system_part, is_system_file, read_rows
 
 FETCH_BYTES = 8 << 20
+TABLE_COLUMNS = {
+    "file": SOURCE_COLUMNS,
+    "identity": ("identity", "subject", "speaker"),
+    "licence": ("licence", "license"),
+}
 MAX_TEXT = 1024  # characters of a name, an identity, a licence: what the clip record holds
 
 
@@ -54,8 +60,8 @@ def collect(
     where there is none.
 
     `licence` replaces the layout's; `table` is a CSV file with the columns file, identity and
-    licence (either may be missing), where `file` is a source's name or the last part of it, and
-    replaces both for the sources it lists.
+    licence (either may be missing), where `file` means a source as in `names.py`, and replaces both
+    for the sources it lists.
     """
     passed_over: Counter[str] = Counter()
     found: dict[str, Source] = {}
@@ -88,10 +94,10 @@ def collect(
         raise ValueError(
             f"no video in {', '.join(inputs)}" + (f" (other files: {others})" if others else "")
         )
-    known = _read_table(table) if table else {}
-    return Collection(
-        sorted(_checked(_with_table(source, known)) for source in found.values()), passed_over
-    )
+    sources = sorted(found.values())
+    if table is not None:
+        sources = _with_table(sources, table)
+    return Collection(sorted(_checked(source) for source in sources), passed_over)
 
 
 def _expand(text: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
@@ -267,30 +273,54 @@ def local_copy(url: str, name: str) -> Iterator[Path]:
         yield copy
 
 
-def _read_table(path: Path) -> dict[str, dict[str, str]]:
-    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-        reader = csv.DictReader(file)
-        try:
-            columns = list(reader.fieldnames or ())
-            if "file" not in columns or not {"identity", "licence"} & set(columns):
-                raise ValueError(
-                    f"{path}: the first line must name the columns file, identity, licence; "
-                    f"it is {str(columns)[:200]}"
-                )
-            return {row["file"]: row for row in reader}
-        except csv.Error as error:
-            raise ValueError(f"{path} is no table of identities and licences ({error})") from error
+def _with_table(sources: list[Source], path: Path) -> list[Source]:
+    """The sources with what a table of identities and licences says of them."""
+    names = Names(source.name for source in sources)
+    known = dict[str, dict[str, str]]()
+    rows = read_rows(path)
+    columns = _table_columns(path, next(rows, None))
+    for row in rows:
+        where = f"{path} line {row.line}"
+        if len(row.cells) <= max(columns.values()):
+            raise ValueError(f"{where} has {len(row.cells)} fields: too few")
+        values = {what: row.cells[at] for what, at in columns.items()}
+        found = names.find(values["file"])
+        if len(found) > 1:
+            raise ValueError(
+                f"{where}: {values['file']!r} may mean {found[0]} or {found[1]}: write the path"
+            )
+        if found and known.setdefault(found[0], values) != values:
+            raise ValueError(f"{where}: {found[0]} stands twice, with other values")
+    if not known:
+        raise ValueError(f"{path}: not one of its files is a source, such as {sources[0].name}")
+    return [
+        replace(
+            source,
+            identity=known[source.name].get("identity") or source.identity,
+            licence=known[source.name].get("licence") or source.licence,
+        )
+        if source.name in known
+        else source
+        for source in sources
+    ]
 
 
-def _with_table(source: Source, known: dict[str, dict[str, str]]) -> Source:
-    row = known.get(source.name) or known.get(PurePosixPath(source.name).name)
-    if row is None:
-        return source
-    return replace(
-        source,
-        identity=row.get("identity") or source.identity,
-        licence=row.get("licence") or source.licence,
-    )
+def _table_columns(path: Path, header: Row | None) -> dict[str, int]:
+    """Where file, identity and licence stand, under whatever case and usual name."""
+    cells = [cell.lower() for cell in header.cells] if header is not None else []
+    columns = dict[str, int]()
+    for what, called in TABLE_COLUMNS.items():
+        places = [at for at, cell in enumerate(cells) if cell in called]
+        if len(places) > 1:
+            raise ValueError(f"{path}: the columns {[cells[at] for at in places]} are the same")
+        if places:
+            columns[what] = places[0]
+    if "file" not in columns or len(columns) < 2:
+        raise ValueError(
+            f"{path}: the first line must name the columns file, identity, licence; "
+            f"it is {str(cells)[:200]}"
+        )
+    return columns
 
 
 def _checked(source: Source) -> Source:

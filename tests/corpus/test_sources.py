@@ -148,6 +148,26 @@ def test_files_that_do_not_fit_the_layout_are_named(folder: Path) -> None:
         layout("(?P<identity>[")
 
 
+def test_an_identity_reaches_the_video_of_its_path_and_no_other(tmp_path: Path) -> None:
+    for subject in ("F001", "F002", "F003"):
+        (tmp_path / "in" / subject).mkdir(parents=True)
+        (tmp_path / "in" / subject / "T1.mp4").touch()
+    table = tmp_path / "people.csv"
+    table.write_text("Video,Subject\nF001/T1.mp4,anna\nF002/T1,ben\nelsewhere.mp4,carl\n")
+    found = collect([str(tmp_path / "in")], PLAIN, table=table)
+    assert [source.identity for source in found.sources] == ["anna", "ben", None]
+    for text, says in (
+        ("file,identity\nT1.mp4,anna\n", "F001/T1.mp4 or F002/T1.mp4"),
+        ("file,identity\nF001/T1.mp4,anna\nF001/T1,ben\n", "stands twice"),
+        ("file,identity\nF009/T1.mp4,anna\n", "not one of its files"),
+        ("file,path,identity\nF001/T1.mp4,a,anna\n", "are the same"),
+        ("file,identity\nF001/T1.mp4\n", "too few"),
+    ):
+        table.write_text(text)
+        with pytest.raises(ValueError, match=says):
+            collect([str(tmp_path / "in")], PLAIN, table=table)
+
+
 SYSTEM = ("._a.mp4", ".DS_Store", "Thumbs.db", "._f_1.jpg", "desktop.ini", ".hidden.mp4")
 
 

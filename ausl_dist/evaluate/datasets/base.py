@@ -3,25 +3,29 @@ pictures they belong to.
 
     folder as the data set is distributed ──reader──▶ Recording, Recording, …
 
-A reader is one small file per data set. All of them go through the functions here for the traps
-that they share: labels are parsed as whole numbers and never compared as text, 9, -1 and 999 become
-unknown, and a picture is found by the number in its name whatever its padding.
+A reader is one small file per data set. All of them go through `ausl_dist.tables` and the functions
+here for the traps that they share: labels are parsed as whole numbers and never compared as text; 9,
+-1 and 999 become unknown; files are taken by their published names and suffixes; a picture is found
+by the number in its name whatever its padding.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ausl_dist.tables import Row, TableError, is_system_file, read_rows, whole_number
+
+Key = TypeVar("Key")
 Kind = Literal["occurrence", "intensity"]
 UNKNOWN_CODES = frozenset((-1, 9, 999))
 HIGHEST: dict[Kind, int] = {"occurrence": 1, "intensity": 5}
-MAX_TEXT_BYTES = 256 << 20
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp"))
+VIDEO_SUFFIXES = frozenset((".avi", ".mp4", ".mkv", ".mov", ".m4v", ".webm"))
 
 
 @dataclass(frozen=True)
@@ -75,37 +79,100 @@ class DataSet:
     occurrence_units: tuple[int, ...] = ()
 
 
-def read_text(path: Path) -> str:
-    """A text file of at most MAX_TEXT_BYTES; ValueError with the path when it is larger or no text."""
-    if path.stat().st_size > MAX_TEXT_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_TEXT_BYTES} bytes: this is no label file")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text ({error})") from error
+def label_rows(path: Path, width: int | None = None) -> Iterator[Row]:
+    """The rows of a label file that have no header; TableError for one of another width."""
+    for row in read_rows(path):
+        if width is not None and len(row.cells) != width:
+            raise TableError(f"{path}, line {row.line}: {len(row.cells)} fields instead of {width}")
+        yield row
 
 
-def to_int(text: str, where: str) -> int:
-    """A whole number as label files write them: 1, ' 1', 1.0, 1.0000000e+00.
-
-    ValueError for anything else.
+def headed_rows(path: Path) -> tuple[list[str], Iterator[Row]]:
+    """The header of a label file and the rows below it, none of them shorter; TableError where
+    there is no header or a row is cut.
     """
-    try:
-        value = float(text.strip().strip("'\""))
-    except ValueError as error:
-        raise ValueError(f"{where}: {text.strip()[:40]!r} is not a number") from error
-    if not value.is_integer():
-        raise ValueError(f"{where}: {text.strip()[:40]!r} is not a whole number")
-    return int(value)
+    rows = read_rows(path)
+    header = next(rows, None)
+    if header is None:
+        raise TableError(f"{path} is empty")
+    return header.cells, _not_shorter(path, len(header.cells), rows)
+
+
+def _not_shorter(path: Path, width: int, rows: Iterator[Row]) -> Iterator[Row]:
+    for row in rows:
+        if len(row.cells) < width:
+            raise TableError(
+                f"{path}, line {row.line}: fewer columns than its header names: the file is cut"
+            )
+        yield row
+
+
+def frame_values(path: Path) -> dict[int, int]:
+    """Value by frame of a file of `frame,value` without a header; TableError for a frame that is
+    given twice with unequal values.
+    """
+    values: dict[int, int] = {}
+    for row in label_rows(path, 2):
+        where = f"{path}, line {row.line}"
+        frame, value = (whole_number(cell, where) for cell in row.cells)
+        if values.setdefault(frame, value) != value:
+            raise TableError(f"{where}: frame {frame} was {values[frame]} before")
+    if not values:
+        raise TableError(f"{path} holds no labels")
+    return values
+
+
+def units_of(header: Sequence[str], units: Sequence[int], path: Path) -> dict[int, int]:
+    """Column by unit of those that a data set has; TableError that names those that are missing."""
+    columns = au_columns(header, str(path))
+    missing = [unit for unit in units if unit not in columns]
+    if missing:
+        raise TableError(
+            f"{path}: its first line must name AU {list(units)}; it has no column for {missing}"
+        )
+    return columns
+
+
+def label_files(folder: Path, names: str | re.Pattern[str]) -> list[Path]:
+    """The files of a folder with these names (a glob, or a pattern of the whole name), sorted, but
+    for what a system left there.
+    """
+    found = [
+        path
+        for path in folder.glob(names if isinstance(names, str) else "*")
+        if isinstance(names, str) or names.fullmatch(path.name)
+    ]
+    return [path for path in sorted(found) if not is_system_file(path.name)]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, but for those of a system."""
+    found = (path for path in sorted(folder.iterdir()) if path.is_dir())
+    return [path for path in found if not is_system_file(path.name)]
+
+
+def videos_by_key(files: Iterable[Path], key: Callable[[Path], Key | None]) -> dict[Key, Path]:
+    """Videos by what `key` makes of their names (None: not one of the data set's); TableError for
+    two of one key.
+    """
+    found: dict[Key, Path] = {}
+    for path in sorted(files):
+        if path.suffix.lower() not in VIDEO_SUFFIXES or is_system_file(path.name):
+            continue
+        name = key(path)
+        if name is not None and found.setdefault(name, path) != path:
+            raise TableError(f"{found[name]} and {path} are videos of the same: keep one")
+    return found
 
 
 def clean(values: Iterable[Iterable[int]], kind: Kind, where: str) -> NDArray[np.int8]:
     """Labels [N, K] as int8 with 9, -1 and 999 as -1; ValueError for a value that the data set
     cannot have.
     """
-    raw = np.array([list(row) for row in values], np.int64)
-    if raw.ndim != 2:
-        raise ValueError(f"{where}: no labels, or rows of unequal length")
+    rows = [list(row) for row in values]
+    if not rows or len({len(row) for row in rows}) != 1:
+        raise TableError(f"{where}: no labels, or rows of unequal length")
+    raw = np.array(rows, np.int64)
     unknown = np.isin(raw, list(UNKNOWN_CODES))
     wrong = ~unknown & ((raw < 0) | (raw > HIGHEST[kind]))
     if wrong.any():
@@ -143,7 +210,7 @@ def images_by_number(folder: Path) -> dict[int, Path]:
         return found
     for path in sorted(folder.iterdir()):
         numbers = re.findall(r"\d+", path.stem)
-        if path.suffix.lower() in IMAGE_SUFFIXES and numbers:
+        if path.suffix.lower() in IMAGE_SUFFIXES and numbers and not is_system_file(path.name):
             number = int(numbers[-1])
             if number in found:
                 raise ValueError(

@@ -1,13 +1,14 @@
 """BP4D: 41 subjects, 8 tasks, occurrence of 12 AUs, and the FERA 2015 intensities of 5.
 
-AUCoding/AU_OCC/F001_T1.csv                header 0,1,2,…,99: column k is AU k; 9 unknown; only the
-coded 20 s are listed;
-                                           the last of the 100 columns is 1 where the face is
-                                           occluded: such frames are left out
-AU Intensity Codes3.0/AU06/F001_T1_AU06.csv    frame,intensity without a header; 9 unknown
-F001/T1/0001.jpg, F001/T1/001.jpg          pictures by number, padded in several ways F001_T1.mp4,
-2F01_T1.avi, 2F01_01.avi      or videos, whose first frame is frame 1; old releases number the tasks
-otherwise
+AUCoding/AU_OCC/F001_T1.csv        header 0,1,2,…,99: column k is AU k; 9 unknown; only the
+                                   coded 20 s are listed; the last of the 100 columns is 1
+                                   where the face is occluded: such frames are left out
+AU Intensity Codes3.0/AU06/F001_T1_AU06.csv
+                                   frame,intensity without a header; 9 unknown
+F001/T1/0001.jpg, F001/T1/001.jpg  pictures by number, padded in several ways; or
+F001_T1.mp4, 2F01_T1.avi, 2F01_01.avi
+                                   videos, whose first frame is frame 1; old releases number
+                                   the tasks otherwise
 """
 
 import re
@@ -19,14 +20,17 @@ from numpy.typing import NDArray
 from ausl_dist.evaluate.datasets.base import (
     DataSet,
     Recording,
-    au_columns,
     clean,
     first_folder,
+    frame_values,
     from_images,
+    headed_rows,
     images_by_number,
-    read_text,
-    to_int,
+    label_files,
+    units_of,
+    videos_by_key,
 )
+from ausl_dist.tables import TableError, whole_number
 
 UNITS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
 INTENSITY_UNITS = (6, 10, 12, 14, 17)
@@ -34,19 +38,17 @@ SUBJECTS = (
     *(f"F{number:03d}" for number in range(1, 24)),
     *(f"M{number:03d}" for number in range(1, 19)),
 )
-OLD_TASKS = {
-    "01": "T1",
-    "03": "T2",
-    "07": "T3",
-    "08": "T4",
-    "09": "T5",
-    "10": "T6",
-    "11": "T7",
-    "13": "T8",
-}
-VIDEO_NAME = re.compile(r"2?([FM])(\d{2,3})_(T\d+|\d{2})")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv")
+OLD_TASKS = dict(
+    zip(
+        ("01", "03", "07", "08", "09", "10", "11", "13"),
+        ("T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8"),
+        strict=True,
+    )
+)
+VIDEO_NAME = re.compile(r"2?([FM])(\d{2,3})_(T\d{1,2}|\d{2})", re.ASCII)
 FIRST_VIDEO_FRAME = 1
+LABEL_NAME = re.compile(r"[FM]\d{3}_T\d{1,2}\.csv", re.ASCII)
+INTENSITY_NAME = re.compile(r"[FM]\d{3}_T\d{1,2}(_AU06)?\.csv", re.ASCII)
 OCCLUDED_COLUMN = "99"  # no AU has this number
 
 
@@ -54,7 +56,7 @@ def read_occurrence(root: Path) -> list[Recording]:
     """Recordings of every file of AU_OCC; labels 0/1/-1."""
     media = Media(root)
     recordings = []
-    for path in sorted(first_folder(root, "AUCoding/AU_OCC", "AU_OCC").glob("*_T*.csv")):
+    for path in label_files(first_folder(root, "AUCoding/AU_OCC", "AU_OCC"), LABEL_NAME):
         numbers, labels = read_coded_csv(path, UNITS)
         subject, task = path.stem.split("_")[:2]
         recordings.append(media.recording("bp4d", subject, task, UNITS, labels, numbers))
@@ -66,17 +68,11 @@ def read_intensity(root: Path) -> list[Recording]:
     folder = first_folder(root, "AU Intensity Codes3.0", "AUCoding/AU_INT", "AU_INT")
     media = Media(root)
     recordings = []
-    for path in sorted((folder / "AU06").glob("*_T*.csv")):
+    for path in label_files(folder / "AU06", INTENSITY_NAME):
         subject, task = path.stem.split("_")[:2]
-        columns = []
-        for unit in INTENSITY_UNITS:
-            matches = sorted((folder / f"AU{unit:02d}").glob(f"{subject}_{task}*.csv"))
-            if not matches:
-                raise FileNotFoundError(
-                    f"{folder}/AU{unit:02d} has no file {subject}_{task}_AU{unit:02d}.csv: "
-                    "the copy is incomplete"
-                )
-            columns.append(_frame_values(matches[0]))
+        columns = [
+            frame_values(_intensity_file(folder, subject, task, unit)) for unit in INTENSITY_UNITS
+        ]
         numbers = sorted(set.intersection(*(set(column) for column in columns)))
         labels = clean(
             ([column[number] for column in columns] for number in numbers), "intensity", str(path)
@@ -89,38 +85,32 @@ def read_coded_csv(path: Path, units: tuple[int, ...]) -> tuple[list[int], NDArr
     """Frame numbers and occurrence labels [N, K] of one coded file: columns by the names in its
     header, occluded frames left out.
     """
-    lines = [line.split(",") for line in read_text(path).splitlines() if line.strip()]
-    columns = au_columns(lines[0], str(path)) if lines else {}
-    missing = [unit for unit in units if unit not in columns]
-    if missing:
-        raise ValueError(
-            f"{path}: its header has no column for AU {missing}; the first line must name the "
-            "columns"
-        )
-    rows = [(number, line) for number, line in enumerate(lines[1:], 2) if len(line) > 1]
-    short = [number for number, line in rows if len(line) < len(lines[0])]
-    if short:
-        raise ValueError(
-            f"{path}, line {short[0]}: fewer columns than its header names: the file is cut"
-        )
-    if lines[0][-1].strip() == OCCLUDED_COLUMN:
-        rows = [
-            (number, line)
-            for number, line in rows
-            if to_int(line[len(lines[0]) - 1], f"{path}, line {number}") != 1
-        ]
-    frames = [to_int(line[0], f"{path}, line {number}") for number, line in rows]
-    values = (
-        [to_int(line[columns[unit]], f"{path}, line {number}") for unit in units]
-        for number, line in rows
-    )
-    return frames, clean(values, "occurrence", str(path))
+    header, rows = headed_rows(path)
+    columns = units_of(header, units, path)
+    occluded = len(header) - 1 if header[-1] == OCCLUDED_COLUMN else None
+    found: dict[int, list[int]] = {}
+    for row in rows:
+        where = f"{path}, line {row.line}"
+        if occluded is not None and whole_number(row.cells[occluded], where) == 1:
+            continue
+        frame = whole_number(row.cells[0], where)
+        values = [whole_number(row.cells[columns[unit]], where) for unit in units]
+        if found.setdefault(frame, values) != values:
+            raise TableError(f"{where}: frame {frame} was given before with other labels")
+    if not found:
+        return [], np.zeros((0, len(units)), np.int8)
+    return list(found), clean(found.values(), "occurrence", str(path))
 
 
-def _frame_values(path: Path) -> dict[int, int]:
-    """Value by frame of a file without header."""
-    cells = (line.split(",") for line in read_text(path).splitlines() if line.strip())
-    return {to_int(cell[0], str(path)): to_int(cell[1], str(path)) for cell in cells}
+def _intensity_file(folder: Path, subject: str, task: str, unit: int) -> Path:
+    name = f"{subject}_{task}_AU{unit:02d}.csv"
+    for path in (
+        folder / f"AU{unit:02d}" / name,
+        folder / f"AU{unit:02d}" / f"{subject}_{task}.csv",
+    ):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"{folder}/AU{unit:02d} has no file {name}: the copy is incomplete")
 
 
 class Media:
@@ -130,12 +120,7 @@ class Media:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._videos: dict[tuple[str, str], Path] = {}
-        for path in sorted(path for suffix in VIDEO_SUFFIXES for path in root.rglob(f"*{suffix}")):
-            match = VIDEO_NAME.fullmatch(path.stem)
-            if match:
-                task = OLD_TASKS.get(match[3], match[3])
-                self._videos.setdefault((f"{match[1]}{int(match[2]):03d}", task), path)
+        self._videos = videos_by_key(root.rglob("*"), _subject_and_task)
 
     def recording(
         self,
@@ -170,6 +155,13 @@ class Media:
             video=video,
             pictures=np.array(numbers, np.int32) - FIRST_VIDEO_FRAME,
         )
+
+
+def _subject_and_task(path: Path) -> tuple[str, str] | None:
+    match = VIDEO_NAME.fullmatch(path.stem)
+    if match is None:
+        return None
+    return f"{match[1]}{int(match[2]):03d}", OLD_TASKS.get(match[3], match[3])
 
 
 OCCURRENCE = DataSet(

@@ -9,8 +9,8 @@ Subjects are other people than those of BP4D, though they carry the same letters
 
 from pathlib import Path
 
-from ausl_dist.evaluate.datasets.base import DataSet, Recording, first_folder
-from ausl_dist.evaluate.datasets.bp4d import UNITS, Media, read_coded_csv
+from ausl_dist.evaluate.datasets.base import DataSet, Recording, first_folder, label_files
+from ausl_dist.evaluate.datasets.bp4d import LABEL_NAME, UNITS, Media, read_coded_csv
 
 SUBJECTS = (
     *(f"F{number:03d}" for number in range(1, 83)),
@@ -22,9 +22,8 @@ def read(root: Path) -> list[Recording]:
     """Recordings of every coded file; labels 0/1/-1."""
     media = Media(root)
     recordings = []
-    for path in sorted(
-        first_folder(root, "AUCoding/AU_OCC", "AU_OCC", "AUCoding").glob("*_T*.csv")
-    ):
+    folder = first_folder(root, "AUCoding/AU_OCC", "AU_OCC", "AUCoding")
+    for path in label_files(folder, LABEL_NAME):
         numbers, labels = read_coded_csv(path, UNITS)
         subject, task = path.stem.split("_")[:2]
         recordings.append(media.recording("bp4d_plus", subject, task, UNITS, labels, numbers))

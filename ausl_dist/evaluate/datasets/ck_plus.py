@@ -1,9 +1,9 @@
 """CK+: posed sequences from neutral to the peak; only the peak frame is coded, and only the AUs
 that are present.
 
-    FACS/S005/001/S005_001_00000011_facs.txt              a line per AU: number and intensity in
-    scientific notation cohn-kanade-images/S005/001/S005_001_00000011.png     the picture of the
-    same name
+    FACS/S005/001/S005_001_00000011_facs.txt            a line per AU: number and intensity in
+                                                        scientific notation
+    cohn-kanade-images/S005/001/S005_001_00000011.png   the picture of the same name
 
 Intensity 0 in these files means "present, intensity not coded", so they are read as occurrence; AUs
 that are not listed are absent.
@@ -13,7 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ausl_dist.evaluate.datasets.base import DataSet, Recording, first_folder, read_text, to_int
+from ausl_dist.evaluate.datasets.base import (
+    DataSet,
+    Recording,
+    first_folder,
+    label_files,
+    subfolders,
+)
+from ausl_dist.tables import read_rows, whole_number
 
 UNITS = (1, 2, 4, 5, 6, 7, 9, 11, 12, 14, 15, 16, 17, 20, 23, 24, 25, 26, 27)
 
@@ -25,9 +32,9 @@ def read(root: Path) -> list[Recording]:
         root, "cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images"
     )
     recordings = []
-    for folder in sorted(path for path in labels_folder.iterdir() if path.is_dir()):
+    for folder in subfolders(labels_folder):
         rows, images, missing = [], [], 0
-        for path in sorted(folder.glob("*/*_facs.txt")):
+        for path in label_files(folder, "*/*_facs.txt"):
             image = (
                 images_folder
                 / folder.name
@@ -38,9 +45,8 @@ def read(root: Path) -> list[Recording]:
                 missing += 1
                 continue
             present = {
-                to_int(line.split()[0], str(path))
-                for line in read_text(path).splitlines()
-                if line.strip()
+                whole_number(row.cells[0], f"{path}, line {row.line}")
+                for row in read_rows(path, blanks=True)
             }
             rows.append([int(unit in present) for unit in UNITS])
             images.append(image)

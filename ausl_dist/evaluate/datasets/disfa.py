@@ -1,13 +1,15 @@
 """DISFA: 27 subjects, one video each of two cameras, intensities of 12 AUs in every frame.
 
-    ActionUnit_Labels/SN001/SN001_au1.txt      frame,intensity without a header; **frames start at
-    1**, so label k is picture k - 1 Videos_LeftCamera/LeftVideoSN001_comp.avi  also
-    Video_LeftCamera, and names in other case; SN010 has 4844 frames, the others 4845
+    ActionUnit_Labels/SN001/SN001_au1.txt        frame,intensity without a header; **frames start
+                                                 at 1**, so label k is picture k - 1
+    Videos_LeftCamera/LeftVideoSN001_comp.avi    also Video_LeftCamera, and names in other case;
+                                                 SN010 has 4844 frames, the others 4845
 
 Labels change in 0.25 % of frames: an error of one frame cannot be seen in any score, only in
 `python -m tools.verify_labels`.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,9 @@ from ausl_dist.evaluate.datasets.base import (
     Recording,
     clean,
     first_folder,
-    read_text,
-    to_int,
+    frame_values,
+    subfolders,
+    videos_by_key,
 )
 
 UNITS = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
@@ -33,7 +36,7 @@ def read(root: Path, camera: str = "Left") -> list[Recording]:
     labels_folder = first_folder(root, "ActionUnit_Labels")
     videos = _videos(root, camera)
     recordings = []
-    for folder in sorted(path for path in labels_folder.iterdir() if path.is_dir()):
+    for folder in subfolders(labels_folder):
         subject = folder.name
         columns = [_read_unit(folder / f"{subject}_au{unit}.txt") for unit in UNITS]
         numbers = sorted(columns[0])
@@ -70,21 +73,20 @@ def read(root: Path, camera: str = "Left") -> list[Recording]:
 def _read_unit(path: Path) -> dict[int, int]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: DISFA has 12 label files per subject")
-    cells = (line.split(",") for line in read_text(path).splitlines() if line.strip())
-    return {to_int(cell[0], str(path)): to_int(cell[1], str(path)) for cell in cells}
+    return frame_values(path)
 
 
 def _videos(root: Path, camera: str) -> dict[str, Path]:
     """Video by subject. The case of names differs between releases."""
     if camera not in CAMERAS:
         raise ValueError(f"camera must be Left or Right, not {camera!r}")
-    folder = first_folder(root, *CAMERAS[camera])
-    found = {}
-    for path in sorted(folder.iterdir()):
-        name = path.stem.lower()
-        if name.startswith(f"{camera.lower()}video"):
-            found[name.removeprefix(f"{camera.lower()}video").split("_")[0].upper()] = path
-    return found
+    name = re.compile(rf"{camera}Video(SN\d{{3}})(?:_comp)?", re.IGNORECASE | re.ASCII)
+
+    def subject(path: Path) -> str | None:
+        match = name.fullmatch(path.stem)
+        return match[1].upper() if match else None
+
+    return videos_by_key(first_folder(root, *CAMERAS[camera]).iterdir(), subject)
 
 
 DATA_SET = DataSet(

@@ -1,9 +1,13 @@
 """The list formats that code bases exchange, read as recordings: their users switch at no cost.
 
-    ME-GraphAU        BP4D_train_img_path_fold1.txt  + BP4D_train_label_fold1.txt    a path per line; rows of 0/1 with blanks between
-    JAA-Net           BP4D_combine_1_2_path.txt      + BP4D_combine_1_2_AUoccur.txt  the same; 9 unknown
-    FG-Net, LibreFace train.csv                      image_path,au1,au2,…; intensities in LibreFace's DISFA
-    FMAE              BP4D_train1.json               a JSON object per line: img_path, AUs (those present; 999 fills the rest)
+    ME-GraphAU   BP4D_train_img_path_fold1.txt, BP4D_train_label_fold1.txt
+                 a path per line; rows of 0/1 with blanks between
+    JAA-Net      BP4D_combine_1_2_path.txt, BP4D_combine_1_2_AUoccur.txt
+                 the same; 9 unknown
+    FG-Net,      train.csv
+    LibreFace    image_path,au1,au2,…; intensities in LibreFace's DISFA
+    FMAE         BP4D_train1.json
+                 a JSON object per line: img_path, AUs (those present; 999 fills the rest)
 
 FMAE's lists cannot tell absent from unknown: what was 9 in BP4D is absent there. Subjects are read
 from the paths.
@@ -25,10 +29,11 @@ from ausl_dist.evaluate.datasets.base import (
     Recording,
     au_columns,
     clean,
-    read_text,
-    to_int,
+    headed_rows,
 )
+from ausl_dist.tables import TableError, read_lines, read_rows, shown, whole_number
 
+MAX_PATH = 1024  # characters
 SUBJECT_PATTERNS = {
     "bp4d": re.compile(r"(?<![A-Za-z0-9])2?([FM])(\d{2,3})(?=[/_\\])"),
     "bp4d_plus": re.compile(r"(?<![A-Za-z0-9])([FM])(\d{3})(?=[/_\\])"),
@@ -58,11 +63,11 @@ def read_list(list_file: Path, data_set: str, images: Path) -> list[Recording]:
     name = list_file.name
     kind: Kind = "occurrence"
     if "_img_path_" in name:
-        lines = _paired(list_file, list_file.with_name(name.replace("_img_path_", "_label_")))
+        labels_file = list_file.with_name(name.replace("_img_path_", "_label_"))
+        lines = _paired(list_file, labels_file, len(units))
     elif name.endswith("_path.txt"):
-        lines = _paired(
-            list_file, list_file.with_name(name.removesuffix("_path.txt") + "_AUoccur.txt")
-        )
+        labels_file = list_file.with_name(name.removesuffix("_path.txt") + "_AUoccur.txt")
+        lines = _paired(list_file, labels_file, len(units))
     elif list_file.suffix == ".csv":
         units, kind, lines = _csv(list_file)
     elif list_file.suffix in (".json", ".jsonl"):
@@ -95,59 +100,60 @@ def as_listed(data_set: DataSet, recordings: Sequence[Recording]) -> DataSet:
     )
 
 
-def _paired(paths_file: Path, labels_file: Path) -> list[Listed]:
+def _paired(paths_file: Path, labels_file: Path, width: int) -> list[Listed]:
     if not labels_file.is_file():
         raise FileNotFoundError(
             f"{labels_file} must lie beside {paths_file}: it holds the labels of its lines"
         )
-    paths = [line.strip() for line in read_text(paths_file).splitlines() if line.strip()]
-    rows = [
-        line.replace(",", " ").split()
-        for line in read_text(labels_file).splitlines()
-        if line.strip()
-    ]
+    paths = [text for _, text in read_lines(paths_file)]
+    rows = list[list[int]]()
+    for row in read_rows(labels_file, blanks=True):
+        where = f"{labels_file}, line {row.line}"
+        cells = [cell for cell in row.cells if cell]
+        if len(cells) != width:
+            raise TableError(f"{where}: {len(cells)} labels, {width} action units are expected")
+        rows.append([whole_number(cell, where) for cell in cells])
     if len(paths) != len(rows):
-        raise ValueError(
+        raise TableError(
             f"{paths_file} has {len(paths)} lines, {labels_file} {len(rows)}: "
             "they are not of one list"
         )
-    return [
-        Listed(path, [to_int(cell, str(labels_file)) for cell in row])
-        for path, row in zip(paths, rows, strict=True)
-    ]
+    return [Listed(path, row) for path, row in zip(paths, rows, strict=True)]
 
 
 def _csv(path: Path) -> tuple[tuple[int, ...], Kind, list[Listed]]:
-    rows = [line.split(",") for line in read_text(path).splitlines() if line.strip()]
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    header, rows = headed_rows(path)
+    header = [cell.lower() for cell in header]
     columns = au_columns(header, str(path))
     if "image_path" not in header or not columns:
-        raise ValueError(
+        raise TableError(
             f"{path}: its first line must name image_path and the action units (au1, au2, …)"
         )
     units = tuple(sorted(columns))
-    where = header.index("image_path")
-    lines = [
-        Listed(row[where].strip(), [to_int(row[columns[unit]], str(path)) for unit in units])
-        for row in rows[1:]
-    ]
+    place = header.index("image_path")
+    lines = []
+    for row in rows:
+        where = f"{path}, line {row.line}"
+        labels = [whole_number(row.cells[columns[unit]], where) for unit in units]
+        lines.append(Listed(row.cells[place], labels))
     values = {value for line in lines for value in line.labels}
     return units, "intensity" if values & {2, 3, 4, 5} else "occurrence", lines
 
 
 def _fmae(path: Path, units: tuple[int, ...]) -> list[Listed]:
     lines = []
-    for number, text in enumerate(read_text(path).splitlines(), 1):
-        if not text.strip():
-            continue
+    for number, text in read_lines(path):
         try:
             entry = json.loads(text)
-            file, present = entry["img_path"], {int(value) for value in entry["AUs"]}
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ValueError(
+            file, listed = entry["img_path"], entry["AUs"]
+            if not (isinstance(file, str) and isinstance(listed, list)):
+                raise TypeError("img_path must be a text, AUs a list")
+            present = {whole_number(str(value), "AUs") for value in listed}
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise TableError(
                 f"{path}, line {number}: a JSON object with img_path and AUs is expected ({error})"
             ) from error
-        lines.append(Listed(str(file), [int(unit in present) for unit in units]))
+        lines.append(Listed(file, [int(unit in present) for unit in units]))
     return lines
 
 
@@ -166,6 +172,8 @@ def _by_subject(
     missing: dict[str, int] = {}
     for line in lines:
         subject = _subject(line.path, data_set, where)
+        if "\0" in line.path or len(line.path) > MAX_PATH:
+            raise TableError(f"{where}: {shown(line.path)} is no path")
         picture = images / line.path
         if not picture.resolve().is_relative_to(images.resolve()):
             raise ValueError(f"{where}: {line.path!r} leads out of {images}")

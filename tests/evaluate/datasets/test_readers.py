@@ -11,8 +11,9 @@ import pytest
 
 from ausl_dist.evaluate.compare import CompareSettings, labelled_for
 from ausl_dist.evaluate.datasets import DATA_SETS, find_data_set
-from ausl_dist.evaluate.datasets.base import Recording, au_columns, clean, images_by_number, to_int
+from ausl_dist.evaluate.datasets.base import Recording, au_columns, clean, images_by_number
 from ausl_dist.evaluate.datasets.examples import LabelledFaces, write_tree
+from ausl_dist.tables import whole_number
 from tests.support.drawn_faces import drawn_faces
 from tests.support.evaluation_tables import make_table
 
@@ -191,6 +192,76 @@ def test_disfa_names_of_other_releases_are_found(folder: str, file: str, tmp_pat
     assert DATA_SETS["disfa"].read(tmp_path)[0].video == tmp_path / folder / file
 
 
+def test_only_files_with_published_names_and_suffixes_are_taken(tmp_path: Path) -> None:
+    write_tree("disfa", tmp_path / "disfa", drawn_faces(["SN001"]))
+    videos = tmp_path / "disfa" / "Videos_LeftCamera"
+    beside = (
+        "LeftVideoSN001_comp.csv",
+        "LeftVideoSN001_comp_of_details.txt",
+        "._LeftVideoSN001_comp.avi",
+    )
+    for name in (
+        *beside,
+        "LeftVideoSN001_comp_aligned.avi",
+        "RightVideoSN001_comp.mp4",
+        "Thumbs.db",
+    ):
+        (videos / name).touch()
+    assert (
+        DATA_SETS["disfa"].read(tmp_path / "disfa")[0].video == videos / "LeftVideoSN001_comp.avi"
+    )
+    (videos / "LeftVideoSN001_comp.mp4").touch()
+    with pytest.raises(ValueError, match="keep one"):
+        DATA_SETS["disfa"].read(tmp_path / "disfa")
+
+    write_tree("emotionet", tmp_path / "emotionet", drawn_faces(NAMES["emotionet"]))
+    for name in ("aaa.csv", "zzz.xlsx", "._emotionet_facs_24600.xlsx", "openface.csv"):
+        (tmp_path / "emotionet" / name).write_text("a,b\n1,2\n")
+    assert len(DATA_SETS["emotionet"].read(tmp_path / "emotionet")) == 2
+
+    write_tree("bp4d", tmp_path / "bp4d", drawn_faces(["F001"]))
+    for name in ("F001_T1_backup.csv", "._F001_T1.csv", "F001_T1.csv.bak", "notes_T1.csv"):
+        (tmp_path / "bp4d" / "AUCoding" / "AU_OCC" / name).write_text("a\n")
+    for name in ("._0002.jpg", "0002.csv"):
+        (tmp_path / "bp4d" / "F001" / "T1" / name).touch()
+    assert len(DATA_SETS["bp4d"].read(tmp_path / "bp4d")) == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_system_left_in_every_folder_is_passed_over(name: str, tmp_path: Path) -> None:
+    write_tree(name, tmp_path, drawn_faces(NAMES[name]))
+    before = DATA_SETS[name].read(tmp_path)
+    for path in list(tmp_path.rglob("*")):
+        if path.is_file():
+            (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7")
+            (path.parent / ".DS_Store").touch()
+    after = DATA_SETS[name].read(tmp_path)
+    assert [(r.name, r.images, r.video, r.labels.tolist()) for r in after] == [
+        (r.name, r.images, r.video, r.labels.tolist()) for r in before
+    ]
+
+
+def test_rows_that_go_by_their_number_have_no_gaps(tmp_path: Path) -> None:
+    write_tree("aff_wild2", tmp_path, drawn_faces(["v_left"]))
+    path = tmp_path / "AU_Detection_Challenge" / "Train_Set" / "v_left.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:3], "", *lines[3:]]))
+    with pytest.raises(ValueError, match="empty line"):
+        DATA_SETS["aff_wild2"].read(tmp_path)
+    path.write_text("\n".join([*lines, "", ""]))
+    assert DATA_SETS["aff_wild2"].read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["1\n", "1,1e300\n", f"1,{'9' * 400}\n", "1,0\n1,3\n", "", "1,0,0\n"]
+)
+def test_a_damaged_label_file_is_a_sentence_with_its_place(text: str, tmp_path: Path) -> None:
+    write_tree("disfa", tmp_path, drawn_faces(["SN001"]))
+    (tmp_path / "ActionUnit_Labels" / "SN001" / "SN001_au4.txt").write_text(text)
+    with pytest.raises(ValueError, match=r"SN001_au4\.txt"):
+        DATA_SETS["disfa"].read(tmp_path)
+
+
 def test_a_disfa_subject_without_a_label_file_is_told(tmp_path: Path) -> None:
     write_tree("disfa", tmp_path, drawn_faces(["SN001"]))
     (tmp_path / "ActionUnit_Labels" / "SN001" / "SN001_au9.txt").unlink()
@@ -235,13 +306,13 @@ def test_emotionet_reads_quoted_columns_from_the_spreadsheet_and_999_is_unknown(
     [("1", 1), (" 1", 1), ("1.0", 1), ("1.0000000e+00", 1), ("'0'", 0), ("-1", -1)],
 )
 def test_labels_are_numbers_not_text(text: str, value: int) -> None:
-    assert to_int(text, "here") == value
+    assert whole_number(text, "here") == value
 
 
 @pytest.mark.parametrize("text", ["", "yes", "0.5", "nan", "inf", "1e400"])
 def test_what_is_no_whole_number_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(ValueError, match="line 3"):
-        to_int(text, "line 3")
+        whole_number(text, "line 3")
 
 
 def test_values_that_a_data_set_cannot_have_are_refused() -> None:
