@@ -1,9 +1,14 @@
 """How every command line of the project ends: 0 when done, 2 with one sentence on a user's mistake,
-130 on Ctrl-C.
+1 with a traceback on a fault of the code, 130 on Ctrl-C.
+
+Secrets that were typed are refused before anything is done, and nothing repeats them.
 """
 
 import sys
+import traceback
 from collections.abc import Callable
+
+from ausl_dist.addresses import masked, refuse_secrets
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -11,10 +16,14 @@ def run(main: Callable[[], int | None]) -> None:
     its traceback.
     """
     try:
+        refuse_secrets(sys.argv[1:])
         sys.exit(main() or 0)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         sys.exit(2)
+    except Exception:  # noqa: BLE001 - ends the process, as it would without being caught
+        print(masked(traceback.format_exc()), end="", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

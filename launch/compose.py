@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ausl_dist.addresses import refuse_secrets
 from ausl_dist.settings import SettingsError, from_mapping, unknown, with_defaults
 from launch.cluster import read_settings, with_cluster_defaults
 
@@ -37,7 +38,9 @@ def compose(words: list[str], config_folder: Path = CONFIGS) -> Composed:
 
     Raises SettingsError with what to type instead.
     """
+    refuse_secrets(words)
     whole = _resolved(completed(words, config_folder))
+    refuse_secrets(whole)
     composed = Composed(cluster=whole.pop("cluster"), run=whole)
     _check(composed)
     return composed

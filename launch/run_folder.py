@@ -9,6 +9,7 @@ RUN/logs/         one file per rank
 from pathlib import Path
 from typing import Any
 
+from ausl_dist.addresses import refuse_secrets
 from ausl_dist.files import write_atomically
 from ausl_dist.settings import SettingsError
 from launch.cluster import read_settings
@@ -63,6 +64,7 @@ def change_cluster(folder: Path, overrides: list[str]) -> dict[str, Any]:
     """
     from omegaconf import OmegaConf
 
+    refuse_secrets(overrides)
     values = read_cluster(folder)
     wrong = [
         override for override in overrides if not override.startswith(("cluster=", "cluster."))

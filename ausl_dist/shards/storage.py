@@ -19,6 +19,7 @@ from fsspec import AbstractFileSystem
 from fsspec.asyn import sync
 from fsspec.exceptions import FSTimeoutError
 
+from ausl_dist.addresses import refuse_secrets
 from ausl_dist.files import temporary_beside, write_atomically
 from ausl_dist.shards.pace import MIN_BYTES_PER_SECOND
 from ausl_dist.shards.retry import Permanent, Retry
@@ -38,11 +39,7 @@ def connect(url: str) -> tuple[AbstractFileSystem, str]:
     """The filesystem that serves `url`, and the path of `url` in it; to be called in the process
     that uses it (not before a fork).
     """
-    if "@" in urlsplit(str(url)).netloc:
-        raise ValueError(
-            "credentials do not belong in an address: set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY instead"
-        )
+    refuse_secrets(str(url))
     options: dict[str, Any] = {"use_listings_cache": False}
     if is_s3(url):
         # Named although botocore would find it by itself: fsspec shares filesystems of equal

@@ -1,0 +1,113 @@
+"""A secret that was typed is written nowhere and repeated nowhere."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ausl_dist.addresses import masked, refuse_secrets
+from ausl_dist.shards.storage import connect
+from launch.compose import compose, compose_cluster
+from launch.run_folder import change_cluster, prepare
+
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCY"  # the shape of a real one, slashes included
+WITH_SECRETS = [
+    f"s3://AKIAEXAMPLE:{SECRET}@bucket/faces",
+    f"S3://AKIAEXAMPLE:{SECRET}@bucket",
+    f"s3://{SECRET.replace('/', '')}@bucket/faces",
+    f"simplecache::s3://AKIAEXAMPLE:{SECRET}@bucket/faces",
+    f"https://host/faces?X-Amz-Algorithm=A&X-Amz-Signature={SECRET}",
+    f"https://host/faces?x-amz-security-token={SECRET}",
+    f"https://host/faces?AWSAccessKeyId={SECRET}&Expires=1",
+    f"https://host/faces?sv=1&sig={SECRET}",
+    f"https://storage/faces?X-Goog-Signature={SECRET}",
+    f"https://host/faces?access_token={SECRET}#part",
+    f"export AWS_SECRET_ACCESS_KEY={SECRET}",
+]
+WITHOUT = [
+    "s3://bucket/faces",
+    "s3://bucket/someone@work/faces",
+    "http://127.0.0.1:8333/bucket/a@b",
+    "http://[::1]:8333/a",
+    "/videos/me@home:2/clip.mp4",
+    "https://host/faces?versionId=3&prefix=sig",
+    "git@host:faces.git",
+    "export HF_TOKEN=$(cat ~/.token)",
+    "export HF_TOKEN=$MINE",
+    "observe.exporter.password_file=/run/secrets/scrape",
+]
+
+
+@pytest.mark.parametrize("text", WITH_SECRETS)
+def test_a_secret_is_masked_and_refused_without_being_repeated(text: str) -> None:
+    said = masked(f"error: {text} is no corpus, says 'botocore'")
+    assert SECRET[8:] not in said
+    assert "***" in said
+    assert "is no corpus" in said
+    assert masked(said) == said
+    with pytest.raises(ValueError, match="AWS_SECRET_ACCESS_KEY") as refused:
+        refuse_secrets({"data": {"corpora": [{"url": text}]}})
+    assert SECRET[8:] not in str(refused.value)
+    assert "data.corpora" in str(refused.value)
+
+
+@pytest.mark.parametrize("text", WITHOUT)
+def test_what_only_looks_like_one_passes(text: str) -> None:
+    assert masked(text) == text
+    refuse_secrets([text])
+
+
+@pytest.mark.parametrize("url", WITH_SECRETS[:-1])
+def test_storage_does_not_open_an_address_with_a_secret(url: str) -> None:
+    with pytest.raises(ValueError, match="credentials") as refused:
+        connect(url)
+    assert SECRET[8:] not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", WITH_SECRETS[:-1])
+@pytest.mark.parametrize("key", ["data.corpora.main.url", "checkpoint.upload", "nonsense"])
+def test_a_config_with_a_secret_is_not_composed(url: str, key: str) -> None:
+    with pytest.raises(ValueError, match="credentials") as refused:
+        compose(["experiment=demo", f"{key}='{url}'"])
+    assert SECRET[8:] not in str(refused.value)
+
+
+def test_a_secret_in_a_cluster_is_not_written(tmp_path: Path) -> None:
+    words = ["experiment=demo", "data.corpora.main.url=/c", f"folder={tmp_path / 'run'}"]
+    run = prepare(compose(words))
+    before = (run / "cluster.yaml").read_text()
+    with pytest.raises(ValueError, match="credentials"):
+        change_cluster(run, [f"cluster.python={WITH_SECRETS[0]}"])
+    assert (run / "cluster.yaml").read_text() == before
+    assert compose_cluster("cluster=slurm")["setup"] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "launch run experiment=demo folder={folder} data.corpora.main.url={url}",
+        "launch resume {folder} cluster.python={url}",
+        "tools.build_corpus {folder} --out {url}",
+        "tools.index_shards {url}",
+        "tools.inspect_corpus {url} --page {folder}/page.html",
+        "tools.no_such_option --{url}",
+    ],
+)
+def test_no_command_writes_or_shows_a_secret(command: str, tmp_path: Path) -> None:
+    words = command.format(folder=tmp_path / "out", url=WITH_SECRETS[0]).split()
+    if words[0] == "tools.no_such_option":
+        words[0] = "tools.release"
+    ended = subprocess.run(
+        [sys.executable, "-m", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "HYDRA_FULL_ERROR": "1"},
+    )
+    assert ended.returncode == 2
+    assert SECRET[8:] not in ended.stdout + ended.stderr
+    assert "credentials" in ended.stderr
+    assert not (tmp_path / "out").exists()
