@@ -10,7 +10,8 @@ Everything else is for operators and lives in the rooms that README.md lists.
 
 from typing import Any
 
-__version__ = "0.1.0"
+from ausl_dist.version import __version__
+
 __all__ = ["__version__", "load_backbone"]
 
 

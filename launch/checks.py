@@ -18,7 +18,7 @@ from ausl_dist.files import read_json_lines
 from ausl_dist.settings import from_mapping
 from launch.cluster import LocalCluster, SlurmCluster, read_settings
 from launch.compose import Composed
-from launch.doctor import Unchecked
+from launch.findings import Unchecked
 
 if TYPE_CHECKING:
     from ausl_dist.batch import Batch

@@ -9,29 +9,14 @@ A check returns what it found, or raises; an error is the ✗, and its sentence 
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ausl_dist.files import read_json
-from ausl_dist.settings import SettingsError
 from launch.compose import Composed
+from launch.findings import Finding, run_checks
 
 NODE_SECONDS = 600.0  # for the short job to get its turn and end
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One row of the table."""
-
-    name: str
-    good: bool
-    text: str  # what was found, or what is wrong and what to do
-
-
-class Unchecked(Exception):
-    """A check that has no meaning here; the reason is its message."""
 
 
 def examine(composed: Composed, *, on_node: bool) -> int:
@@ -55,25 +40,6 @@ def examine(composed: Composed, *, on_node: bool) -> int:
         else "all is well: `python -m launch submit` with the same words starts it"
     )
     return 1 if bad else 0
-
-
-def run_checks(checks: Iterable[tuple[str, Callable[[], str]]]) -> Iterable[Finding]:
-    """Run checks in order; one that fails by the same reason as an earlier one only names that one."""
-    reasons: dict[str, str] = {}
-    for name, check in checks:
-        started = time.monotonic()
-        try:
-            text = check()
-        except Unchecked as why:
-            text = f"not checked: {why}"
-        except Exception as error:  # noqa: BLE001 - whatever a check meets is its finding
-            reason = _sentence(error)
-            first = reasons.setdefault(reason, name)
-            yield Finding(
-                name, False, reason if first == name else f"needs `{first}` to be mended first"
-            )
-            continue
-        yield Finding(name, True, f"{text} ({time.monotonic() - started:.1f} s)")
 
 
 def _on_nodes(composed: Composed, rank_bytes: float) -> list[Finding]:
@@ -152,15 +118,6 @@ def _merge(results: list[dict[str, Any]], ranks: int) -> list[Finding]:
             Finding("clocks of the nodes", skew < 1.0, f"{skew * 1000:.0f} ms apart{remedy}")
         )
     return findings
-
-
-def _sentence(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return (
-        text
-        if isinstance(error, ValueError | OSError | SettingsError)
-        else f"{type(error).__name__}: {text}"
-    )
 
 
 def _print(findings: list[Finding]) -> None:

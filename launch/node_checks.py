@@ -17,7 +17,7 @@ from typing import Any
 
 from ausl_dist.files import write_json
 from ausl_dist.settings import from_mapping
-from launch.doctor import Finding, Unchecked, run_checks
+from launch.findings import Finding, Unchecked, run_checks
 
 MIB, GIB = 1 << 20, 1 << 30
 MEETING_SECONDS = 60.0

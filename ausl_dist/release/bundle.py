@@ -28,7 +28,6 @@ from typing import Any
 
 from safetensors.torch import save
 
-from ausl_dist import __version__
 from ausl_dist.files import read_json, sha256_of, write_atomically, write_json
 from ausl_dist.release.card import CardFacts, misplaced_scores, model_card
 from ausl_dist.release.detection import carry_models
@@ -41,6 +40,7 @@ from ausl_dist.release.reference import reference_faces
 from ausl_dist.release.run import Run, Weights, open_run, read_statements
 from ausl_dist.release.tolerance import measure_tolerance, to_json
 from ausl_dist.release.verify import release_name, write_sums
+from ausl_dist.version import __version__
 
 CORPUS_NAME = "corpus.json"
 RECORD_NAME = "record.json"

@@ -6,11 +6,10 @@ EVALUATION/report.json, probe.safetensors         linear probes on frozen featur
 
 from pathlib import Path
 
-from ausl_dist.evaluate.report.tables import PROBE_NAME
 from ausl_dist.files import read_json
 from ausl_dist.model.objective_settings import build_objective
 from ausl_dist.objectives.action_units import ActionUnits
-from ausl_dist.release.head import Head, Task, read_tensors
+from ausl_dist.release.head import PROBE_NAME, Head, Task, read_tensors
 from ausl_dist.release.over_time import Context
 from ausl_dist.release.run import Run
 

@@ -29,6 +29,7 @@ from ausl_dist.release.verify import BundleError
 from ausl_dist.settings import SettingsError, from_mapping
 
 SPEC_NAME, TENSORS_NAME = "head.json", "head.safetensors"
+PROBE_NAME = "probe.safetensors"  # beside the report of an evaluation: a head yet to be released
 MAX_INTENSITY = float(LEVELS - 1)
 FORMAT = 1
 

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ausl_dist.evaluate.features.encode import encode_stream
 from ausl_dist.files import read_json
 from ausl_dist.model.backbones import Backbone, BackboneSettings
+from ausl_dist.model.encode import encode_stream
 from ausl_dist.release.action_units import ActionUnitScores, columns_of
 from ausl_dist.release.detection import MODELS_NAME, model_files
 from ausl_dist.release.faces import DEFAULT_FPS, FaceFrame, Faces, Source

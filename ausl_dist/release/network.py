@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ausl_dist import __version__
 from ausl_dist.model.backbones import Backbone, BackboneSettings, build_backbone
 from ausl_dist.model.video_network import VIDEO_NETWORKS
 from ausl_dist.release.preprocessing import Preprocessing
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
+from ausl_dist.version import __version__
 
 FORMAT = 1  # of the whole bundle
 CONFIG_NAME = "config.json"

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ausl_dist.evaluate.features.encode import encode_frames
 from ausl_dist.faces.landmarks import CROP_SIZE
 from ausl_dist.model.backbones import Backbone
+from ausl_dist.model.encode import encode_frames
 from ausl_dist.release.head import ActionUnitHead
 from ausl_dist.release.preprocessing import Preprocessing
 from ausl_dist.release.reference import ReferenceFaces

@@ -20,7 +20,6 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from ausl_dist.faces.landmarks import NUM_LANDMARKS
 from ausl_dist.shards import clip
 from ausl_dist.shards.clip import ClipMeta
 from ausl_dist.shards.tar import Member, TarError, read_members
@@ -53,7 +52,7 @@ def clip_blocks(
         raise ValueError(
             f"clip key {key!r}: 1 to {MAX_KEY} letters, digits, '-' and '_' are allowed"
         )
-    if landmarks.dtype != np.float16 or landmarks.shape != (meta.frames, NUM_LANDMARKS, 2):
+    if landmarks.dtype != np.float16 or landmarks.shape != (meta.frames, clip.NUM_LANDMARKS, 2):
         raise ValueError(
             f"clip {key}: landmarks must be float16 [{meta.frames}, 68, 2], "
             f"not {landmarks.dtype} {landmarks.shape}"

@@ -7,7 +7,8 @@ import pytest
 from launch.checks import Examination
 from launch.compose import compose
 from launch.corpus import part_commands
-from launch.doctor import Finding, _merge, run_checks
+from launch.doctor import _merge
+from launch.findings import Finding, run_checks
 from tests.support.corpora import make_corpus
 
 

@@ -16,7 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 from torch import nn
 
-from ausl_dist.evaluate.features.encode import encode_frames
+from ausl_dist.model.encode import encode_frames
 from ausl_dist.stream.scan import ScannedClip
 
 

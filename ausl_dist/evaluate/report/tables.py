@@ -17,9 +17,9 @@ from ausl_dist.evaluate.predictors.probe import Probe
 from ausl_dist.evaluate.report.page import to_html
 from ausl_dist.evaluate.scores.rows import Score, per_subject
 from ausl_dist.files import write_atomically, write_json
+from ausl_dist.release.head import PROBE_NAME
 
 REPORT_VERSION = 1
-PROBE_NAME = "probe.safetensors"
 
 
 def to_json(comparison: Comparison, **context: Any) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from ausl_dist.evaluate.compare import compare
-from ausl_dist.evaluate.features.encode import PASS_FRAMES, encode_frames
 from ausl_dist.evaluate.features.table import extract
 from ausl_dist.model.backbones import Backbone, BackboneSettings, build_backbone
+from ausl_dist.model.encode import PASS_FRAMES, encode_frames
 from ausl_dist.stream.scan import scan
 from tests.support.corpora import make_corpus
 
