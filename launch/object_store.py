@@ -1,5 +1,5 @@
 """An S3-compatible object store on this machine's loopback, for the demo and the tests: SeaweedFS
-with authentication.
+with authentication on every port (see store_security.py).
 
     with ObjectStore(folder) as store:
         os.environ.update(store.environment)
@@ -10,7 +10,6 @@ one is not for it.
 """
 
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -18,14 +17,15 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from ausl_dist.files import read_json, write_json
 from launch.ports import answers, free_ports
+from launch.store_security import secure
 
 START_SECONDS = 60.0
 # a polite stop waits for its own retries for half a minute; after this it is killed, which its data
 # survive
 STOP_SECONDS = 3.0
 PROBE = "readiness/probe"
+ROLES = ("s3", "master", "volume", "filer")
 
 
 class ObjectStore:
@@ -34,6 +34,7 @@ class ObjectStore:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.endpoint = ""
+        self.ports: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._sockets: list[Path] = []
         self._access_key = self._secret_key = ""
@@ -59,53 +60,48 @@ class ObjectStore:
             )
         data = self.folder / "data"
         data.mkdir(parents=True, exist_ok=True)
-        identities = self._identities()
-        s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc = free_ports(8)
+        self._access_key, self._secret_key = secure(self.folder.resolve())
+        names = [f"{role}{kind}" for role in ROLES for kind in ("", ".grpc")]
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         # not in `folder`: a unix socket's path may have no more than 107 bytes
-        s3_socket = Path(f"/tmp/ausl-s3-{s3}.sock")
-        grpc = {"master": master_grpc, "volume": volume_grpc, "filer": filer_grpc, "s3": s3_grpc}
+        s3_socket = Path(f"/tmp/ausl-s3-{self.ports['s3']}.sock")
         self._sockets = [
             s3_socket,
-            *(Path(f"/tmp/seaweedfs-{role}-grpc-{port}.sock") for role, port in grpc.items()),
+            Path(f"/tmp/seaweedfs-filer-{self.ports['filer']}.sock"),
+            *(
+                Path(f"/tmp/seaweedfs-{role}-grpc-{self.ports[f'{role}.grpc']}.sock")
+                for role in ROLES
+            ),
         ]
-        # Every port is named: SeaweedFS derives unnamed ones by adding 10000, which may be taken.
-        # Telemetry is on by default.
         arguments = [
-            *("-logtostderr=true", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+            *("-logtostderr=true", "server", f"-dir={data.resolve()}"),
+            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+            # Only S3 is spoken over HTTP; the servers behind it speak gRPC, with certificates.
+            *("-disableHttp", "-filer.disableHttp", "-filer", "-s3"),
+            # Every port is named: SeaweedFS derives unnamed ones by adding 10000, which may be taken.
             *(
-                f"-master.port={master}",
-                f"-master.port.grpc={master_grpc}",
-                "-master.telemetry=false",
+                f"-{name.replace('.', '.port.') if '.' in name else f'{name}.port'}={port}"
+                for name, port in self.ports.items()
             ),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0"),
+            "-master.telemetry=false",  # it is on by default
             *("-master.volumeSizeLimitMB=256", "-master.volumePreallocate=false"),
-            *(
-                f"-volume.port={volume}",
-                f"-volume.port.grpc={volume_grpc}",
-                "-volume.max=100",
-                "-volume.preStopSeconds=0",
-            ),
-            *("-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}"),
-            *(
-                "-s3",
-                f"-s3.port={s3}",
-                f"-s3.port.grpc={s3_grpc}",
-                "-s3.port.iceberg=0",
-                "-s3.port.lance=0",
-            ),
-            *(
-                "-s3.allowDeleteBucketNotEmpty=true",
-                f"-s3.localSocket={s3_socket}",
-                f"-s3.config={identities}",
-            ),
+            *("-volume.max=100", "-volume.preStopSeconds=0"),
+            *("-s3.allowDeleteBucketNotEmpty=true", f"-s3.localSocket={s3_socket}"),
+            f"-s3.config={self.folder.resolve() / 'identities.json'}",
         ]
         with open(self.folder / "server.log", "ab") as log:
             # Its own process group: Ctrl-C on a terminal must reach us first, so that it is stopped
             # after its users.
             self._process = subprocess.Popen(
-                [binary, *arguments], stdout=log, stderr=log, start_new_session=True
+                [binary, *arguments],
+                cwd=self.folder,  # where it looks for security.toml
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
-        self.endpoint = f"http://127.0.0.1:{s3}"
-        self._wait_until_it_answers(s3)
+        self.endpoint = f"http://127.0.0.1:{self.ports['s3']}"
+        self._wait_until_it_answers(self.ports["s3"])
         return self
 
     def __exit__(
@@ -154,22 +150,6 @@ class ObjectStore:
             return bool(filesystem.cat_file(PROBE) == b"ready")
         except OSError:
             return False
-
-    def _identities(self) -> Path:
-        """The server's list of users: one, with a secret of its own for each data folder."""
-        path = self.folder / "identities.json"
-        if not path.exists():
-            keys = {"accessKey": secrets.token_hex(8), "secretKey": secrets.token_hex(16)}
-            user = {
-                "name": "ausl",
-                "credentials": [keys],
-                "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-            }
-            write_json(path, {"identities": [user]})
-            path.chmod(0o600)
-        keys = read_json(path)["identities"][0]["credentials"][0]
-        self._access_key, self._secret_key = keys["accessKey"], keys["secretKey"]
-        return path
 
     def _wait_until_it_answers(self, port: int) -> None:
         assert self._process is not None

@@ -1,0 +1,141 @@
+"""The object store serves whoever has its keys, and nobody else on the machine."""
+
+import os
+import socket
+import ssl
+import stat
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import s3fs
+
+from launch.object_store import ObjectStore
+
+CONTENT = b"faces of people" * 1000
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # as gRPC begins
+
+
+@pytest.fixture(scope="module")
+def store(object_store: ObjectStore) -> ObjectStore:
+    object_store.make_bucket("private")
+    client().pipe("private/clip", CONTENT)
+    return object_store
+
+
+def client(**options: object) -> s3fs.S3FileSystem:
+    """With the keys that stand in the environment."""
+    return s3fs.S3FileSystem(
+        endpoint_url=os.environ["AWS_ENDPOINT_URL"],
+        skip_instance_cache=True,
+        use_listings_cache=False,
+        **options,
+    )
+
+
+def ask(port: int, method: str, path: str) -> tuple[int, bytes]:
+    body = b"stranger" if method in ("PUT", "POST") else None
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method, data=body)
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except OSError as error:
+        return 0, str(error).encode()
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+@pytest.mark.parametrize(
+    "path", ["/private/clip", "/buckets/private/clip", "/buckets/?recursive=true"]
+)
+def test_no_port_reads_writes_or_deletes_without_a_key(
+    store: ObjectStore, method: str, path: str
+) -> None:
+    for name, port in store.ports.items():
+        status, body = ask(port, method, path)
+        assert not 200 <= status < 300, f"{name}: {status} {body[:100]!r}"
+        assert CONTENT not in body
+    assert client().cat_file("private/clip") == CONTENT
+
+
+@pytest.mark.parametrize("path", ["/dir/assign", "/dir/lookup?volumeId=1", "/vol/grow?count=1"])
+def test_nobody_gets_a_place_to_write_to_or_to_read_from(store: ObjectStore, path: str) -> None:
+    for name, port in store.ports.items():
+        assert ask(port, "GET", path)[0] not in range(200, 300), name
+
+
+def test_s3_refuses_without_keys_and_with_wrong_ones(store: ObjectStore) -> None:
+    for stranger in (client(anon=True), client(key="ausl", secret="ausl")):
+        with pytest.raises((PermissionError, FileNotFoundError)):
+            stranger.cat_file("private/clip")
+        with pytest.raises(PermissionError):
+            stranger.pipe("private/other", b"stranger")
+
+
+@pytest.mark.parametrize("role", ["master", "volume", "filer", "s3"])
+def test_servers_behind_s3_talk_to_nobody_without_the_certificate(
+    store: ObjectStore, role: str
+) -> None:
+    port = store.ports[f"{role}.grpc"]
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+        plain.sendall(HTTP2)
+        assert settings_frame(plain) is False
+    assert talks(port, None) is False
+    assert talks(port, store.folder) is True, "the servers themselves must be let in"
+
+
+def talks(port: int, folder: Path | None) -> bool:
+    """Whether a gRPC server answers over TLS, with the certificate in `folder` or without one."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    if folder is not None:
+        context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+            context.wrap_socket(plain) as connection,
+        ):
+            connection.sendall(HTTP2)
+            return settings_frame(connection)
+    except OSError:
+        return False
+
+
+def settings_frame(connection: socket.socket) -> bool:
+    """Whether the first thing that is said is HTTP/2's SETTINGS."""
+    try:
+        said = connection.recv(9)
+    except OSError:
+        return False
+    return len(said) == 9 and said[3] == 4
+
+
+def test_what_lies_on_disk_is_the_owners_alone(store: ObjectStore) -> None:
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    for name in ("identities.json", "security.toml", "tls.key"):
+        assert stat.S_IMODE((store.folder / name).stat().st_mode) == 0o600
+
+
+def test_data_and_keys_are_there_again_at_the_next_start_and_no_socket_stays(
+    tmp_path: Path,
+) -> None:
+    with ObjectStore(tmp_path / "store") as first:
+        first.make_bucket("again")
+        keys, ports = first.environment, first.ports
+    left = [
+        path.name
+        for path in Path("/tmp").glob("*.sock")
+        for port in ports.values()
+        if str(port) in path.name
+    ]
+    assert left == []
+    with ObjectStore(tmp_path / "store") as second:
+        assert second.environment | {"AWS_ENDPOINT_URL": ""} == keys | {"AWS_ENDPOINT_URL": ""}
+        own = {"key": keys["AWS_ACCESS_KEY_ID"], "secret": keys["AWS_SECRET_ACCESS_KEY"]}
+        names = s3fs.S3FileSystem(endpoint_url=second.endpoint, skip_instance_cache=True, **own).ls(
+            ""
+        )
+        assert "again" in names
