@@ -20,9 +20,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ausl_dist.files import read_json, write_json
+from ausl_dist.files import read_json, read_log_lines, write_json
 from ausl_dist.observe.heartbeat import read_heartbeats
-from ausl_dist.observe.history import LineWriter, last_metrics, read_lines
+from ausl_dist.observe.history import LineWriter, last_metrics
+from ausl_dist.run_folder import newest_complete_step
 from launch.verdict import Decision, Ended, Report
 
 FOLDER = "supervision"
@@ -90,7 +91,7 @@ def append_history(run_folder: Path, name: str, now: Ended, decision: Decision) 
 
 def read_history(run_folder: Path) -> list[dict[str, Any]]:
     """The lines of the run's history, oldest first; empty before the first attempt has ended."""
-    return list(read_lines(Path(run_folder) / FOLDER / HISTORY_FILE))
+    return list(read_log_lines(Path(run_folder) / FOLDER / HISTORY_FILE))
 
 
 def ended(line: Mapping[str, Any]) -> Ended:
@@ -130,5 +131,4 @@ def checkpoint_step(run_folder: Path) -> int:
 
     A resume checks it whole, this does not.
     """
-    complete = (Path(run_folder) / "checkpoints").glob("step-*/manifest.json")
-    return max((int(path.parent.name.removeprefix("step-")) for path in complete), default=0)
+    return newest_complete_step(run_folder)

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
+from ausl_dist.run_folder import log_file
 from ausl_dist.train.exits import Exit
 from launch.child import STACKS_ON_ABORT, abort, die_with_parent
 from launch.ports import free_ports
@@ -50,7 +51,7 @@ def run_ranks(folder: Path, ranks: int) -> int:
     with ExitStack() as stack:
         processes = []
         for rank in range(ranks):
-            log = stack.enter_context(open(folder / "logs" / f"rank-{rank}.log", "ab"))
+            log = stack.enter_context(open(log_file(folder, rank), "ab"))
             environment = {**os.environ, **rank_environment(rank, ranks, port)}
             # Rank 0 keeps the terminal for its live view; the others only write their log.
             output = None if rank == 0 else log

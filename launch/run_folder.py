@@ -11,6 +11,7 @@ from typing import Any
 
 from ausl_dist.addresses import refuse_secrets
 from ausl_dist.files import write_atomically
+from ausl_dist.run_folder import CLUSTER_FILE, CONFIG_FILE, LOGS_FOLDER
 from ausl_dist.settings import SettingsError
 from launch.cluster import read_settings
 from launch.compose import Composed, complete_run, compose_cluster
@@ -23,7 +24,7 @@ def prepare(composed: Composed) -> Path:
     """
     folder = Path(composed.run["folder"]).expanduser().resolve()
     config = _to_yaml({**composed.run, "folder": str(folder)})
-    path = folder / "config.yaml"
+    path = folder / CONFIG_FILE
     if path.exists() and (before := _whole(path)) != config:
         changed = _first_difference(before, config)
         raise SettingsError(
@@ -31,9 +32,9 @@ def prepare(composed: Composed) -> Path:
             f"-m launch resume {folder}`, "
             "or give this one its own folder=..."
         )
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    (folder / LOGS_FOLDER).mkdir(parents=True, exist_ok=True)
     write_atomically(path, config)
-    write_atomically(folder / "cluster.yaml", _to_yaml(composed.cluster))
+    write_atomically(folder / CLUSTER_FILE, _to_yaml(composed.cluster))
     return folder
 
 
@@ -41,7 +42,7 @@ def read_cluster(folder: Path) -> dict[str, Any]:
     """What cluster.yaml of a run folder says; a sentence where the folder is no run."""
     import yaml
 
-    path = Path(folder) / "cluster.yaml"
+    path = Path(folder) / CLUSTER_FILE
     if not path.exists():
         raise SettingsError(
             f"{folder} is not a run folder (no cluster.yaml in it); "
@@ -55,7 +56,7 @@ def read_name(folder: Path) -> str:
     """The name of the run in a run folder."""
     import yaml
 
-    return str(yaml.safe_load((Path(folder) / "config.yaml").read_text())["name"])
+    return str(yaml.safe_load((Path(folder) / CONFIG_FILE).read_text())["name"])
 
 
 def change_cluster(folder: Path, overrides: list[str]) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def change_cluster(folder: Path, overrides: list[str]) -> dict[str, Any]:
     )
     if overrides:
         read_settings(changed)
-        write_atomically(Path(folder) / "cluster.yaml", _to_yaml(changed))
+        write_atomically(Path(folder) / CLUSTER_FILE, _to_yaml(changed))
     return dict(changed)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ausl_dist.observe.diagnosis import findings
 from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats, slowest_rank
 from ausl_dist.observe.history import last_metrics
+from ausl_dist.run_folder import MANIFEST_FILE, checkpoint_folder
 from launch import scheduler, slurm
 from launch.attempts import checkpoint_step, excluded_hosts, read_history
 from launch.run_folder import read_cluster
@@ -152,7 +153,7 @@ def _ranks(beats: list[Heartbeat], now: float, alive: bool) -> list[tuple[str, s
 
 def _checkpoint(folder: Path, now: float) -> list[tuple[str, str]]:
     step = checkpoint_step(folder)
-    manifest = folder / "checkpoints" / f"step-{step:08d}" / "manifest.json"
+    manifest = checkpoint_folder(folder, step) / MANIFEST_FILE
     return [
         (
             "checkpoint",

@@ -29,6 +29,7 @@ from pathlib import Path
 from types import FrameType
 
 from ausl_dist.observe.history import append_event
+from ausl_dist.run_folder import log_file
 from ausl_dist.train.exits import Exit
 from launch import scheduler
 from launch.attempts import (
@@ -163,7 +164,7 @@ def _run_rank(
         return Report(
             place.rank, host, "failed", f"port {environment['MASTER_PORT']} is taken", time.time()
         )
-    log_path = run_folder / "logs" / f"rank-{place.rank}.log"
+    log_path = log_file(run_folder, place.rank)
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with open(log_path, "ab") as log:
         log.write(f"--- attempt {attempt.name} on {host} ---\n".encode())

@@ -20,8 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from ausl_dist import command
-from ausl_dist.files import read_json, write_atomically
-from ausl_dist.observe.history import last_metrics, read_lines
+from ausl_dist.files import read_json, read_log_lines, write_atomically
+from ausl_dist.observe.history import last_metrics
+from ausl_dist.run_folder import (
+    CHECKPOINTS_FOLDER,
+    CLUSTER_FILE,
+    CONFIG_FILE,
+    LOGS_FOLDER,
+    METRICS_FILE,
+    RECORD_FILE,
+    newest_whole_checkpoint,
+)
 
 MORE_STEPS = 1000000
 WAIT_SECONDS = 600.0
@@ -61,20 +70,20 @@ def copy_run(source: Path, target: Path) -> Path:
     """A run folder that goes on where `source` stands, with steps enough to be killed in."""
     import yaml
 
-    newest = max((source / "checkpoints").glob("step-*"), default=None)
+    newest = newest_whole_checkpoint(source)
     if newest is None:
         raise ValueError(
             f"{source} has no checkpoint: give the folder of a run that has saved, "
             "such as runs/demo/train"
         )
-    shutil.copytree(newest, target / "checkpoints" / newest.name)
-    (target / "logs").mkdir()
-    config: dict[str, Any] = yaml.safe_load((source / "config.yaml").read_text())
+    shutil.copytree(newest, target / CHECKPOINTS_FOLDER / newest.name)
+    (target / LOGS_FOLDER).mkdir()
+    config: dict[str, Any] = yaml.safe_load((source / CONFIG_FILE).read_text())
     config |= {"folder": str(target), "steps": config["steps"] + MORE_STEPS}
     write_atomically(
-        target / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        target / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     )
-    shutil.copy2(source / "cluster.yaml", target)
+    shutil.copy2(source / CLUSTER_FILE, target)
     return target
 
 
@@ -92,7 +101,7 @@ def restart(folder: Path) -> dict[str, float]:
     finally:
         _kill_tree(process)
     joined = float(read_json(folder / "fence" / f"{attempts + 1:04d}.json")["time"])
-    ready = float(read_json(folder / "record.json")["starts"][-1]["time"])
+    ready = float(read_json(folder / RECORD_FILE)["starts"][-1]["time"])
     ended, seconds = float(line["time"]), line["seconds"]
     computed = seconds["total"] - seconds["data"]
     return dict(
@@ -111,7 +120,7 @@ def _first_step(folder: Path, attempt: int, process: subprocess.Popen[bytes]) ->
         if newest is not None and newest.get("attempt", 0) >= attempt:
             return next(
                 line
-                for line in read_lines(folder / "metrics.jsonl")
+                for line in read_log_lines(folder / METRICS_FILE)
                 if line.get("attempt", 0) == attempt
             )
         time.sleep(0.05)

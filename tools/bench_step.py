@@ -37,11 +37,11 @@ from ausl_dist.batch import Batch
 from ausl_dist.files import write_json
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import JointModel, build_model
+from ausl_dist.run_folder import CONFIG_FILE
 from ausl_dist.train.checkpoint import Saver, take_snapshot
 from ausl_dist.train.engine import Engine, start_ranks
 from ausl_dist.train.flops import JOINT, count_flops, made_up_batch, peak_flops
 from ausl_dist.train.settings import (
-    CONFIG_FILE,
     CheckpointSettings,
     EngineSettings,
     OptimizerSettings,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ausl_dist import command
 from ausl_dist.files import read_json
-from ausl_dist.train.checkpoint import MANIFEST_FILE, STATE_FILE, completed, damage
+from ausl_dist.run_folder import MANIFEST_FILE, STATE_FILE, complete_checkpoints, damage
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     checkpoints = (
         [path]
         if (path / MANIFEST_FILE).exists() or path.name.startswith("step-")
-        else completed(path)
+        else complete_checkpoints(path)
     )
     if not checkpoints:
         raise ValueError(

@@ -31,9 +31,8 @@ from ausl_dist.evaluate.predictors.probe import fit_linear
 from ausl_dist.evaluate.scores.rows import MAIN_SCORE, Predictions, score
 from ausl_dist.files import append_json_line
 from ausl_dist.model.backbones import Backbone, BackboneSettings, build_backbone
+from ausl_dist.run_folder import BACKBONE_FILE, ONLINE_FILE, checked_checkpoint, step_of
 from ausl_dist.stream.scan import scan
-from ausl_dist.train.checkpoint import BACKBONE_FILE
-from ausl_dist.train.online import ONLINE_FILE
 from ausl_dist.train.settings import OnlineSettings, RunSettings, load_settings
 
 FEATURES = "checkpoint"
@@ -132,7 +131,7 @@ def evaluate_checkpoint(settings: RunSettings, checkpoint: Path) -> dict[str, An
     scores = evaluate_backbone(backbone, settings.online, settings.data.image_size)
     seconds = round(time.monotonic() - started, 3)
     return {
-        "step": int(checkpoint.name.removeprefix("step-")),
+        "step": step_of(checkpoint),
         **scores,
         "time": time.time(),
         "seconds": seconds,
@@ -165,7 +164,7 @@ def main() -> int:
         raise ValueError("the run's config names no labelled corpus: set online.corpus=URL")
     os.nice(LOWEST_PRIORITY)
     torch.set_num_threads(settings.online.threads)
-    line = evaluate_checkpoint(settings, arguments.checkpoint)
+    line = evaluate_checkpoint(settings, checked_checkpoint(arguments.checkpoint))
     append_json_line(arguments.run_folder / ONLINE_FILE, line)
     log.info("%s", line)
     return 0

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ausl_dist.files import read_log_lines
 from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats
-from ausl_dist.observe.history import Line, read_events, read_lines
+from ausl_dist.observe.history import Line, read_events
 from ausl_dist.observe.throughput import culprit
 from ausl_dist.observe.wording import counted, duration
+from ausl_dist.run_folder import LEDGER_FILE
 
 Kind = Literal[
     "rank down",
@@ -242,7 +244,7 @@ def _corrupt(run_folder: Path, beats: list[Heartbeat]) -> list[Finding]:
 def corrupt_examples(run_folder: Path, per_reason: int) -> dict[str, list[dict[str, Any]]]:
     """The first lines of the run's ledger for each reason."""
     examples: dict[str, list[dict[str, Any]]] = {}
-    for line in read_lines(run_folder / "ledger.jsonl"):
+    for line in read_log_lines(run_folder / LEDGER_FILE):
         kept = examples.setdefault(str(line.get("reason", "?")), [])
         if len(kept) < per_reason:
             kept.append(line)

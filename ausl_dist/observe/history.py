@@ -25,9 +25,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-METRICS_FILE = "metrics.jsonl"
-EVENTS_FOLDER = "events"
-MAX_LINE_BYTES = 1 << 20
+from ausl_dist.files import MAX_LINE_BYTES, log_lines_with_offsets, parse_log_line, read_log_lines
+from ausl_dist.run_folder import EVENTS_FOLDER, METRICS_FILE
 
 Line = dict[str, Any]
 
@@ -51,8 +50,9 @@ class LineWriter:
         except ValueError:
             text = json.dumps(_without_nan(line), ensure_ascii=False, allow_nan=False)
         data = text.encode() + b"\n"
-        # without this a full disk would go unnoticed until the next write
+        # without this a full disk would go unnoticed, and the next line be glued to half of this one
         if os.write(self._descriptor, data) != len(data):
+            _cut_partial_line(self._descriptor)
             raise OSError(errno.ENOSPC, f"disk full while writing {self._path}")
 
     def close(self) -> None:
@@ -71,8 +71,8 @@ def read_metrics(run_folder: Path | str, max_lines: int | None = None) -> list[L
     path = Path(run_folder) / METRICS_FILE
     steps, offsets = array("q"), array("q")
     attempt = 0
-    for offset, line in _lines_with_offsets(path):
-        if line.get("attempt", 0) < attempt or "step" not in line:
+    for offset, line in log_lines_with_offsets(path):
+        if line is None or line.get("attempt", 0) < attempt or "step" not in line:
             continue
         attempt = line.get("attempt", 0)
         while steps and steps[-1] >= line["step"]:
@@ -91,7 +91,7 @@ def last_metrics(run_folder: Path | str, before_step: int | None = None) -> Line
     if not path.exists():
         return None
     for text in _lines_from_the_end(path):
-        line = _parse(text)
+        line = parse_log_line(text)
         if (
             line is not None
             and "step" in line
@@ -112,28 +112,9 @@ def read_events(run_folder: Path | str) -> list[Line]:
     """All events of all writers, oldest first."""
     files = sorted((Path(run_folder) / EVENTS_FOLDER).glob("*.jsonl"))
     return sorted(
-        (line for file in files for line in read_lines(file)),
+        (line for file in files for line in read_log_lines(file)),
         key=lambda line: float(line.get("time", 0)),
     )
-
-
-def read_lines(path: Path) -> Iterator[Line]:
-    """The JSON objects of a file, one a line; lines that a kill or a disk has damaged are passed
-    over, an absent file is empty.
-    """
-    return (line for _, line in _lines_with_offsets(path))
-
-
-def _lines_with_offsets(path: Path) -> Iterator[tuple[int, Line]]:
-    if not path.exists():
-        return
-    with open(path, "rb") as file:
-        offset = 0
-        while text := file.readline(MAX_LINE_BYTES):
-            line = _parse(text)
-            if line is not None:
-                yield offset, line
-            offset += len(text)
 
 
 def _lines_at(path: Path, offsets: Sequence[int]) -> list[Line]:
@@ -141,7 +122,7 @@ def _lines_at(path: Path, offsets: Sequence[int]) -> list[Line]:
     with open(path, "rb") as file:
         for offset in offsets:
             file.seek(offset)
-            lines.append(_parse(file.readline(MAX_LINE_BYTES)))
+            lines.append(parse_log_line(file.readline(MAX_LINE_BYTES)))
     return [line for line in lines if line is not None]
 
 
@@ -149,16 +130,6 @@ def _evenly(values: Sequence[int], count: int | None) -> Sequence[int]:
     if count is None or len(values) <= count:
         return values
     return [values[round(position * (len(values) - 1) / (count - 1))] for position in range(count)]
-
-
-def _parse(text: bytes) -> Line | None:
-    try:
-        line = json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        return (
-            None  # the end of a killed writer; `LineWriter` keeps it from swallowing the next line
-        )
-    return line if isinstance(line, dict) else None
 
 
 def _lines_from_the_end(path: Path, block_bytes: int = 1 << 16) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ausl_dist.observe.settings import ProfileSettings
+from ausl_dist.run_folder import PROFILES_FOLDER
 
 REQUEST_FILE = "profile"
 MAX_STEPS = 1000
@@ -98,7 +99,9 @@ class Profiler:
         profile, self._profile = self._profile, None
         profile.stop()
         folder = (
-            self._run_folder / "profiles" / f"step-{self._first_step:08d}-rank-{self._rank:05d}"
+            self._run_folder
+            / PROFILES_FOLDER
+            / f"step-{self._first_step:08d}-rank-{self._rank:05d}"
         )
         folder.mkdir(parents=True, exist_ok=True)
         profile.export_chrome_trace(str(folder / "trace.json.gz"))

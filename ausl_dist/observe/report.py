@@ -22,7 +22,7 @@ from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats
 from ausl_dist.observe.history import Line, read_events, read_metrics
 from ausl_dist.observe.wording import counted, duration, size
 from ausl_dist.pages.page import folded, note, page, section, table, tiles_row, verbatim
-from ausl_dist.train.online import read_scores
+from ausl_dist.run_folder import CONFIG_FILE, METRICS_FILE, RECORD_FILE, read_scores
 
 MAX_LINES = 1500  # steps drawn: more than a screen has columns
 EXAMPLES = 5
@@ -33,7 +33,7 @@ def build_report(run_folder: Path | str, now: float | None = None) -> str:
     """The page; raises ValueError where the folder is no run's."""
     folder = Path(run_folder)
     now = time.time() if now is None else now
-    if not (folder / "config.yaml").is_file() and not (folder / "metrics.jsonl").is_file():
+    if not (folder / CONFIG_FILE).is_file() and not (folder / METRICS_FILE).is_file():
         raise ValueError(
             f"{folder} is not a run folder: it has neither config.yaml nor metrics.jsonl"
         )
@@ -182,9 +182,9 @@ def _corrupt(folder: Path, beats: list[Heartbeat]) -> str:
 
 
 def _made_from(folder: Path) -> str:
-    record = folder / "record.json"
+    record = folder / RECORD_FILE
     said = json.dumps(read_json(record), indent=1, ensure_ascii=False) if record.is_file() else ""
-    config = folded("Configuration", verbatim(_text(folder / "config.yaml")))
+    config = folded("Configuration", verbatim(_text(folder / CONFIG_FILE)))
     return config + folded("Record", verbatim(said))
 
 

@@ -12,16 +12,19 @@ from typing import Any, Literal
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ausl_dist.files import read_json, read_json_lines
-from ausl_dist.release.choose import choose_checkpoint, step_of
+from ausl_dist.files import read_json, read_log_lines
+from ausl_dist.release.choose import choose_checkpoint
+from ausl_dist.run_folder import (
+    BACKBONE_FILE,
+    LEDGER_FILE,
+    OBJECTIVES_FILE,
+    RECORD_FILE,
+    STATE_FILE,
+    TEACHER_FILE,
+    step_of,
+)
 from ausl_dist.train.settings import RunSettings, load_settings
 
-RECORD_NAME = "record.json"
-BACKBONE_NAME = "backbone.safetensors"  # in each checkpoint: the backbone whole, fp32, timm names
-OBJECTIVES_NAME = "objectives.safetensors"
-STATE_NAME = "state.json"
-LEDGER_NAME = "ledger.jsonl"
-TEACHER_NAME = "teacher.safetensors"
 TEACHER_PREFIX = "backbone.net."
 STATEMENT_NAME = "corpus.json"
 MAX_STATEMENT_BYTES = 64 << 20
@@ -48,8 +51,8 @@ class Run:
     def read_weights(self) -> dict[str, Tensor]:
         """The tensors of the backbone under timm's names, of the student or of its teacher."""
         if self.weights == "student":
-            return load_file(self.checkpoint / BACKBONE_NAME)
-        path = self.checkpoint / TEACHER_NAME
+            return load_file(self.checkpoint / BACKBONE_FILE)
+        path = self.checkpoint / TEACHER_FILE
         if not path.is_file():
             raise ValueError(
                 f"{self.checkpoint} holds no teacher: none of the run's objectives has one; "
@@ -66,7 +69,7 @@ class Run:
         """The trained weights of the objectives, as OBJECTIVE.NAME; none in a checkpoint without
         them.
         """
-        path = self.checkpoint / OBJECTIVES_NAME
+        path = self.checkpoint / OBJECTIVES_FILE
         return load_file(path) if path.is_file() else {}
 
     def data_summary(self) -> dict[str, Any]:
@@ -75,12 +78,8 @@ class Run:
 
         A step that was done twice, after a resume, counts once.
         """
-        state, ledger = self.checkpoint / STATE_NAME, self.folder / LEDGER_NAME
-        lines = (
-            [line for line in read_json_lines(ledger) if line["step"] < self.step]
-            if ledger.is_file()
-            else []
-        )
+        state, ledger = self.checkpoint / STATE_FILE, self.folder / LEDGER_FILE
+        lines = [line for line in read_log_lines(ledger) if line["step"] < self.step]
         slots = {
             (line["step"], line["corpus"], line["place"], line["clip"]): line["reason"]
             for line in lines
@@ -96,11 +95,11 @@ def open_run(folder: Path, checkpoint: Path | str = "newest", weights: Weights =
     ValueError says what is missing.
     """
     settings = load_settings(folder)
-    record = read_json(folder / RECORD_NAME) if (folder / RECORD_NAME).is_file() else {}
+    record = read_json(folder / RECORD_FILE) if (folder / RECORD_FILE).is_file() else {}
     chosen = choose_checkpoint(folder, checkpoint)
-    if not (chosen.folder / BACKBONE_NAME).is_file():
+    if not (chosen.folder / BACKBONE_FILE).is_file():
         raise ValueError(
-            f"{chosen.folder} holds no {BACKBONE_NAME}: it is not a complete checkpoint of ours"
+            f"{chosen.folder} holds no {BACKBONE_FILE}: it is not a complete checkpoint of ours"
         )
     return Run(folder, settings, record, chosen.folder, chosen.reason, weights)
 

@@ -29,6 +29,7 @@ import cv2
 import torch
 
 from ausl_dist.batch import Batch, Plan
+from ausl_dist.run_folder import LEDGER_FILE
 from ausl_dist.shards.index import Index
 from ausl_dist.shards.retry import Retry
 from ausl_dist.stream.assemble import assemble
@@ -88,7 +89,7 @@ class Loader:
         self._lanes = lanes_of_rank(settings.lanes, rank, world_size)
         self._order = order_of(settings, self.indexes, seed)
         check_memory(settings, self.indexes, self._lanes)
-        self._ledger = Ledger(Path(run_folder) / "ledger.jsonl", settings.budgets)
+        self._ledger = Ledger(Path(run_folder) / LEDGER_FILE, settings.budgets)
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._stages = Stages()

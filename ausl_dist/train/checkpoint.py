@@ -2,13 +2,14 @@
 
     engine ──copy──▶ host memory ──thread──▶ staging folder ──manifest, rename──▶ RUN_FOLDER/checkpoints/step-00000100/
 
-    rank-00000-of-00002.safetensors   this rank's pieces: "master/NAME@OFFSET",
-    "exp_avg/NAME@OFFSET", ... (engine.Piece) buffers.safetensors               the model's buffers:
-    batch norm statistics, banks teacher.safetensors               the teacher, where there is one
-    backbone.safetensors              the backbone in fp32 under its own names, for release and
-    evaluation objectives.safetensors            the objectives' weights in fp32 as OBJECTIVE.NAME,
-    for release state.json                        the data integer (steps done), seed, order
-    version, optimizer scalars, how it was run config.yaml                       the run's settings
+    rank-00000-of-00002.safetensors   this rank's pieces: "master/NAME@OFFSET", "exp_avg/NAME@OFFSET", ...
+    buffers.safetensors               the model's buffers: batch norm statistics, banks
+    teacher.safetensors               the teacher, where there is one
+    backbone.safetensors              the backbone in fp32 under its own names, for release and evaluation
+    objectives.safetensors            the objectives' weights in fp32 as OBJECTIVE.NAME, for release
+    state.json                        the data integer (steps done), seed, order version, optimizer
+                                      scalars, how it was run
+    config.yaml                       the run's settings
     manifest.json                     size and SHA-256 of every file above, and of itself
 
 No collective is used: each rank writes its own file and a note of it, rank 0 waits for the notes.
@@ -16,11 +17,7 @@ Pieces carry names and offsets, so another number of ranks or another ZeRO stage
 Nothing is pickled.
 """
 
-import hashlib
-import json
-import logging
 import os
-import re
 import shutil
 import threading
 import time
@@ -34,77 +31,31 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ausl_dist.files import read_json, sha256_of, write_atomically, write_json
+from ausl_dist.run_folder import (
+    BACKBONE_FILE,
+    BUFFERS_FILE,
+    CHECKPOINT_FORMAT,
+    CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
+    MANIFEST_FILE,
+    OBJECTIVES_FILE,
+    STATE_FILE,
+    TEACHER_FILE,
+    checkpoint_folder,
+    checkpoint_name,
+    complete_checkpoints,
+    is_whole,
+    manifest_text,
+    step_of,
+    steps_by_score,
+)
 from ausl_dist.train import fence
 from ausl_dist.train.engine import Engine
-from ausl_dist.train.online import best_steps
 from ausl_dist.train.pieces import StoredPieces, piece_key
 from ausl_dist.train.remote import upload_checkpoint
-from ausl_dist.train.settings import CONFIG_FILE, CheckpointSettings
+from ausl_dist.train.settings import CheckpointSettings
 
-CHECKPOINTS_FOLDER = "checkpoints"
-MANIFEST_FILE, STATE_FILE, BUFFERS_FILE = "manifest.json", "state.json", "buffers.safetensors"
-BACKBONE_FILE, TEACHER_FILE = "backbone.safetensors", "teacher.safetensors"
-OBJECTIVES_FILE = "objectives.safetensors"
 BACKBONE_PREFIX, OBJECTIVES_PREFIX = "backbone.net.", "objectives."
-FORMAT = 1
-log = logging.getLogger(__name__)
-
-
-def newest_complete(run_folder: Path | str) -> Path | None:
-    """The newest checkpoint whose every byte is as written; None where the run has none yet.
-
-    Damaged ones are passed over with an error in the log. Raises ValueError where there are
-    checkpoints but none is whole: starting such a run from nothing must be somebody's decision.
-    """
-    folders = completed(Path(run_folder))
-    for folder in reversed(folders):
-        problem = damage(folder)
-        if problem is None:
-            return folder
-        log.error("checkpoint %s is damaged and passed over: %s", folder, problem)
-    if folders:
-        raise ValueError(
-            f"every checkpoint of {run_folder} is damaged: mend them, or move checkpoints/ away to "
-            "start the run again"
-        )
-    return None
-
-
-def completed(run_folder: Path) -> list[Path]:
-    """All checkpoints that were renamed into place, oldest first; their content is not looked at."""
-    folder = run_folder / CHECKPOINTS_FOLDER
-    return (
-        sorted(path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name))
-        if folder.is_dir()
-        else []
-    )
-
-
-def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, in a sentence; None where every file has the size and
-    SHA-256 of the manifest.
-    """
-    path = checkpoint / MANIFEST_FILE
-    if not path.is_file():
-        return f"{MANIFEST_FILE} is missing"
-    try:
-        manifest = read_json(path)
-        files: dict[str, Any] = manifest["files"]
-        if path.read_text(encoding="utf-8") != _manifest_text(
-            manifest["step"], files
-        ) or checkpoint.name != _name(manifest["step"]):
-            return f"{MANIFEST_FILE} is not as written"
-    except (ValueError, KeyError, TypeError) as error:
-        return f"{MANIFEST_FILE} cannot be read ({error})"
-    for name, wanted in files.items():
-        file = checkpoint / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != wanted["bytes"]:
-            return f"{name} has {file.stat().st_size} bytes, not {wanted['bytes']}"
-        if sha256_of(file) != wanted["sha256"]:
-            return f"{name} has another SHA-256 than when it was written"
-    return None
 
 
 @dataclass(frozen=True)
@@ -153,6 +104,7 @@ class Saver:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._saved: list[Saved] = []
+        self._verified: dict[str, Stamp] = {}  # whole when last looked at, by name
         self.saved_step: int | None = None  # of the last save that was begun
 
     def save(self, snapshot: Snapshot) -> None:
@@ -197,7 +149,7 @@ class Saver:
         staging = (
             self._run_folder
             / CHECKPOINTS_FOLDER
-            / f".staging-{_name(snapshot.step)}-attempt-{self._attempt:04d}"
+            / f".staging-{checkpoint_name(snapshot.step)}-attempt-{self._attempt:04d}"
         )
         staging.mkdir(parents=True, exist_ok=True)
         name = f"rank-{self._rank:05d}-of-{self._world_size:05d}.safetensors"
@@ -207,13 +159,13 @@ class Saver:
         if self._rank == 0:
             files = self._gather_notes(staging)
             files |= self._write_common(staging, snapshot)
-            write_atomically(staging / MANIFEST_FILE, _manifest_text(snapshot.step, files))
+            write_atomically(staging / MANIFEST_FILE, manifest_text(snapshot.step, files))
             self._publish(staging, snapshot.step)
             seconds = time.monotonic() - started
             total = sum(entry["bytes"] for entry in files.values())
             self._saved.append(
                 Saved(
-                    self._folder(snapshot.step),
+                    checkpoint_folder(self._run_folder, snapshot.step),
                     snapshot.step,
                     seconds,
                     total,
@@ -268,16 +220,33 @@ class Saver:
     def _publish(self, staging: Path, step: int) -> None:
         fence.check(self._run_folder, self._attempt)
         _flush_folder(staging)
-        target = self._folder(step)
+        target = checkpoint_folder(self._run_folder, step)
         if target.exists():  # a damaged one that the resume passed over
             remove(target)
         os.rename(staging, target)
         _flush_folder(target.parent)
-        folders = {step_of(folder): folder for folder in completed(self._run_folder)}
-        kept = self._keep(set(folders))
-        for step_there, folder in folders.items():
-            if step_there not in kept:
+        self._verified[target.name] = _stamp(target)
+        self._remove_superseded()
+
+    def _remove_superseded(self) -> None:
+        """Remove what need not be kept. Only whole checkpoints count: a damaged one must not push
+        out one that a resume could use. It goes when it is older than all that are kept.
+        """
+        there = {step_of(folder): folder for folder in complete_checkpoints(self._run_folder)}
+        whole = {step for step, folder in there.items() if self._is_whole(folder)}
+        kept = self._keep(whole)
+        for step, folder in there.items():
+            if step not in kept and (step in whole or step < min(kept)):
                 remove(folder)
+
+    def _is_whole(self, checkpoint: Path) -> bool:
+        # Hashing gigabytes after every save would be dear: once is enough while no file changes.
+        stamp = _stamp(checkpoint)
+        if self._verified.get(checkpoint.name) != stamp:
+            if not is_whole(checkpoint):
+                return False
+            self._verified[checkpoint.name] = stamp
+        return True
 
     def _upload(self, step: int) -> str | None:
         """Copy the checkpoint to object storage, where settings say so; returns what went wrong:
@@ -286,23 +255,16 @@ class Saver:
         if self._settings.upload is None:
             return None
         try:
-            upload_checkpoint(self._folder(step), self._settings.upload, self._keep)
+            upload_checkpoint(
+                checkpoint_folder(self._run_folder, step), self._settings.upload, self._keep
+            )
         except OSError as error:
             return str(error)
         return None
 
     def _keep(self, steps: set[int]) -> set[int]:
-        return steps_to_keep(
-            steps, self._settings, best_steps(self._run_folder, self._settings.keep_best)
-        )
-
-    def _folder(self, step: int) -> Path:
-        return self._run_folder / CHECKPOINTS_FOLDER / _name(step)
-
-
-def step_of(checkpoint: Path) -> int:
-    """Steps done at a checkpoint, by its name."""
-    return int(checkpoint.name.removeprefix("step-"))
+        best = steps_by_score(self._run_folder, among=steps)[: self._settings.keep_best]
+        return steps_to_keep(steps, self._settings, best)
 
 
 def steps_to_keep(
@@ -352,7 +314,7 @@ def take_snapshot(step: int, engine: Engine, state: Mapping[str, Any]) -> Snapsh
         for kind, tensor in piece.states.items()
     }
     own_state = {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "step": step,
         **state,
         "optimizer": engine.scalars(),
@@ -360,6 +322,14 @@ def take_snapshot(step: int, engine: Engine, state: Mapping[str, Any]) -> Snapsh
     }
     teacher = {} if engine.teacher is None else to_host(engine.teacher.state())
     return Snapshot(step, to_host(tensors), to_host(engine.buffers()), teacher, own_state)
+
+
+Stamp = dict[str, tuple[int, int]]  # by file name: bytes, time of the last change
+
+
+def _stamp(checkpoint: Path) -> Stamp:
+    found = {path.name: path.stat() for path in checkpoint.iterdir()}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -371,24 +341,6 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _entry(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-
-
-def _manifest_text(step: int, files: Mapping[str, Any]) -> str:
-    body = json.dumps(
-        {"format": FORMAT, "step": step, "files": dict(sorted(files.items()))}, indent=1
-    )
-    # Its own digest stands in it too, so that a flipped byte in the manifest is found as in any
-    # other file.
-    return (
-        json.dumps(
-            {**json.loads(body), "digest": hashlib.sha256(body.encode()).hexdigest()}, indent=1
-        )
-        + "\n"
-    )
-
-
-def _name(step: int) -> str:
-    return f"step-{step:08d}"
 
 
 def _note(rank: int) -> str:

@@ -14,10 +14,11 @@ from ausl_dist.batch import Batch
 from ausl_dist.files import append_json_line
 from ausl_dist.observe.observer import StepRecord
 from ausl_dist.randomness import stable_hash
+from ausl_dist.run_folder import BAD_BATCHES_FILE
 from ausl_dist.train.engine import Outcome
 from ausl_dist.train.exits import Exit
 from ausl_dist.train.health import feature_health
-from ausl_dist.train.run import BAD_BATCHES_FILE, Run
+from ausl_dist.train.run import Run
 from ausl_dist.train.schedule import values_at
 from ausl_dist.train.stability import Trouble, is_left_out
 

@@ -14,36 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ausl_dist.observe.history import read_lines
+from ausl_dist.run_folder import LOGS_FOLDER, read_scores, step_of
 from ausl_dist.train.settings import OnlineSettings
 
-ONLINE_FILE = "online.jsonl"
 MODULE = "ausl_dist.evaluate.online"
-MAIN_SCORES = ("probe_icc", "probe_f1")
-
-
-def read_scores(run_folder: Path | str) -> dict[int, dict[str, float]]:
-    """Every number of online.jsonl by the step of its checkpoint; empty where nothing was
-    evaluated.
-    """
-    found: dict[int, dict[str, float]] = {}
-    for line in read_lines(Path(run_folder) / ONLINE_FILE):
-        scores = {
-            name: float(value) for name, value in line.items() if isinstance(value, int | float)
-        }
-        found[int(scores.pop("step"))] = scores
-    return found
-
-
-def best_steps(run_folder: Path | str, count: int) -> set[int]:
-    """The steps of the `count` best checkpoints by the linear probe; of equal ones the later."""
-    scored = [
-        (scores[name], step)
-        for step, scores in read_scores(run_folder).items()
-        for name in MAIN_SCORES
-        if name in scores
-    ]
-    return {step for _, step in sorted(scored)[-count:]} if count else set()
 
 
 class OnlineEvaluation:
@@ -57,7 +31,7 @@ class OnlineEvaluation:
         self._process: subprocess.Popen[bytes] | None = None
         self._running: Path | None = None
         self._waiting: Path | None = None
-        self.log_path = run_folder / "logs" / "online.log"
+        self.log_path = run_folder / LOGS_FOLDER / "online.log"
 
     def offer(self, checkpoint: Path, step: int) -> None:
         """A checkpoint is in place: evaluate it if its turn has come and nobody has."""
@@ -75,9 +49,7 @@ class OnlineEvaluation:
         """
         if self._process is None or self._process.poll() is None or self._running is None:
             return {}, None
-        scores = read_scores(self._run_folder).get(
-            int(self._running.name.removeprefix("step-")), {}
-        )
+        scores = read_scores(self._run_folder).get(step_of(self._running), {})
         failed = self._running if self._process.returncode else None
         self._process = self._running = None
         self._start_next()

@@ -13,9 +13,9 @@ from typing import Any
 
 import ausl_dist
 from ausl_dist.files import read_json, write_json
+from ausl_dist.run_folder import RECORD_FILE
 from ausl_dist.train.stability import Rewind
 
-RECORD_FILE = "record.json"
 PACKAGES = (
     *("torch", "timm", "deepspeed", "nvidia-dali-cuda130", "webdataset"),
     *("s3fs", "botocore", "hydra-core", "safetensors", "numpy", "av"),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ausl_dist.files import sha256_of
+from ausl_dist.run_folder import FILE_NAME, MANIFEST_FILE, checkpoint_name, damage, step_of
 from ausl_dist.shards import storage
 from ausl_dist.shards.retry import Retry
 
@@ -36,7 +37,7 @@ def upload_checkpoint(checkpoint: Path, url: str, keep: Callable[[set[int]], set
 
     Raises OSError where the copy cannot be made, or does not hold what was written.
     """
-    step = int(checkpoint.name.removeprefix("step-"))
+    step = step_of(checkpoint)
     target = storage.join(url, checkpoint.name)
     for path in sorted(checkpoint.iterdir()):
         address = storage.join(target, path.name)
@@ -50,7 +51,7 @@ def upload_checkpoint(checkpoint: Path, url: str, keep: Callable[[set[int]], set
     kept = keep(there) | {step}
     storage.write_bytes(storage.join(url, LIST_FILE), json.dumps({"steps": sorted(kept)}).encode())
     for old in there - kept:
-        storage.remove_folder(storage.join(url, _name(old)))
+        storage.remove_folder(storage.join(url, checkpoint_name(old)))
 
 
 def listed_steps(url: str) -> set[int]:
@@ -62,17 +63,17 @@ def listed_steps(url: str) -> set[int]:
     return {int(step) for step in listed["steps"]}
 
 
-def fetch_newest(url: str, checkpoints: Path, damage: Callable[[Path], str | None]) -> Path | None:
+def fetch_newest(url: str, checkpoints: Path) -> Path | None:
     """Bring the newest whole copy at `url` into the folder `checkpoints`; None where there is none.
 
-    Copies that `damage` finds fault with are passed over with an error in the log. Raises
+    Damaged copies are passed over with an error in the log. Raises
     ValueError where all are damaged.
     """
     steps = sorted(listed_steps(url), reverse=True)
     for step in steps:
-        staging = checkpoints / FETCHED_FOLDER / _name(step)
+        staging = checkpoints / FETCHED_FOLDER / checkpoint_name(step)
         try:
-            _download(storage.join(url, _name(step)), staging)
+            _download(storage.join(url, checkpoint_name(step)), staging)
             problem = damage(staging)
         # of a store that cannot be reached the next older copy would be no better
         except (
@@ -81,8 +82,8 @@ def fetch_newest(url: str, checkpoints: Path, damage: Callable[[Path], str | Non
         ) as error:
             problem = str(error)
         if problem is None:
-            os.rename(staging, checkpoints / _name(step))
-            return checkpoints / _name(step)
+            os.rename(staging, checkpoints / checkpoint_name(step))
+            return checkpoints / checkpoint_name(step)
         log.error("the copy of step %d at %s is passed over: %s", step, url, problem)
     if steps:
         raise ValueError(
@@ -94,18 +95,18 @@ def fetch_newest(url: str, checkpoints: Path, damage: Callable[[Path], str | Non
 
 def _download(url: str, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    manifest = storage.read_bytes(storage.join(url, "manifest.json"), MAX_MANIFEST_BYTES)
+    manifest = storage.read_bytes(storage.join(url, MANIFEST_FILE), MAX_MANIFEST_BYTES)
     files = _json(manifest, url)["files"]
     for name in files:
         # it comes from outside: it must not lead out of the folder
-        if Path(name).name != name or name.startswith("."):
-            raise ValueError(f"{url}/manifest.json names {name!r}, which is no plain file name")
+        if FILE_NAME.fullmatch(name) is None:
+            raise ValueError(f"{url}/{MANIFEST_FILE} names {name!r}, which is no plain file name")
         with open(target / name, "wb") as file:
             for piece in _pieces(storage.join(url, name)):
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-    (target / "manifest.json").write_bytes(manifest)
+    (target / MANIFEST_FILE).write_bytes(manifest)
 
 
 def _sha256_at(url: str) -> str:
@@ -133,7 +134,3 @@ def _json(data: bytes, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{where} is none of our files")
     return value
-
-
-def _name(step: int) -> str:
-    return f"step-{step:08d}"

@@ -15,7 +15,13 @@ from safetensors.torch import load_file
 
 from ausl_dist.files import read_json
 from ausl_dist.model.joint import JointModel, stored_buffers
-from ausl_dist.train.checkpoint import BACKBONE_FILE, BUFFERS_FILE, FORMAT, STATE_FILE, TEACHER_FILE
+from ausl_dist.run_folder import (
+    BACKBONE_FILE,
+    BUFFERS_FILE,
+    CHECKPOINT_FORMAT,
+    STATE_FILE,
+    TEACHER_FILE,
+)
 from ausl_dist.train.engine import Engine
 from ausl_dist.train.pieces import StoredPieces
 from ausl_dist.train.record import parse_rewind
@@ -23,15 +29,15 @@ from ausl_dist.train.stability import Rewind
 
 
 class Resume:
-    """An opened checkpoint. It is taken to be whole (`checkpoint.newest_complete` has looked)."""
+    """An opened checkpoint. It is taken to be whole (`run_folder.newest_whole_checkpoint` has looked)."""
 
     def __init__(self, checkpoint: Path) -> None:
         self.path = checkpoint
         self.state: dict[str, Any] = read_json(checkpoint / STATE_FILE)
-        if self.state["format"] != FORMAT:
+        if self.state["format"] != CHECKPOINT_FORMAT:
             raise ValueError(
                 f"{checkpoint} has format {self.state['format']}; this version reads format "
-                f"{FORMAT}"
+                f"{CHECKPOINT_FORMAT}"
             )
         self._pieces = StoredPieces(sorted(checkpoint.glob("rank-*.safetensors")))
 

@@ -7,7 +7,8 @@ Trouble ──▶ record.json ──▶ checkpoints of the way that is given up 
 from collections.abc import Sequence
 from pathlib import Path
 
-from ausl_dist.train.checkpoint import completed, damage, remove, step_of
+from ausl_dist.run_folder import complete_checkpoints, damage, step_of
+from ausl_dist.train.checkpoint import remove
 from ausl_dist.train.record import note_rewind
 from ausl_dist.train.stability import DivergedError, Rewind, Trouble
 
@@ -18,7 +19,7 @@ def give_up(folder: Path, trouble: Trouble, attempt: int) -> tuple[Path | None, 
 
     None stands for the beginning, for a run that had no checkpoint yet.
     """
-    there = completed(folder)
+    there = complete_checkpoints(folder)
     before = [checkpoint for checkpoint in there if step_of(checkpoint) <= trouble.first]
     if there and not before:
         raise DivergedError(
@@ -43,6 +44,6 @@ def give_up(folder: Path, trouble: Trouble, attempt: int) -> tuple[Path | None, 
 
 def remove_spoilt(folder: Path, rewinds: Sequence[Rewind]) -> None:
     """Remove the checkpoints of ways that were given up."""
-    for checkpoint in completed(folder):
+    for checkpoint in complete_checkpoints(folder):
         if any(rewind.spoils(step_of(checkpoint)) for rewind in rewinds):
             remove(checkpoint)

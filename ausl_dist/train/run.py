@@ -20,18 +20,17 @@ from ausl_dist.files import read_json, write_json
 from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.observe.observer import Observer
 from ausl_dist.randomness import stable_hash
+from ausl_dist.run_folder import (
+    BAD_BATCHES_FILE,
+    CHECKPOINTS_FOLDER,
+    FLOPS_FILE,
+    complete_checkpoints,
+    newest_whole_checkpoint,
+)
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.order import ORDER_VERSION
 from ausl_dist.train import fence
-from ausl_dist.train.checkpoint import (
-    CHECKPOINTS_FOLDER,
-    Saver,
-    completed,
-    damage,
-    newest_complete,
-    sweep,
-    take_snapshot,
-)
+from ausl_dist.train.checkpoint import Saver, sweep, take_snapshot
 from ausl_dist.train.engine import Engine, end_startup, start_ranks
 from ausl_dist.train.flops import JOINT, count_flops, peak_flops
 from ausl_dist.train.online import OnlineEvaluation
@@ -43,9 +42,6 @@ from ausl_dist.train.settings import RunSettings
 from ausl_dist.train.stability import DivergedError, Rewind, Stability, Trouble
 from ausl_dist.train.stop import StopRequest
 from ausl_dist.train.watch import Watch
-
-BAD_BATCHES_FILE = "bad_batches.jsonl"
-FLOPS_FILE = "flops.json"  # of training on one clip, counted when the run first began
 
 
 @dataclass
@@ -306,9 +302,9 @@ def _take_over(folder: Path, copies: str | None) -> tuple[int, Path | None, list
     sweep(folder)
     rewinds = read_rewinds(folder)
     remove_spoilt(folder, rewinds)  # where a rewind was killed half-way
-    if copies is not None and not completed(folder):
-        return attempt, fetch_newest(copies, folder / CHECKPOINTS_FOLDER, damage), rewinds
-    return attempt, newest_complete(folder), rewinds
+    if copies is not None and not complete_checkpoints(folder):
+        return attempt, fetch_newest(copies, folder / CHECKPOINTS_FOLDER), rewinds
+    return attempt, newest_whole_checkpoint(folder), rewinds
 
 
 def _set_out(

@@ -16,10 +16,9 @@ from omegaconf import OmegaConf
 
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.observe.settings import ObserveSettings
+from ausl_dist.run_folder import CONFIG_FILE
 from ausl_dist.settings import from_mapping
 from ausl_dist.stream.settings import DataSettings
-
-CONFIG_FILE = "config.yaml"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ausl_dist.run_folder import LOGS_FOLDER
 from ausl_dist.train.exits import Exit
 from ausl_dist.train.settings import WatchSettings
 
@@ -24,7 +25,7 @@ class Watch:
 
     def __init__(self, settings: WatchSettings, run_folder: Path, rank: int) -> None:
         self._settings = settings
-        self._path = run_folder / "logs" / f"stalled-rank-{rank:05d}.txt"
+        self._path = run_folder / LOGS_FOLDER / f"stalled-rank-{rank:05d}.txt"
         self._rank = rank
         self._where = "start-up"
         self._last = time.monotonic()

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from ausl_dist.evaluate.online import Neighbours, evaluate_checkpoint
 from ausl_dist.files import append_json_line
 from ausl_dist.model.backbones import BackboneSettings, build_backbone
+from ausl_dist.run_folder import ONLINE_FILE, read_scores, steps_by_score
 from ausl_dist.train.checkpoint import steps_to_keep
-from ausl_dist.train.online import ONLINE_FILE, best_steps, read_scores
 from ausl_dist.train.settings import CheckpointSettings, load_settings
 from tests.support.corpora import make_corpus
 from tests.support.evaluation_tables import make_table
@@ -65,7 +65,8 @@ def test_a_checkpoint_is_scored_on_people_of_a_labelled_corpus(tmp_path: Path) -
 
 
 def test_the_best_checkpoints_are_kept_beside_the_last_and_the_nth(tmp_path: Path) -> None:
-    assert best_steps(tmp_path, 2) == set()
+    there = {10, 20, 30, 40}
+    assert steps_by_score(tmp_path, there) == []
     for step, probe in ((10, 0.3), (20, 0.5), (30, 0.1), (40, 0.5)):
         append_json_line(
             tmp_path / ONLINE_FILE, {"step": step, "probe_icc": probe, "knn_icc": 1 - probe}
@@ -73,7 +74,8 @@ def test_the_best_checkpoints_are_kept_beside_the_last_and_the_nth(tmp_path: Pat
     # evaluated again: the last line counts
     append_json_line(tmp_path / ONLINE_FILE, {"step": 30, "probe_icc": 0.2})
     assert read_scores(tmp_path)[30]["probe_icc"] == 0.2
-    assert best_steps(tmp_path, 2) == {20, 40}
-    assert best_steps(tmp_path, 0) == set()
+    assert steps_by_score(tmp_path, there) == [40, 20, 10, 30]
+    # the score of a checkpoint that is gone takes no place among the best
+    assert steps_by_score(tmp_path, {10, 30}) == [10, 30]
     settings = CheckpointSettings(every_steps=10, keep_last=2, keep_every_steps=30)
     assert steps_to_keep(range(10, 80, 10), settings, {20}) == {20, 30, 60, 70}

@@ -122,7 +122,18 @@ def test_scores_without_their_checkpoints_are_told_from_no_scores(run: Path) -> 
 @pytest.mark.parametrize(
     "text", ["not json\n", "[1]\n", '{"probe_icc": 0.1}\n', '{"step": 7, "probe_icc": "good"}\n']
 )
-def test_a_file_of_another_form_is_refused_by_name(run: Path, text: str) -> None:
+def test_a_file_without_a_readable_score_is_said(run: Path, text: str) -> None:
     (run / "online.jsonl").write_text(text)
-    with pytest.raises(ValueError, match=r"online\.jsonl cannot be read"):
+    with pytest.raises(ValueError, match="has a score of the online probe"):
         choose_checkpoint(run, "best")
+
+
+def test_a_checkpoint_named_by_hand_with_a_flipped_bit_is_not_released(run: Path) -> None:
+    checkpoint = run / "checkpoints" / "step-00000014"
+    weights = checkpoint / "backbone.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ValueError, match=r"backbone\.safetensors has another SHA-256"):
+        write_bundle(run, run.parent / "bundle", checkpoint=checkpoint)
+    assert not (run.parent / "bundle").exists()

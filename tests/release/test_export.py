@@ -17,7 +17,7 @@ from ausl_dist.randomness import random_stream
 from ausl_dist.release.bundle import write_bundle
 from ausl_dist.release.export import feature_error, features_of, run_onnx, write_exports
 from ausl_dist.release.faces import to_input
-from tests.support.run_folders import checkpoint_of, make_run
+from tests.support.run_folders import checkpoint_of, complete, make_run
 
 # Mean, deviation and the first three features of the first frame: of normalised pictures, and of an
 # aligned crop.
@@ -61,6 +61,7 @@ def test_features_of_a_tiny_bundle_do_not_drift(tmp_path: Path) -> None:
     # find out why before changing a number.
     run = make_run(tmp_path)
     save_file(tiny().net.state_dict(), checkpoint_of(run) / "backbone.safetensors")
+    complete(checkpoint_of(run))
     write_bundle(run, tmp_path / "bundle", checkpoint=checkpoint_of(run))
     backbone = ausl_dist.load_backbone(tmp_path / "bundle")
     drawn = pictures(256)[0].permute(1, 2, 0).numpy()  # H W C

@@ -19,7 +19,7 @@ from ausl_dist.objectives.action_units import ActionUnits
 from ausl_dist.release.bundle import write_bundle
 from ausl_dist.release.faces import FaceFrame
 from ausl_dist.release.verify import BundleError, write_sums
-from tests.support.run_folders import SIZE, checkpoint_of, make_run
+from tests.support.run_folders import SIZE, checkpoint_of, complete, make_run
 
 UNITS = [1, 4, 12]
 
@@ -153,6 +153,7 @@ def test_a_recurrent_head_keeps_people_apart_and_forgets_where_frames_are_missin
 def test_a_checkpoint_without_the_trained_head_is_told_so(tmp_path: Path) -> None:
     run = make_run(tmp_path, action_units={"units": UNITS})
     (checkpoint_of(run) / "objectives.safetensors").unlink()
+    complete(checkpoint_of(run))
     with pytest.raises(ValueError, match="holds no head of units"):
         write_bundle(run, tmp_path / "bundle", checkpoint=checkpoint_of(run))
 

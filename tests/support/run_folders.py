@@ -12,9 +12,10 @@ import yaml
 from safetensors.torch import save_file
 
 from ausl_dist.faces.landmarks import template_id
-from ausl_dist.files import write_atomically
+from ausl_dist.files import sha256_of, write_atomically
 from ausl_dist.model.backbones import BackboneSettings, build_backbone
 from ausl_dist.model.objective_settings import build_objective
+from ausl_dist.run_folder import MANIFEST_FILE, manifest_text, step_of
 
 TINY = "resnet10t"
 SIZE = 32
@@ -52,6 +53,7 @@ def make_run(
             {f"units.{key}": tensor for key, tensor in head.items()},
             checkpoint / "objectives.safetensors",
         )
+    complete(checkpoint)
     corpus = folder / "corpus"
     corpus.mkdir()
     statement = {
@@ -92,12 +94,10 @@ def checkpoint_of(run: Path) -> Path:
 
 def complete(checkpoint: Path) -> None:
     """Give a checkpoint the manifest that makes it count as complete."""
-    from ausl_dist.train import checkpoint as training
-
-    step = int(checkpoint.name.removeprefix("step-"))
     files = {
-        path.name: training._entry(path)
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in sorted(checkpoint.iterdir())
-        if path.name != training.MANIFEST_FILE
+        if path.name != MANIFEST_FILE
     }
-    write_atomically(checkpoint / training.MANIFEST_FILE, training._manifest_text(step, files))
+    text = manifest_text(step_of(checkpoint), files)
+    write_atomically(checkpoint / MANIFEST_FILE, text)

@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ausl_dist.run_folder import complete_checkpoints, damage, newest_whole_checkpoint
 from ausl_dist.train import fence
-from ausl_dist.train.checkpoint import Saver, Snapshot, completed, damage, newest_complete, sweep
+from ausl_dist.train.checkpoint import Saver, Snapshot, sweep
 from ausl_dist.train.pieces import StoredPieces, piece_key
 from ausl_dist.train.settings import CheckpointSettings
 
@@ -59,7 +60,7 @@ def test_parts_of_all_ranks_make_a_whole_checkpoint_with_the_backbone_under_its_
 ) -> None:
     ranks = savers(tmp_path)
     save(ranks, 5)
-    checkpoint = newest_complete(tmp_path)
+    checkpoint = newest_whole_checkpoint(tmp_path)
     assert checkpoint == tmp_path / "checkpoints" / "step-00000005"
     backbone = load_file(checkpoint / "backbone.safetensors")
     assert torch.equal(backbone["conv"], (WHOLE["backbone.net.conv"] + 5).view(4, 5))
@@ -79,7 +80,7 @@ def test_every_file_cut_or_with_a_flipped_byte_is_found_and_the_one_before_is_us
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     save(savers(tmp_path), 1, 2)
-    before, newest = completed(tmp_path)
+    before, newest = complete_checkpoints(tmp_path)
     assert damage(newest) is None
     files = sorted(path.name for path in newest.iterdir())
     assert len(files) == 8
@@ -94,20 +95,20 @@ def test_every_file_cut_or_with_a_flipped_byte_is_found_and_the_one_before_is_us
             (newest / name).unlink() if spoilt is None else (newest / name).write_bytes(spoilt)
             assert damage(newest) is not None, f"{name} spoilt unnoticed"
             with caplog.at_level(logging.ERROR):
-                assert newest_complete(tmp_path) == before
+                assert newest_whole_checkpoint(tmp_path) == before
             assert newest.name in caplog.text
             (newest / name).write_bytes(data)
-    assert newest_complete(tmp_path) == newest
+    assert newest_whole_checkpoint(tmp_path) == newest
 
 
 def test_a_run_of_nothing_but_damaged_checkpoints_is_not_started_from_nothing(
     tmp_path: Path,
 ) -> None:
-    assert newest_complete(tmp_path) is None
+    assert newest_whole_checkpoint(tmp_path) is None
     save(savers(tmp_path), 1)
     (tmp_path / "checkpoints" / "step-00000001" / "state.json").write_text("{}")
     with pytest.raises(ValueError, match="every checkpoint"):
-        newest_complete(tmp_path)
+        newest_whole_checkpoint(tmp_path)
 
 
 def test_a_save_that_was_killed_leaves_nothing_that_looks_like_a_checkpoint(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_save_that_was_killed_leaves_nothing_that_looks_like_a_checkpoint(tmp_
     save(ranks, 1)
     ranks[1].save(snapshot(2, 1))  # rank 0 never writes its part
     ranks[1].finish()
-    assert [path.name for path in completed(tmp_path)] == ["step-00000001"]
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step-00000001"]
     sweep(tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
 
@@ -136,14 +137,14 @@ def _ready(folder: Path) -> Path:
 
 def test_what_is_kept(tmp_path: Path) -> None:
     save(savers(tmp_path, keep_last=2, keep_every_steps=3), *range(1, 8))
-    assert [int(path.name[-2:]) for path in completed(tmp_path)] == [3, 6, 7]
+    assert [int(path.name[-2:]) for path in complete_checkpoints(tmp_path)] == [3, 6, 7]
 
 
 def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path: Path) -> None:
     save(savers(tmp_path), 1, 2)
     (tmp_path / "checkpoints" / "step-00000002" / "state.json").write_text("{}")
     save(savers(tmp_path), 2)
-    assert newest_complete(tmp_path) == tmp_path / "checkpoints" / "step-00000002"
+    assert newest_whole_checkpoint(tmp_path) == tmp_path / "checkpoints" / "step-00000002"
 
 
 def test_a_late_process_of_an_older_attempt_cannot_write(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_a_late_process_of_an_older_attempt_cannot_write(tmp_path: Path) -> None
     late[0].save(snapshot(2, 0))
     with pytest.raises(fence.FencedError, match="attempt 2"):
         late[0].finish()
-    assert [path.name for path in completed(tmp_path)] == ["step-00000001"]
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step-00000001"]
 
 
 def test_a_failed_background_write_is_raised_in_the_training_thread(tmp_path: Path) -> None:
@@ -192,3 +193,39 @@ def test_pieces_are_read_however_they_were_cut(tmp_path: Path) -> None:
         stored.read("master", "d", 0, 1)
     with pytest.raises(ValueError, match="lacks its elements from 0 on"):
         StoredPieces([tmp_path / "1"]).length("master", "a@b.c")
+
+
+def test_a_new_checkpoint_is_kept_whatever_damaged_ones_lie_beside_it(tmp_path: Path) -> None:
+    first = savers(tmp_path, keep_last=2)
+    save(first, 10, 20, 30)  # 10 goes: two are kept
+    for step in (20, 30):
+        spoil(tmp_path / "checkpoints" / f"step-{step:08d}" / "backbone.safetensors")
+    again = savers(tmp_path, keep_last=2)
+    save(again, 12)
+    newest = newest_whole_checkpoint(tmp_path)
+    assert newest is not None
+    assert newest.name == "step-00000012"
+    save(again, 14, 16)
+    # damaged ones that are newer stay until they are written anew: nobody but a user may judge them
+    names = [folder.name[-2:] for folder in complete_checkpoints(tmp_path)]
+    assert names == ["14", "16", "20", "30"]
+    save(again, 30, 40)
+    assert [folder.name[-2:] for folder in complete_checkpoints(tmp_path)] == ["30", "40"]
+
+
+def test_a_byte_that_flips_while_the_run_goes_on_is_noticed_by_the_next_save(
+    tmp_path: Path,
+) -> None:
+    ranks = savers(tmp_path, keep_last=2)
+    save(ranks, 10, 20)
+    spoil(tmp_path / "checkpoints" / "step-00000020" / "buffers.safetensors")
+    save(ranks, 30)
+    # 20 does not count: 10 is the second whole one
+    assert [folder.name[-2:] for folder in complete_checkpoints(tmp_path)] == ["10", "20", "30"]
+
+
+def spoil(path: Path) -> None:
+    """Flip one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)

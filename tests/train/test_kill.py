@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from ausl_dist.files import read_json
-from ausl_dist.train.checkpoint import completed, newest_complete
+from ausl_dist.run_folder import complete_checkpoints, newest_whole_checkpoint
 from ausl_dist.train.exits import Exit
 from ausl_dist.train.pieces import StoredPieces
 from launch.object_store import ObjectStore
@@ -36,7 +36,7 @@ def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def final(folder: Path) -> dict[str, bytes]:
     """Every tensor of the last checkpoint, as bytes."""
-    checkpoint = newest_complete(folder)
+    checkpoint = newest_whole_checkpoint(folder)
     assert checkpoint is not None
     assert checkpoint.name == f"step-{STEPS:08d}"
     tensors = {}
@@ -95,7 +95,7 @@ def test_asked_to_stop_all_ranks_save_together_and_the_next_start_goes_on(
         ranks.wait_for_step(3)
         ranks.processes[1].send_signal(signal.SIGUSR2)  # one rank alone hears of it
         assert ranks.wait() == [Exit.PREEMPTED, Exit.PREEMPTED], ranks.said()
-    (checkpoint,) = completed(folder)
+    (checkpoint,) = complete_checkpoints(folder)
     assert int(checkpoint.name.removeprefix("step-")) == metrics(folder)[-1]["step"] + 1
     run_to_end(folder, 2)
     assert losses(folder) == losses(undisturbed)
@@ -119,7 +119,8 @@ def test_going_on_with_another_number_of_ranks_and_zero_stage_changes_rounding_a
     for step in range(STEPS):
         assert mine[step][0] == pytest.approx(wanted[step][0], rel=1e-3), f"step {step}"
     a, b = (
-        StoredPieces(sorted(newest_complete(folder).glob("rank-*"))) for folder in (changing, alone)
+        StoredPieces(sorted(newest_whole_checkpoint(folder).glob("rank-*")))
+        for folder in (changing, alone)
     )  # type: ignore[union-attr]
     for name, weight in b.whole("master").items():
         assert (a.whole("master")[name] - weight).abs().max() < 1e-3, name

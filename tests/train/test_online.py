@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ausl_dist.run_folder import read_scores
 from ausl_dist.train import online
-from ausl_dist.train.online import OnlineEvaluation, read_scores
+from ausl_dist.train.online import OnlineEvaluation
 from ausl_dist.train.settings import OnlineSettings
 
 STAND_IN = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from ausl_dist.train.checkpoint import completed, damage
+from ausl_dist.run_folder import complete_checkpoints, damage
 from ausl_dist.train.remote import fetch_newest, listed_steps, upload_checkpoint
 from tests.train.test_checkpoint import save, savers
 
@@ -26,7 +26,7 @@ def store() -> Iterator[fsspec.AbstractFileSystem]:
 
 def fetched(folder: Path) -> Path | None:
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return fetch_newest(URL, folder / "checkpoints", damage)
+    return fetch_newest(URL, folder / "checkpoints")
 
 
 def test_every_checkpoint_is_copied_and_an_empty_folder_goes_on_from_the_newest(
@@ -44,7 +44,7 @@ def test_every_checkpoint_is_copied_and_an_empty_folder_goes_on_from_the_newest(
     checkpoint = fetched(tmp_path / "elsewhere")
     assert checkpoint == tmp_path / "elsewhere" / "checkpoints" / "step-00000003"
     assert damage(checkpoint) is None
-    assert completed(tmp_path / "elsewhere") == [checkpoint]
+    assert complete_checkpoints(tmp_path / "elsewhere") == [checkpoint]
 
 
 @pytest.mark.parametrize("file", ["rank-00001-of-00002.safetensors", "state.json", "manifest.json"])
@@ -85,7 +85,10 @@ def test_a_copy_that_arrived_otherwise_than_sent_is_not_listed(
     save(ranks, 2)
     assert [saved.upload_problem is None for saved in ranks[0].news()] == [True, False]
     assert listed_steps(URL) == {1}
-    assert [path.name for path in completed(tmp_path / "run")] == ["step-00000001", "step-00000002"]
+    assert [path.name for path in complete_checkpoints(tmp_path / "run")] == [
+        "step-00000001",
+        "step-00000002",
+    ]
 
 
 def test_a_manifest_cannot_write_outside_the_run_folder(
@@ -104,6 +107,6 @@ def test_retention_of_copies_is_that_of_the_folder(
     store: fsspec.AbstractFileSystem, tmp_path: Path
 ) -> None:
     save(savers(tmp_path / "run"), 1, 2)
-    for checkpoint in completed(tmp_path / "run"):
+    for checkpoint in complete_checkpoints(tmp_path / "run"):
         upload_checkpoint(checkpoint, URL, lambda steps: {max(steps)})
     assert listed_steps(URL) == {2}
