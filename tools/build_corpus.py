@@ -3,8 +3,8 @@ of every second.
 
     python -m tools.build_corpus INPUT ... --out s3://bucket/name|DIR
 
-INPUT is a folder, a file, a glob in quotes, a list of paths (.txt), or an s3:// prefix. Run the
-same command again to go on after a kill; when everything is done it does nothing.
+INPUT is a folder, a file, a glob in quotes, a list of paths (.txt), WebDataset shards (.tar) of
+videos or of frames, or an s3:// prefix. Run the same command again to go on after a kill; when everything is done it does nothing.
 """
 
 import argparse
@@ -30,7 +30,11 @@ def main() -> int:
     arguments = _parser().parse_args()
     settings = read_settings(arguments.config, arguments.set)
     collection = collect(
-        arguments.inputs, layout(arguments.layout), licence=arguments.licence, table=arguments.table
+        arguments.inputs,
+        layout(arguments.layout),
+        licence=arguments.licence,
+        table=arguments.table,
+        identity_field=arguments.identity_field,
     )
     part, parts = _part(arguments.part)
     job = Job(
@@ -94,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="folders, files, globs, lists (.txt), s3:// prefixes",
+        help="folders, files, globs, lists (.txt), shards (.tar), s3:// prefixes",
     )
     parser.add_argument(
         "--out",
@@ -132,6 +136,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--table", type=Path, metavar="FILE", help="CSV with the columns file, identity, licence"
+    )
+    parser.add_argument(
+        "--identity-field",
+        metavar="NAME",
+        help="of WebDataset shards: class (KEY.cls), or the field of KEY.json that says who it is",
     )
     parser.add_argument(
         "--labels",

@@ -211,6 +211,7 @@ class Extractor:
             alignment=template_id(),
             quality=values,
             action_units=labels.units if labels else (),
+            about=dict(source.about),
         )
         landmarks = np.stack([face.landmarks for face in candidate.faces]).astype(np.float16)
         flow = motion(frames, self.settings.flow) if self.settings.flow.gap_frames else None

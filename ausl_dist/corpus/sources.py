@@ -1,9 +1,10 @@
 """What the user names becomes a sorted list of sources, each with a name that lasts.
 
-    folder | file | glob | list file | s3://bucket/prefix ──▶ Source (name, location, identity, licence), …
+    folder | file | glob | list file | shards | s3://bucket/prefix
+        ──▶ Source (name, location, identity, licence), …
 
-A folder is searched for video files by their suffix and for folders of numbered images; what it
-holds besides is counted, so that nobody wonders. Files that are named themselves are taken whatever
+A folder is searched for video files by their suffix, for folders of numbered images and for
+WebDataset shards of either; what it holds besides is counted, so that nobody wonders. Files that are named themselves are taken whatever
 they are called: FFmpeg looks at the content.
 """
 
@@ -11,18 +12,21 @@ import glob
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
+from ausl_dist.corpus import raw_tar
 from ausl_dist.corpus.label_table import SOURCE_COLUMNS
 from ausl_dist.corpus.layouts import Layout
 from ausl_dist.corpus.names import Names
-from ausl_dist.corpus.suffixes import LIST_SUFFIXES, VIDEO_SUFFIXES
+from ausl_dist.corpus.suffixes import LIST_SUFFIXES, SHARD_SUFFIX, VIDEO_SUFFIXES
 from ausl_dist.faces.decode import frame_number
 from ausl_dist.shards import storage
 from ausl_dist.shards.retry import Retry
+from ausl_dist.shards.tar import TarError
 from ausl_dist.tables import Row, has_system_part, is_system_file, read_rows
 
 FETCH_BYTES = 8 << 20
@@ -42,6 +46,16 @@ class Source:
     location: str  # path or URL; that of a folder in an object store ends in a slash
     identity: str | None = None  # who is seen, where that is known
     licence: str = "unknown"
+    about: tuple[tuple[str, str], ...] = ()  # class, caption, …, where it comes from a shard
+
+
+class Found(NamedTuple):
+    """What one input names, before the layout is asked."""
+
+    name: str  # path below the input
+    location: str
+    shard: str = ""  # the tar it lies in, below the input, without suffix
+    about: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -54,34 +68,42 @@ class Collection:
 
 
 def collect(
-    inputs: Sequence[str], layout: Layout, *, licence: str | None = None, table: Path | None = None
+    inputs: Sequence[str],
+    layout: Layout,
+    *,
+    licence: str | None = None,
+    table: Path | None = None,
+    identity_field: str | None = None,
 ) -> Collection:
     """List the sources of all inputs; ValueError or FileNotFoundError with what to type instead
     where there is none.
 
     `licence` replaces the layout's; `table` is a CSV file with the columns file, identity and
     licence (either may be missing), where `file` means a source as in `names.py`, and replaces both
-    for the sources it lists.
+    for the sources it lists; `identity_field` is what shards of raw video call the person (class,
+    or a field of their JSON).
     """
     passed_over: Counter[str] = Counter()
     found: dict[str, Source] = {}
     misfits = []
-    for text in inputs:
-        for relative, location in _expand(text, passed_over):
-            try:
-                # A name that is not UTF-8 is written with escapes, as \xe9: the corpus is UTF-8.
-                identity, name = layout.read(
-                    os.fsencode(relative).decode("utf-8", "backslashreplace")
-                )
-            except ValueError as error:
-                misfits.append(str(error))
-                continue
-            source = Source(name, location, identity, licence or layout.licence)
-            if found.setdefault(name, source).location != location:
-                raise ValueError(
-                    f"{found[name].location} and {location} would both be called {name!r}: "
-                    "name the folder above them instead"
-                )
+    expanded = [item for text in inputs for item in _expand(text, passed_over)]
+    for item in _distinct(expanded):
+        try:
+            # A name that is not UTF-8 is written with escapes, as \xe9: the corpus is UTF-8.
+            plain = os.fsencode(item.name).decode("utf-8", "backslashreplace")
+            identity, name = layout.read(plain)
+        except ValueError as error:
+            misfits.append(str(error))
+            continue
+        if identity_field is not None:
+            identity = dict(item.about).get(identity_field) or identity
+        terms = licence or layout.licence
+        source = Source(name, item.location, identity, terms, item.about)
+        if found.setdefault(name, source).location != item.location:
+            raise ValueError(
+                f"{found[name].location} and {item.location} would both be called {name!r}: "
+                "name the folder above them instead"
+            )
     if misfits:
         raise ValueError(
             f"{len(misfits)} of {len(misfits) + len(found)} sources: {misfits[0]}. "
@@ -100,8 +122,16 @@ def collect(
     return Collection(sorted(_checked(source) for source in sources), passed_over)
 
 
-def _expand(text: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
-    """(path below the input, location) of every source that one input names."""
+def _distinct(items: list[Found]) -> Iterator[Found]:
+    """Keys that several shards use get the name of their shard in front."""
+    counts = Counter(item.name for item in items)
+    for item in items:
+        twice = item.shard and counts[item.name] > 1
+        yield item._replace(name=f"{item.shard}/{item.name}") if twice else item
+
+
+def _expand(text: str, passed_over: Counter[str]) -> Iterator[Found]:
+    """Every source that one input names."""
     path = Path(text)
     if "://" in text:
         yield from _expand_url(text, passed_over)
@@ -110,7 +140,7 @@ def _expand(text: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
     elif path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
         yield from _expand_list(path, passed_over)
     elif path.is_file():
-        yield path.name, text
+        yield from _file(path.name, text, passed_over)
     elif glob.has_magic(text):
         found = sorted(glob.glob(text, recursive=True))
         matches = [match for match in found if not is_system_file(os.path.basename(match))]
@@ -120,34 +150,30 @@ def _expand(text: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
         for match in matches:
             below = Path(os.path.relpath(match, base)).as_posix()
             if not os.path.isdir(match):
-                yield below, match
+                yield from _file(below, match, passed_over)
                 continue
-            for name, place in _expand_folder(Path(match), passed_over):
+            for item in _expand_folder(Path(match), passed_over):
                 # A folder of frames is a source itself.
-                yield below if place == match else f"{below}/{name}", place
+                yield item._replace(name=below) if item.location == match else _under(below, item)
     else:
         raise FileNotFoundError(f"{text} does not exist")
 
 
-def _expand_folder(folder: Path, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
+def _expand_folder(folder: Path, passed_over: Counter[str]) -> Iterator[Found]:
     for place, folders, files in os.walk(folder, followlinks=False):
         folders[:] = sorted(name for name in folders if not is_system_file(name))
         files = [name for name in files if not is_system_file(name)]
         here = Path(place)
         if _is_frame_folder(files):
-            yield (
-                (here.relative_to(folder).as_posix() if here != folder else here.resolve().name),
-                str(here),
-            )
+            name = here.relative_to(folder).as_posix() if here != folder else here.resolve().name
+            yield Found(name, str(here))
             continue
         for file in sorted(files):
-            if PurePosixPath(file).suffix.lower() in VIDEO_SUFFIXES:
-                yield (here / file).relative_to(folder).as_posix(), str(here / file)
-            else:
-                passed_over[PurePosixPath(file).suffix.lower()] += 1
+            name = (here / file).relative_to(folder).as_posix()
+            yield from _file(name, str(here / file), passed_over, known=VIDEO_SUFFIXES)
 
 
-def _expand_list(path: Path, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
+def _expand_list(path: Path, passed_over: Counter[str]) -> Iterator[Found]:
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines()):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -155,38 +181,74 @@ def _expand_list(path: Path, passed_over: Counter[str]) -> Iterator[tuple[str, s
         entry = text if "://" in text or os.path.isabs(text) else str(path.parent / text)
         if "://" not in entry and not os.path.exists(entry):
             raise FileNotFoundError(f"{path} line {number + 1}: {text} does not exist")
-        for name, location in _expand(entry, passed_over):
+        for item in _expand(entry, passed_over):
             # A list names its entries; a folder in it keeps its name in front.
-            yield (
-                (
-                    f"{text.strip('/')}/{name}"
-                    if os.path.isdir(entry)
-                    else text.split("://")[-1].lstrip("/")
-                ),
-                location,
-            )
+            if os.path.isdir(entry):
+                yield _under(text.strip("/"), item)
+            elif item.shard:
+                yield item
+            else:
+                yield item._replace(name=text.split("://")[-1].lstrip("/"))
 
 
-def _expand_url(url: str, passed_over: Counter[str]) -> Iterator[tuple[str, str]]:
+def _expand_url(url: str, passed_over: Counter[str]) -> Iterator[Found]:
     names = list_files(url)
     if names == [""]:  # the URL of a file
-        yield PurePosixPath(url).name, url
+        yield from _file(PurePosixPath(url).name, url, passed_over)
         return
     folders: dict[str, list[str]] = {}
     for name in names:
         folders.setdefault(name.rpartition("/")[0], []).append(name)
     for folder, files in folders.items():
         if _is_frame_folder(files):
-            yield (
-                folder or PurePosixPath(url).name,
-                f"{storage.join(url, folder) if folder else url.rstrip('/')}/",
-            )
+            place = storage.join(url, folder) if folder else url.rstrip("/")
+            yield Found(folder or PurePosixPath(url).name, f"{place}/")
             continue
         for name in files:
-            if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES:
-                yield name, storage.join(url, name)
-            else:
-                passed_over[PurePosixPath(name).suffix.lower()] += 1
+            yield from _file(name, storage.join(url, name), passed_over, known=VIDEO_SUFFIXES)
+
+
+def _file(
+    name: str,
+    location: str,
+    passed_over: Counter[str],
+    known: Container[str] | None = None,
+) -> Iterator[Found]:
+    """One file: a shard's samples, or itself; passed over where its suffix is none of the `known`."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == SHARD_SUFFIX:
+        shard = name.removesuffix(PurePosixPath(name).suffix)
+        try:
+            for sample in raw_tar.list_samples(*_open_tar(location)):
+                about = tuple(sorted(sample.about.items()))
+                yield Found(sample.name, raw_tar.location_of(location, sample), shard, about)
+        except TarError as error:
+            raise ValueError(f"{location}: {error}") from error
+    elif known is None or suffix in known:
+        yield Found(name, location)
+    else:
+        passed_over[suffix] += 1
+
+
+def _under(folder: str, item: Found) -> Found:
+    if item.shard:
+        return item._replace(shard=f"{folder}/{item.shard}")
+    return item._replace(name=f"{folder}/{item.name}")
+
+
+def _open_tar(location: str) -> tuple[raw_tar.ReadAt, int]:
+    """How to read a tar at any place, and its size."""
+    filesystem, path = storage.connect(location)
+    size = storage.size_of(location)
+
+    def read_at(start: int, end: int) -> bytes:
+        if start >= end:
+            return b""
+        return Retry().call(
+            lambda seconds: storage.read_range(filesystem, path, start, end, seconds)
+        )
+
+    return read_at, size
 
 
 def _is_frame_folder(files: Sequence[str]) -> bool:
@@ -233,6 +295,9 @@ def bring(location: str, folder: Path, on_bytes: Callable[[int], object]) -> Pat
     """A local path of a source: its own, or that of a copy in `folder` of what lies in an object
     store. `on_bytes` hears of each piece.
     """
+    if raw_tar.is_in_tar(location):
+        tar, start, end = raw_tar.tar_of(location)
+        return raw_tar.extract(_open_tar(tar)[0], start, end, folder, on_bytes)
     if "://" not in location:
         return Path(location)
     copy = folder / (

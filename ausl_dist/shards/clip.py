@@ -67,6 +67,8 @@ class ClipMeta:
     alignment: str  # landmarks.template_id() of the crop
     quality: dict[str, float] = field(default_factory=dict)
     action_units: tuple[int, ...] = ()  # FACS numbers of the columns of KEY.au.npy
+    # what the source's own data set says of it: its key, class, caption, …
+    about: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("source", "identity", "licence", "detector", "alignment"):
@@ -100,9 +102,20 @@ class ClipMeta:
             isinstance(unit, int) and 0 < unit < 100 for unit in self.action_units
         ):
             raise ValueError("clip metadata: action_units must be FACS numbers")
+        if (
+            not isinstance(self.about, dict)
+            or len(self.about) > 64
+            or not all(isinstance(text, str) and len(text) <= 1024 for text in self.about.values())
+        ):
+            raise ValueError(
+                "clip metadata: about must map names to texts of at most 1024 characters"
+            )
 
     def to_bytes(self) -> bytes:
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False).encode()
+        values = dataclasses.asdict(self)
+        if not self.about:
+            del values["about"]
+        return json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "ClipMeta":

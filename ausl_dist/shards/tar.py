@@ -14,8 +14,8 @@ from ausl_dist.shards.clip import MAX_MEMBER_BYTES
 
 BLOCK_BYTES = tarfile.BLOCKSIZE
 MAX_EXTENDED_HEADER_BYTES = 64 << 10
-_EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
-_REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
+EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
+REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
 class TarError(ValueError):
@@ -47,8 +47,8 @@ def read_members(file: Reader, max_member_bytes: int = MAX_MEMBER_BYTES) -> Iter
         if not any(block) and not raw:
             _skip_end(file, position)
             return
-        header = _header(block, position)
-        limit = MAX_EXTENDED_HEADER_BYTES if header.type in _EXTENDED else max_member_bytes
+        header = parse_header(block, position)
+        limit = MAX_EXTENDED_HEADER_BYTES if header.type in EXTENDED else max_member_bytes
         if not 0 <= header.size <= limit or len(raw) > 8:
             raise TarError(
                 f"tar member at byte {start} claims {header.size} bytes, at most {limit} are read"
@@ -59,10 +59,10 @@ def read_members(file: Reader, max_member_bytes: int = MAX_MEMBER_BYTES) -> Iter
             raise TarError(f"tar is cut short inside the member at byte {start}")
         position += BLOCK_BYTES + padded
         raw += [block, body]
-        if header.type in _EXTENDED:
-            long_name = _extended_name(header, body[: header.size]) or long_name
+        if header.type in EXTENDED:
+            long_name = extended_name(header, body[: header.size]) or long_name
             continue
-        if header.type not in _REGULAR:
+        if header.type not in REGULAR:
             raise TarError(
                 f"tar member {header.name[:100]!r} at byte {start} is no regular file (type "
                 f"{header.type!r})"
@@ -98,7 +98,8 @@ def hashing(file: Reader, *updates: Callable[[bytes], object]) -> Reader:
     return Hashing()
 
 
-def _header(block: bytes, position: int) -> tarfile.TarInfo:
+def parse_header(block: bytes, position: int) -> tarfile.TarInfo:
+    """The header of a member; TarError that says what the bytes are instead."""
     try:
         header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
@@ -113,7 +114,7 @@ def _header(block: bytes, position: int) -> tarfile.TarInfo:
     return header
 
 
-def _extended_name(header: tarfile.TarInfo, body: bytes) -> str:
+def extended_name(header: tarfile.TarInfo, body: bytes) -> str:
     """The name that a GNU or pax extended header gives the next member, '' when it gives none."""
     if header.type == tarfile.GNUTYPE_LONGNAME:
         return body.rstrip(b"\0").decode("utf-8", "surrogateescape")

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -24,9 +25,11 @@ from ausl_dist.corpus.publish import survey
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import Source, collect
 from ausl_dist.corpus.takedown import Request, take_down
+from ausl_dist.faces.video import FrameReader
 from ausl_dist.shards.clip import array_from_bytes
 from ausl_dist.shards.index import Index
 from ausl_dist.shards.writer import MAX_KEY, read_clips
+from tests.support.tars import write_tar
 from tests.support.videos import (
     cut_short,
     moving_frames,
@@ -379,6 +382,29 @@ def test_labels_of_two_videos_of_one_name_reach_their_own_clips(
     none = run(*command(tmp_path / "in", tmp_path / "none", *more))
     assert none.returncode == 2
     assert "not one is labelled" in none.stderr
+
+
+def test_shards_of_raw_video_become_a_corpus_that_keeps_what_they_say(
+    faces: Path, tmp_path: Path
+) -> None:
+    members: dict[str, bytes | str] = {
+        "sub/vid0.json": '{"caption": "she eats"}',
+        "sub/vid0.mkv": (faces / "video" / REAL[0]).read_bytes(),
+    }
+    frames = FrameReader(faces / "video" / REAL[1], CorpusSettings().read)
+    for frame in frames:
+        jpeg = cv2.imencode(".jpg", frame.pixels[:, :, ::-1])[1].tobytes()
+        members |= {f"vid1/{frame.index:05d}.cls": "3", f"vid1/{frame.index:05d}.jpg": jpeg}
+    write_tar(tmp_path / "in" / "00000.tar", members)
+    out = tmp_path / "out"
+    finished = run(*command(tmp_path / "in", out, "--models", str(faces / "models")))
+    assert finished.returncode == 0, finished.stderr
+    metas = {
+        stored.meta.source: stored.meta for path in out.glob("*.tar") for stored in read_clips(path)
+    }
+    assert set(metas) == {"sub/vid0.mkv", "vid1"}
+    assert metas["sub/vid0.mkv"].about == {"caption": "she eats"}
+    assert metas["vid1"].about == {"class": "3"}
 
 
 def test_keys_are_legal_and_distinct_whatever_sources_are_called() -> None:
