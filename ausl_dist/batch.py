@@ -41,6 +41,9 @@ class View:
         213 / 256,
     )
     per_frame: bool = False  # geometry and colour drawn for each frame; else once for the clip
+    # Colour and blur alone drawn for each frame, geometry for the clip. No part of the repr, by
+    # which draws are named: views that differ in this alone differ in nothing else.
+    colour_per_frame: bool = field(default=False, repr=False)
     flip: float = 0.0  # probability of a mirror image (always one decision for the whole clip)
     rotation: float = 0.0  # degrees, drawn from [-rotation, rotation]
     brightness: float = 0.0  # factors drawn from [1 - x, 1 + x]
@@ -81,6 +84,8 @@ class Needs:
     flow_gap: int = 0  # frames between the two of a pair whose motion is needed; 0 for none
     # Views in which the loader measures the motion of the window's first frame; else it is stored.
     flow_measured: tuple[View, ...] = ()
+    # The window is drawn so that a labelled frame stands at one of these, where the clip has one.
+    label_offsets: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for view, offsets in self.views.items():
@@ -100,6 +105,7 @@ class Plan:
     action_units: bool = False
     flow_gap: int = 0
     flow_measured: tuple[View, ...] = ()
+    label_offsets: tuple[int, ...] = ()
 
     @classmethod
     def union(cls, needs: Iterable[Needs]) -> "Plan":
@@ -126,6 +132,7 @@ class Plan:
             action_units=any(need.action_units for need in needs),
             flow_gap=max(gaps, default=0),
             flow_measured=tuple(measured),
+            label_offsets=tuple(sorted({at for need in needs for at in need.label_offsets})),
         )
 
     @property

@@ -15,17 +15,21 @@ objectives.
 
 This makes two papers' set-ups of the self-supervised objectives: RTATL (Yan et al., ACM MM 2021) is
 this loss, detection, beside `roi_inpainting` and `single_image_flow`. The second stage of Sanchez
-et al. (ACCV 2020) is this loss on a backbone pretrained by `predictive_coding`, with `context:
-gru`, on a corpus that keeps 2 % of its frames' labels; fact of the paper: the labelled frames are
-random, and gradients run back through time from those alone. Our decisions: the form of the
-intensity losses, that the state starts from zero at the window's first frame, and that the loss
-sees intact images only.
+et al. (ACCV 2020) is this loss on the whole spatio-temporal model of `predictive_coding`: extractor
+(`backbone.weights`) and temporal module (`context: gru`, `context_weights`), where 2 % of the
+frames have labels (`data.label_share`). Facts of the paper: the model of the first stage is what the
+second one tunes, the labelled frames are random, and gradients run back through time from those
+alone. Our decisions: the form of the intensity losses; windows in which a labelled frame stands
+anywhere (`around_labels`), with unlabelled ones before it for the state to warm up on; that the
+state starts from zero at the window's first frame; and that the loss sees intact images only.
 """
 
+from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
@@ -57,9 +61,13 @@ class ActionUnits(Objective):
         width: int = 256,
         frames: int = 1,
         stride: int = 5,
+        context_weights: str | None = None,
+        around_labels: bool = False,
         view: View = PLAIN,
     ) -> None:
         super().__init__()
+        if context_weights is not None and context != "gru":
+            raise ValueError("action_units: context_weights belong to context=gru")
         if task not in ("detection", "intensity", "ordinal") or context not in ("none", "gru"):
             raise ValueError(
                 "action_units: task must be detection, intensity or ordinal, context none or gru"
@@ -85,6 +93,7 @@ class ActionUnits(Objective):
             view,
         )
         self.offsets = tuple(range(0, frames * stride, stride))
+        self.around_labels = around_labels
         rates = torch.tensor(positive_rates or [1.0] * len(self.units))
         self.register_buffer(
             "unit_weight", len(self.units) / rates / (1 / rates).sum(), persistent=False
@@ -95,9 +104,12 @@ class ActionUnits(Objective):
             width if context == "gru" else feature_dim,
             len(self.units) * (LEVELS if task == "ordinal" else 1),
         )
+        if context_weights is not None:
+            load_context(self, Path(context_weights))
 
     def needs(self) -> Needs:
-        return Needs(views={self.view: self.offsets}, action_units=True)
+        around = self.offsets if self.around_labels else ()
+        return Needs(views={self.view: self.offsets}, action_units=True, label_offsets=around)
 
     def forward(self, seen: Seen) -> Loss:
         labels = seen.action_units(self.view, self.offsets)  # B T K
@@ -150,6 +162,40 @@ class ActionUnits(Objective):
             right = (guess > 0.5) == (truth >= self.positive_from)
             return {"accuracy": masked_mean(right.float(), known)}
         return {"mean_absolute_error": masked_mean((guess - truth).abs(), known)}
+
+
+def load_context(objective: ActionUnits, path: Path) -> None:
+    """Give the objective the temporal module of a predictive-coding run: `reduce`, and the ConvGRU
+    there called `aggregate`.
+
+    `path` is the objectives.safetensors of its checkpoint. Raises ValueError where no such module
+    of this width is in it.
+    """
+    assert objective.reduce is not None
+    assert objective.gru is not None
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise ValueError(
+            f"action_units: context_weights must be RUN/checkpoints/STEP/objectives.safetensors "
+            f"of a run with predictive_coding, not {path}"
+        )
+    tensors = load_file(path)
+    owners = {name.split(".")[0] for name in tensors if ".aggregate.gates." in name}
+    if len(owners) != 1:
+        raise ValueError(
+            f"action_units: {path} must hold one ConvGRU, it holds {len(owners)}: "
+            "give the checkpoint of a run with predictive_coding"
+        )
+    owner = owners.pop()
+    for module, name in ((objective.reduce, "reduce"), (objective.gru, "aggregate")):
+        start = f"{owner}.{name}."
+        own = {key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)}
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(
+                f"action_units: {start}* in {path} do not fit: {error}. Both stages need the same "
+                "backbone and width, and encoder=frame in the first"
+            ) from error
 
 
 def dice_loss(guess: Tensor, present: Tensor, known: Tensor) -> Tensor:

@@ -60,9 +60,9 @@ def _trained(run: Run) -> Head | None:
             f"{run.checkpoint} holds no head of {names[0]}: release with --head none, "
             "or --head DIR of an evaluation"
         )
-    objective = build_objective(
-        run.settings.objectives[names[0]], feature_dim=tensors["head.weight"].shape[1]
-    )
+    # its first weights may be gone by now, and are not needed
+    settings = {**run.settings.objectives[names[0]], "context_weights": None}
+    objective = build_objective(settings, feature_dim=tensors["head.weight"].shape[1])
     assert isinstance(objective, ActionUnits)
     source = f"trained with the backbone for {run.step} steps"
     if objective.task == "detection":

@@ -112,6 +112,32 @@ def draw_window_start(frames: int, window: int, *, seed: int, epoch: int, key: s
     return int(random_stream(seed, "window", epoch, key).integers(0, frames - window + 1))
 
 
+def draw_window_around(
+    labelled: NDArray[np.bool_],
+    offsets: tuple[int, ...],
+    window: int,
+    *,
+    seed: int,
+    epoch: int,
+    key: str,
+) -> int:
+    """The first frame of a window in which a labelled frame stands at one of `offsets`.
+
+    `labelled` says so of each frame of the clip. The frame is drawn uniformly from those that a
+    window can reach, then its place from the offsets that keep the window inside the clip. A clip
+    without such a frame gets a window like any other. ValueError as `draw_window_start`.
+    """
+    anywhere = draw_window_start(len(labelled), window, seed=seed, epoch=epoch, key=key)
+    starts = np.flatnonzero(labelled)[:, None] - np.array(offsets)  # frames by offsets
+    possible = (starts >= 0) & (starts <= len(labelled) - window)
+    reached = np.flatnonzero(possible.any(1))
+    if not len(reached):
+        return anywhere
+    random = random_stream(seed, "labelled window", epoch, key)
+    frame = random.choice(reached)
+    return int(random.choice(starts[frame][possible[frame]]))
+
+
 def draw(
     view: View,
     count: int,
@@ -129,7 +155,10 @@ def draw(
     mirror = bool(random.random() < view.flip)
     # One call for all numbers: a generator's call costs as much as what is done with them. D is T,
     # or 1 where one draw serves the clip.
-    uniform = random.random((count if view.per_frame else 1, 11))
+    each = view.per_frame or view.colour_per_frame
+    uniform = random.random((count if each else 1, 11))
+    if not view.per_frame:
+        uniform[:, [0, 1, 2, 3]] = uniform[0, [0, 1, 2, 3]]  # size, place and angle
     share = view.crop[0] + (view.crop[1] - view.crop[0]) * uniform[:, 0]
     spread = np.array([view.rotation, view.brightness, view.contrast, view.saturation, view.hue])
     angle, *factors, hue = (spread * (2 * uniform[:, 3:8] - 1)).T

@@ -109,6 +109,8 @@ class Loader:
             settings.window_start,
             settings.action_units,
             decode_here=settings.decoder == "pyav",
+            label_share=settings.label_share,
+            label_seed=settings.label_seed,
         )
         self._decoders = threading.local()
         self._carrier = _carrier(settings, device)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ausl_dist.batch import Plan, View
 from ausl_dist.faces.landmarks import CROP_SIZE, NUM_LANDMARKS
+from ausl_dist.randomness import random_stream
 from ausl_dist.shards.clip import (
     ACTION_UNITS_SUFFIX,
     FLOW_STEPS_PER_PIXEL,
@@ -21,7 +22,7 @@ from ausl_dist.shards.clip import (
     ClipMeta,
     array_from_bytes,
 )
-from ausl_dist.stream.augment import draw, draw_window_start
+from ausl_dist.stream.augment import draw, draw_window_around, draw_window_start
 from ausl_dist.stream.decode import ClipPixels
 from ausl_dist.stream.frames import FrameDecoder, view_frames
 from ausl_dist.stream.ledger import MissingClip
@@ -55,6 +56,8 @@ class Preparation:
     window_start: int | None
     action_units: tuple[int, ...]  # columns of the labels
     decode_here: bool  # pyav; False where DALI decodes
+    label_share: float = 1.0  # of a clip's frames keep their labels, drawn once for all epochs
+    label_seed: int = 0
 
     def __call__(self, raw: RawClip, corpus: str, epoch: int, decoder: FrameDecoder) -> Prepared:
         """Prepare one clip; raises MissingClip("unpack") for members and ("decode") for video that
@@ -63,16 +66,15 @@ class Preparation:
         try:
             meta = ClipMeta.from_bytes(raw.members[META_SUFFIX])
             landmarks = read_landmarks(raw, meta) if self.plan.landmarks else None
-            labels = (
-                read_action_units(raw, meta, self.action_units) if self.plan.action_units else None
-            )
+            labels = self._labels(raw, meta) if self.plan.action_units else None
             stored = self.plan.flow_gap and not self.plan.flow_measured
             flow = read_flow(raw, meta, self.plan.flow_gap) if stored else None
         except ValueError as error:
             raise MissingClip("unpack", f"clip {raw.key}: {error}") from error
         try:
             video = parse_video(raw, meta)
-            pixels = self._pixels(raw.key, video, epoch, decoder)
+            start = self._window_start(raw.key, video, epoch, labels)
+            pixels = self._pixels(raw.key, video, epoch, start, decoder)
         except ValueError as error:
             raise MissingClip("decode", f"clip {raw.key}: {error}") from error
         prepared = Prepared(raw.key, corpus, meta, pixels, {}, {}, {})
@@ -97,18 +99,36 @@ class Preparation:
         pictures = pixels.pictures[view]
         return measured_flow(pictures[first], pictures[second])[None]
 
-    def _pixels(self, key: str, video: Video, epoch: int, decoder: FrameDecoder) -> ClipPixels:
+    def _labels(self, raw: RawClip, meta: ClipMeta) -> NDArray[np.int8]:
+        """T K labels, those of all but the chosen share of the frames made unknown."""
+        labels = read_action_units(raw, meta, self.action_units)
+        if self.label_share < 1:
+            drawn = random_stream(self.label_seed, "label share", raw.key).random(len(labels))
+            labels[drawn >= self.label_share] = UNKNOWN
+        return labels
+
+    def _window_start(
+        self, key: str, video: Video, epoch: int, labels: NDArray[np.int8] | None
+    ) -> int:
         words = {"seed": self.seed, "epoch": epoch, "key": key}
         window = self.plan.window
-        if self.window_start is None:
-            start = draw_window_start(video.frames, window, **words)  # type: ignore[arg-type]
-        elif self.window_start + window <= video.frames:
-            start = self.window_start
-        else:
-            raise VideoError(
-                f"has {video.frames} frames, window_start={self.window_start} needs "
-                f"{self.window_start + window}"
-            )
+        if self.window_start is not None:
+            if self.window_start + window > video.frames:
+                raise VideoError(
+                    f"has {video.frames} frames, window_start={self.window_start} needs "
+                    f"{self.window_start + window}"
+                )
+            return self.window_start
+        if labels is None or not self.plan.label_offsets:
+            return draw_window_start(video.frames, window, **words)  # type: ignore[arg-type]
+        labelled = (labels != UNKNOWN).any(1)
+        offsets = self.plan.label_offsets
+        return draw_window_around(labelled, offsets, window, **words)  # type: ignore[arg-type]
+
+    def _pixels(
+        self, key: str, video: Video, epoch: int, start: int, decoder: FrameDecoder
+    ) -> ClipPixels:
+        words = {"seed": self.seed, "epoch": epoch, "key": key}
         size = (video.height, video.width)
         draws = {
             view: draw(view, len(offsets), size, self.image_size, **words)  # type: ignore[arg-type]

@@ -61,6 +61,10 @@ class DataSettings:
         int, ...
         # FACS numbers of the label columns of a batch; needed only by objectives that use labels
     ] = ()
+    # of the labelled frames keep their labels: each frame is drawn by the hash of its clip's key,
+    # its number and `label_seed`, so the same ones in every epoch and on any number of ranks
+    label_share: float = 1.0
+    label_seed: int = 0
 
     device: Literal["cpu", "gpu"] = "cpu"  # where the augmentation graph runs
     decoder: Literal["pyav", "dali"] = (
@@ -101,6 +105,8 @@ class DataSettings:
             raise ValueError(
                 f"window_start must be a frame number or null, not {self.window_start}"
             )
+        if not 0 < self.label_share <= 1:
+            raise ValueError(f"label_share must lie in (0, 1], not {self.label_share}")
         if self.reader not in get_args(Way):
             raise ValueError(
                 f"reader must be one of {', '.join(get_args(Way))}, not {self.reader!r}"

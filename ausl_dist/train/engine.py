@@ -173,7 +173,7 @@ class Engine:
         # ZeRO 3 empties the parameters themselves
         self._shapes = {name: list(parameter.shape) for name, parameter in self._parameters}
         self._state_keys = (
-            ("exp_avg", "exp_avg_sq") if optimizer.kind == "adamw" else ("momentum_buffer",)
+            ("momentum_buffer",) if optimizer.kind == "sgd" else ("exp_avg", "exp_avg_sq")
         )
         self._weight_decay = optimizer.weight_decay
         self.optimizer = make_optimizer(model, optimizer)

@@ -1,7 +1,7 @@
 """The optimizer and its parameter groups: which weights decay, and which learn at another rate than
 the rest.
 
-    named parameters ──▶ groups of equal (learning rate scale, decays or not) ──▶ fused AdamW, or SGD
+    named parameters ──▶ groups of equal (learning rate scale, decays or not) ──▶ fused AdamW or Adam, or SGD
 
 Biases, norms, other vectors and what the backbone itself names (`no_weight_decay`) do not decay.
 With `layer_decay` each layer of the backbone learns at that share of the rate of the layer after it
@@ -25,7 +25,9 @@ def make_optimizer(model: JointModel, settings: OptimizerSettings) -> torch.opti
         return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
     # Fused: one pass over the flat tensors that ZeRO makes of the weights; on a CPU too, where the
     # other ways fill memory with temporaries.
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+    # Adam takes the decay as a part of the gradient, which its step sizes then wash out.
+    kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
+    return kind(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
 
 
 def set_values(optimizer: torch.optim.Optimizer, learning_rate: float, weight_decay: float) -> None:

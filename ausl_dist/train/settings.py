@@ -25,7 +25,7 @@ from ausl_dist.stream.settings import DataSettings
 class OptimizerSettings:
     """The optimizer and its learning rate over the run."""
 
-    kind: Literal["adamw", "sgd"] = "adamw"
+    kind: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: float = 1e-3  # at its height
     schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up
     warmup_steps: int = 0
@@ -40,7 +40,7 @@ class OptimizerSettings:
     head_rate: float = (
         1.0  # learning rate of the objectives' heads over that of the backbone's last layer
     )
-    betas: tuple[float, float] = (0.9, 0.95)  # adamw
+    betas: tuple[float, float] = (0.9, 0.95)  # adamw, adam
     momentum: float = 0.9  # sgd
     clip_norm: float | None = 1.0  # of the whole gradient; null for no clipping
 

@@ -1,11 +1,14 @@
 """The supervised objective: unknown labels count nowhere, and weights and tasks are as stated."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
+from ausl_dist.model.joint import JointModel
 from ausl_dist.objectives.action_units import ActionUnits, dice_loss, ordinal_loss
 from tests.support.tiny import losses_of_a_few_steps, make_batch, make_model
 
@@ -97,3 +100,57 @@ def test_labels_of_another_corpus_are_refused() -> None:
     model = make_model(au={"_target_": TARGET})
     with pytest.raises(ValueError, match=r"action_units\.units"):
         model(make_batch(model.plan, 1, num_units=3))
+
+
+CODING: dict[str, Any] = {
+    "_target_": "ausl_dist.objectives.predictive_coding.PredictiveCoding",
+    "blocks": 3,
+    "predicted": 1,
+    "width": 8,
+}
+SECOND_STAGE: dict[str, Any] = {
+    "_target_": TARGET,
+    "task": "intensity",
+    "context": "gru",
+    "width": 8,
+    "frames": 3,
+}
+
+
+def stored_objectives(model: JointModel, path: Path) -> Path:
+    """As a checkpoint keeps them."""
+    save_file(dict(model.objectives.state_dict()), path / "objectives.safetensors")
+    return path / "objectives.safetensors"
+
+
+def test_the_temporal_module_of_the_first_stage_begins_the_second(tmp_path: Path) -> None:
+    first = make_model(coding=CODING, seed=1)
+    path = stored_objectives(first, tmp_path)
+    second = make_model(au={**SECOND_STAGE, "context_weights": str(path)}, seed=2)
+    coding: Any = first.objectives["coding"]
+    au: Any = second.objectives["au"]
+    maps = torch.randn(2, first.backbone.dim, 2, 2)
+    torch.testing.assert_close(au.reduce(maps), coding.reduce(maps))
+    x, state = torch.randn(2, 8, 2, 2), torch.randn(2, 8, 2, 2)
+    coding.eval()  # without the dropout of the first stage
+    torch.testing.assert_close(au.gru(x, state), coding.aggregate(x, state))
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [({"width": 16}, "do not fit"), ({"context": "none"}, "belong to context=gru")],
+)
+def test_a_temporal_module_that_does_not_fit_is_refused(
+    tmp_path: Path, changed: dict[str, Any], complaint: str
+) -> None:
+    path = stored_objectives(make_model(coding=CODING), tmp_path)
+    with pytest.raises(ValueError, match=complaint):
+        make_model(au={**SECOND_STAGE, **changed, "context_weights": str(path)})
+
+
+def test_a_checkpoint_without_a_temporal_module_is_refused(tmp_path: Path) -> None:
+    path = stored_objectives(make_model(), tmp_path)
+    with pytest.raises(ValueError, match="must hold one ConvGRU, it holds 0"):
+        make_model(au={**SECOND_STAGE, "context_weights": str(path)})
+    with pytest.raises(ValueError, match=r"must be RUN/checkpoints/STEP/objectives.safetensors"):
+        make_model(au={**SECOND_STAGE, "context_weights": str(tmp_path / "nothing.safetensors")})

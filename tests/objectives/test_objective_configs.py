@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ausl_dist.batch import Plan
+from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import build_model
 from ausl_dist.model.objective_settings import build_objective
@@ -17,6 +18,7 @@ from ausl_dist.settings import from_mapping
 from ausl_dist.train.settings import RunSettings
 from launch.compose import CONFIGS, choices, compose
 from tests.support.tiny import LAYER_NORM, losses_of_a_few_steps, make_batch
+from tools.build_corpus import read_settings
 
 URL = "data.corpora.main.url=s3://bucket/corpus"
 
@@ -90,3 +92,26 @@ def test_a_new_objective_is_one_file_and_one_yaml(
     losses = losses_of_a_few_steps(model, batch)
     assert losses[-1] < losses[0]
     sys.modules.pop("brightness_of_mine", None)
+
+
+def test_both_stages_of_sparse_labels_see_the_builders_usual_clip_at_one_stride() -> None:
+    usual = CorpusSettings().clip_frames
+    plans = []
+    for experiment, objective in (
+        ("predictive_coding", "predictive_coding"),
+        ("sparse_labels", "action_units"),
+    ):
+        settings = from_mapping(RunSettings, compose([f"experiment={experiment}", URL]).run)
+        plan = Plan.union([build_objective(settings.objectives[objective], feature_dim=8).needs()])
+        assert plan.window <= usual, experiment
+        plans.append(plan.offsets)
+    assert plans[0] == plans[1]
+
+
+def test_long_clips_are_built_by_the_advice_of_the_experiment_that_needs_them() -> None:
+    words = (CONFIGS / "experiment" / "predictive_coding_block.yaml").read_text().split()
+    advice = [word for word in words if word.startswith("clips.")]
+    settings = read_settings(None, advice)
+    run = from_mapping(RunSettings, compose(["experiment=predictive_coding_block", URL]).run)
+    needs = build_objective(run.objectives["predictive_coding"], feature_dim=256).needs()
+    assert Plan.union([needs]).window <= settings.min_frames

@@ -2,6 +2,8 @@
 pixels they mark.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,13 @@ from hypothesis import strategies as st
 from ausl_dist.batch import View
 from ausl_dist.corpus.encode import encode_video
 from ausl_dist.faces.landmarks import MIRROR, NUM_LANDMARKS
-from ausl_dist.stream.augment import centred, draw, draw_window_start, reduction_level
+from ausl_dist.stream.augment import (
+    centred,
+    draw,
+    draw_window_around,
+    draw_window_start,
+    reduction_level,
+)
 from ausl_dist.stream.frames import FrameDecoder, view_frames
 from ausl_dist.stream.mp4 import parse
 
@@ -182,3 +190,52 @@ def _with(points: np.ndarray, two: np.ndarray) -> np.ndarray:
     filled = points.copy()
     filled[0, :2] = two
     return filled
+
+
+def test_colour_alone_may_change_from_frame_to_frame() -> None:
+    view = View(
+        crop=(0.5, 0.8), flip=0.5, rotation=9.0, brightness=0.5, hue=90.0, grey=0.5, blur=0.5
+    )
+    words = {"seed": 3, "epoch": 1, "key": "clip"}
+    once = draw(view, 5, (64, 64), 32, **words)  # type: ignore[arg-type]
+    each = draw(replace(view, colour_per_frame=True), 5, (64, 64), 32, **words)  # type: ignore[arg-type]
+    assert len(np.unique(each.colour, axis=0)) == 5
+    np.testing.assert_array_equal(each.crop, once.crop)
+    np.testing.assert_array_equal(each.angle, once.angle)
+    assert each.mirror == once.mirror
+    # the first frame's colour is that of the clip
+    np.testing.assert_array_equal(each.colour[0], once.colour[0])
+
+
+LABELLED = np.zeros(75, bool)
+LABELLED[[3, 40, 70]] = True
+
+
+def test_a_window_around_labels_holds_one_at_each_place_in_turn() -> None:
+    offsets = tuple(range(0, 40, 10))
+    starts = [
+        draw_window_around(LABELLED, offsets, 31, seed=0, epoch=epoch, key="clip")
+        for epoch in range(200)
+    ]
+    held = [
+        [(start + offset, offset) for offset in offsets if LABELLED[start + offset]]
+        for start in starts
+    ]
+    assert all(held)
+    assert all(0 <= start <= 75 - 31 for start in starts)
+    frames = {frame for found in held for frame, _ in found}
+    places = {offset for found in held for _, offset in found}
+    assert frames == {3, 40, 70}
+    assert places == set(offsets)
+    again = draw_window_around(LABELLED, offsets, 31, seed=0, epoch=7, key="clip")
+    assert again == starts[7]
+
+
+def test_a_clip_without_a_label_has_windows_like_any_other() -> None:
+    nothing = np.zeros(75, bool)
+    for epoch in range(5):
+        assert draw_window_around(
+            nothing, (0, 10), 11, seed=0, epoch=epoch, key="clip"
+        ) == draw_window_start(75, 11, seed=0, epoch=epoch, key="clip")
+    with pytest.raises(ValueError, match="window needs 11"):
+        draw_window_around(np.ones(10, bool), (0, 10), 11, seed=0, epoch=0, key="clip")

@@ -2,6 +2,7 @@
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +155,24 @@ def test_a_budget_grows_with_the_clips_seen_and_each_reason_has_its_own(tmp_path
         ledger.add(1, [entry("decode")])
     with pytest.raises(BudgetPassed, match="'fetch', the budget allows 0"):
         ledger.add(1, [entry("fetch")])
+
+
+def test_windows_are_drawn_around_the_labels_that_a_share_of_the_frames_keeps(
+    tmp_path: Path,
+) -> None:
+    corpus = make_corpus(tmp_path, clips=4, frames=60, size=32, action_units=True)
+    index = Index.load(str(corpus))
+    clips = unpack((corpus / index.chunk(0).shard).read_bytes()[:-1024], 4)
+    plan = Plan.union([Needs({VIEW: (0, 10)}, action_units=True, label_offsets=(0, 10))])
+    sparse = replace(PREPARE, plan=plan, label_share=0.1)
+    kept = set()
+    for clip in clips:
+        assert isinstance(clip, RawClip)
+        for epoch in range(20):
+            prepared = sparse(clip, "main", epoch, FrameDecoder())
+            labelled = (prepared.action_units[VIEW] >= 0).any(1)
+            assert labelled.any(), (clip.key, epoch)
+            numbers = prepared.pixels.start + np.array([0, 10])
+            kept |= {(clip.key, int(number)) for number in numbers[labelled]}
+    # the same few frames in every epoch
+    assert 0.05 * 240 < len(kept) < 0.15 * 240

@@ -33,7 +33,8 @@ def plain_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
         group["lr"] = settings.learning_rate * group["rate_scale"]  # type: ignore[operator]
     if settings.kind == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
+    kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
+    return kind(groups, lr=settings.learning_rate, betas=settings.betas)
 
 
 def reference(batches: list[Batch], settings: OptimizerSettings) -> list[tuple[float, float]]:
@@ -105,7 +106,10 @@ def test_every_setting_trains_like_plain_torch_on_two_ranks() -> None:
     configs += [{"zero_stage": stage, "offload_optimizer": True} for stage in (2, 3)]
     configs += [{"zero_stage": stage, "activation_checkpointing": True} for stage in (1, 3)]
     configs += [{"zero_stage": stage, "optimizer": rates} for stage in (0, 3)]
-    configs += [{"zero_stage": 1, "optimizer": {"kind": "sgd", "clip_norm": None}}]
+    configs += [
+        {"zero_stage": 1, "optimizer": {"kind": kind, "clip_norm": None}}
+        for kind in ("sgd", "adam")
+    ]
     check_against_plain_torch(configs, 2)
 
 
