@@ -7,9 +7,9 @@ Example: two objectives, one clip::
     contrast: View(flip=0.5)        at offsets 0, 3, 6, 9
 
 1. each objective declares its `Needs`;
-2. `Plan.union` joins them: the window is 12 frames long, 12 frames are decoded once, two views are
+2. `Needs.union` joins them: the window is 12 frames long, 12 frames are decoded once, two views are
    drawn from them;
-3. the loader fills a `Batch`: `frames[view]` is B T C H W with T the plan's offsets of that view;
+3. the loader fills a `Batch`: `frames[view]` is B T C H W with T the union's offsets of that view;
 4. the model encodes each view once and hands each objective its own offsets.
 
 The window's start inside the clip and all augmentation are drawn from (seed, epoch, clip key), so a
@@ -17,11 +17,16 @@ batch is a pure function of its step.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from ausl_dist.convention import NUM_LANDMARKS
+
+RANDOM_FLOW_CELLS = 16  # a side, of a view of `Batch.random`
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,7 @@ class View:
     # crops are taken inside the central square of this share of the frame's side
     centre: float = 224 / 256
     # side of the crop as a share of the frame's side, drawn uniformly
-    crop: tuple[float, float] = (
-        213 / 256,
-        213 / 256,
-    )
+    crop: tuple[float, float] = (213 / 256, 213 / 256)
     per_frame: bool = False  # geometry and colour drawn for each frame; else once for the clip
     # Colour and blur alone drawn for each frame, geometry for the clip. No part of the repr, by
     # which draws are named: views that differ in this alone differ in nothing else.
@@ -72,7 +74,8 @@ PLAIN = View()
 
 @dataclass(frozen=True)
 class Needs:
-    """What one objective needs of a clip.
+    """What is needed of a clip: by one objective, or by all of a run (`union`), which is what the
+    loader decodes.
 
     Offsets count frames of the corpus from the start of the window.
     """
@@ -94,21 +97,9 @@ class Needs:
                     f"needs: offsets of {view} must be distinct, increasing and >= 0, not {offsets}"
                 )
 
-
-@dataclass(frozen=True)
-class Plan:
-    """The union of what the active objectives need: what the loader decodes for each clip."""
-
-    views: Mapping[View, tuple[int, ...]]
-    landmarks: bool = False
-    identity: bool = False
-    action_units: bool = False
-    flow_gap: int = 0
-    flow_measured: tuple[View, ...] = ()
-    label_offsets: tuple[int, ...] = ()
-
     @classmethod
-    def union(cls, needs: Iterable[Needs]) -> "Plan":
+    def union(cls, needs: Iterable["Needs"]) -> "Needs":
+        """What several need together."""
         needs = list(needs)
         views: dict[View, set[int]] = {}
         for need in needs:
@@ -206,6 +197,68 @@ class Batch:
         batch._valid = self.valid
         return batch
 
+    def select(self, slots: Sequence[int]) -> "Batch":
+        """The clips of these slots, in this order; a slot may come more than once."""
+        index = torch.tensor(slots, dtype=torch.int64, device=self.weight.device)
+        batch = self.map(lambda tensor: tensor[index])
+        batch.keys = tuple(self.keys[slot] for slot in slots)
+        held = set(self.valid)
+        batch._valid = [place for place, slot in enumerate(slots) if slot in held]
+        return batch
+
+    @staticmethod
+    def join(batches: Sequence["Batch"]) -> "Batch":
+        """The clips of all the batches, one after the other; the step is the first one's.
+
+        Raises ValueError where they do not hold the same parts.
+        """
+        names = [field.name for field in dataclasses.fields(Batch) if field.init]
+        values = {name: _joined(name, [getattr(b, name) for b in batches]) for name in names}
+        return Batch(**values)
+
+    @classmethod
+    def random(
+        cls,
+        needs: Needs,
+        clips: int,
+        *,
+        image_size: int,
+        num_units: int,
+        generator: torch.Generator | None = None,
+    ) -> "Batch":
+        """A batch of the shapes that `needs` asks for, of noise, two clips of each identity."""
+        shapes = {view: (clips, len(offsets)) for view, offsets in needs.views.items()}
+
+        def noise(wanted: object, *shape: int) -> dict[View, Tensor]:
+            if not wanted:
+                return {}
+            return {
+                view: torch.randn(*lead, *shape, generator=generator)
+                for view, lead in shapes.items()
+            }
+
+        people = torch.arange(clips) // 2 if needs.identity else None
+        units = noise(needs.action_units, num_units)
+        points = noise(needs.landmarks, NUM_LANDMARKS, 2)
+        flow = noise(needs.flow_gap, 2, RANDOM_FLOW_CELLS, RANDOM_FLOW_CELLS)
+        if needs.flow_measured:  # of the first frame, pixel by pixel
+            side = image_size
+            flow = {
+                view: torch.randn(clips, 1, 2, side, side, generator=generator)
+                for view in needs.flow_measured
+            }
+        return cls(
+            step=0,
+            keys=tuple(f"clip-{slot}" for slot in range(clips)),
+            weight=torch.ones(clips),
+            frames=noise(True, 3, image_size, image_size),
+            landmarks={view: image_size * p.sigmoid() for view, p in points.items()},
+            identity=people,
+            video=people,
+            action_units={view: (u > 0).to(torch.int8) for view, u in units.items()},
+            flow=flow,
+        )
+
     def cut(self, start: int, stop: int) -> "Batch":
         """The clips of the slots from `start` to before `stop`."""
         batch = self.map(lambda tensor: tensor[start:stop])
@@ -219,3 +272,17 @@ class Batch:
             value = getattr(self, part.name)
             held = value.values() if isinstance(value, dict) else [value]
             yield from (tensor for tensor in held if isinstance(tensor, Tensor))
+
+
+def _joined(name: str, parts: list[Any]) -> Any:
+    """One field of several batches as one."""
+    first = parts[0]
+    if any(type(part) is not type(first) for part in parts):
+        raise ValueError(f"batches to be joined must all have {name}, or none of them")
+    if isinstance(first, dict):
+        if any(part.keys() != first.keys() for part in parts):
+            raise ValueError(f"batches to be joined must hold the same views in {name}")
+        return {view: _joined(name, [part[view] for part in parts]) for view in first}
+    if isinstance(first, Tensor):
+        return torch.cat(parts)
+    return sum(parts, ()) if isinstance(first, tuple) else first

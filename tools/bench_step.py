@@ -40,7 +40,7 @@ from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.run_folder import CONFIG_FILE
 from ausl_dist.train.checkpoint import Saver, take_snapshot
 from ausl_dist.train.engine import Engine, start_ranks
-from ausl_dist.train.flops import JOINT, count_flops, made_up_batch, peak_flops
+from ausl_dist.train.flops import JOINT, count_flops, peak_flops
 from ausl_dist.train.settings import (
     CheckpointSettings,
     EngineSettings,
@@ -227,9 +227,13 @@ class Bench:
     def __post_init__(self) -> None:
         model = self.model()
         self.num_weights = sum(parameter.numel() for parameter in model.parameters())
-        self.batch: Batch = made_up_batch(
-            model.plan, self.arguments["clips"], self.arguments["image_size"], 1
-        ).to(self.device)
+        noise = Batch.random(
+            model.plan,
+            self.arguments["clips"],
+            image_size=self.arguments["image_size"],
+            num_units=1,
+        )
+        self.batch = noise.to(self.device)
         self.precision = torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.arguments["precision"] != "fp32"
         )

@@ -13,7 +13,7 @@ from ausl_dist.corpus.publish import STATEMENT_NAME, Tally, statement, to_json
 from ausl_dist.corpus.sources import list_files, local_copy
 from ausl_dist.shards import clip, storage
 from ausl_dist.shards.index import ShardEntry, scan_shard, write_index
-from ausl_dist.shards.writer import read_clips
+from ausl_dist.shards.reader import read_clips
 
 # What a part of the clip record is for; objectives say which they need (landmarks, identity,
 # action_units).

@@ -19,7 +19,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from ausl_dist.shards.clip import MAX_CLIP_FRAMES, MAX_KEYFRAME_DISTANCE, MAX_MEMBER_BYTES
+from ausl_dist.shards.clip import MAX_CLIP_FRAMES, MAX_KEYFRAME_DISTANCE
+from ausl_dist.shards.tar import MAX_MEMBER_BYTES
 
 Codec = Literal["vp9", "h264", "mjpeg"]
 CODECS: tuple[Codec, ...] = get_args(Codec)

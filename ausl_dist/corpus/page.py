@@ -28,9 +28,8 @@ from ausl_dist.pages.page import note, picture, pictures_row, section, table, ve
 from ausl_dist.shards import clip, storage
 from ausl_dist.shards.clip import ClipMeta, array_from_bytes
 from ausl_dist.shards.index import Index
+from ausl_dist.shards.reader import StoredClip, clips_in
 from ausl_dist.shards.retry import Retry
-from ausl_dist.shards.tar import read_members
-from ausl_dist.shards.writer import StoredClip, group_clips
 
 MAX_CHUNKS = 64
 MAX_KEPT = 48
@@ -94,7 +93,7 @@ def sample_clips(url: str, max_chunks: int = MAX_CHUNKS) -> Iterator[StoredClip]
                 filesystem, path, chunk.offset, chunk.offset + chunk.bytes, seconds
             )
         )
-        yield from group_clips(read_members(io.BytesIO(data)))
+        yield from clips_in(io.BytesIO(data))
 
 
 def page(url: str) -> str:

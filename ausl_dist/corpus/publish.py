@@ -22,7 +22,7 @@ import ausl_dist
 from ausl_dist.files import append_json_line, read_json_lines
 from ausl_dist.shards import clip, storage
 from ausl_dist.shards.index import Index, ShardEntry, scan_shard, write_index
-from ausl_dist.shards.writer import StoredClip, read_clips
+from ausl_dist.shards.reader import StoredClip, read_clips
 from ausl_dist.tables import is_system_file
 
 STATEMENT_NAME = "corpus.json"

@@ -33,7 +33,8 @@ from ausl_dist.corpus.sources import list_files, local_copy
 from ausl_dist.shards import storage
 from ausl_dist.shards.clip import ClipMeta
 from ausl_dist.shards.index import INDEX_NAME, Index, ShardEntry, scan_shard, write_index
-from ausl_dist.shards.writer import ShardWriter, StoredClip, read_clips
+from ausl_dist.shards.reader import StoredClip, read_clips
+from ausl_dist.shards.writer import ShardWriter
 
 PLAN_NAME = "takedown.json"
 MAX_ACCOUNT_BYTES = 1 << 30

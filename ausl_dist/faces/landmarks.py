@@ -1,9 +1,5 @@
-"""The 68-point landmark convention, the alignment template, and the similarity transform between
-point sets.
-
-Points are (x, y) in pixels, y downwards, pixel centres at integer coordinates, in iBUG / dlib
-order, 0-based: jaw 0-16, brows 17-21 (image left) and 22-26, nose bridge 27-30, nose base 31-35,
-eyes 36-41 and 42-47, outer lip 48-59, inner lip 60-67.
+"""The alignment template, and the similarity transform between point sets; points are those of
+`ausl_dist.convention`.
 """
 
 import hashlib
@@ -11,19 +7,9 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-NUM_LANDMARKS = 68
-CROP_SIZE = 256  # side of an aligned crop, pixels
+from ausl_dist.convention import CROP_SIZE, MIRROR, NUM_LANDMARKS
 
-# Index of each point's partner in the mirrored face. After x -> width - 1 - x, `points[MIRROR]` is again in iBUG order.
-MIRROR = np.array(
-    [
-        *(*range(16, -1, -1), *range(26, 16, -1)),  # jaw, brows
-        *(27, 28, 29, 30, 35, 34, 33, 32, 31),  # nose
-        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),  # eyes
-        *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55),  # outer lip
-        *(64, 63, 62, 61, 60, 67, 66, 65),  # inner lip
-    ]
-)
+__all__ = ["CROP_SIZE", "MIRROR", "NUM_LANDMARKS"]  # what goes with the template
 
 # Points that no action unit moves much: eye corners and the base of the nose. Alignment uses these
 # alone; with mouth or brows among them a smile would shift and scale the whole crop, and hide what

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ausl_dist.batch import Batch, Plan
+from ausl_dist.batch import Batch, Needs
 from ausl_dist.model.backbones import Backbone, BackboneSettings, build_backbone
 from ausl_dist.model.balance import GradientBalance, gradient_report
 from ausl_dist.model.objective_settings import build_objective
@@ -57,7 +57,7 @@ class JointModel(nn.Module):
         self.balance = (
             None if balance_decay is None else GradientBalance([*objectives], balance_decay)
         )
-        self.plan = Plan.union(objective.needs() for objective in objectives.values())
+        self.plan = Needs.union(objective.needs() for objective in objectives.values())
         # A teacher is no submodule: the engine must neither shard, cast nor train it.
         self.teacher: TeacherLike | None = None
         for name, objective in objectives.items():
@@ -206,16 +206,7 @@ def _filled(batch: Batch, valid: list[int]) -> Batch:
         }
         return dataclasses.replace(batch, frames=ramps)
     source = [slot if slot in valid else valid[slot % len(valid)] for slot in range(len(batch))]
-    index = torch.tensor(source, device=batch.weight.device)
-    return dataclasses.replace(
-        batch,
-        frames={view: frames[index] for view, frames in batch.frames.items()},
-        landmarks={view: points[index] for view, points in batch.landmarks.items()},
-        action_units={view: units[index] for view, units in batch.action_units.items()},
-        flow={view: motion[index] for view, motion in batch.flow.items()},
-        identity=None if batch.identity is None else batch.identity[index],
-        video=None if batch.video is None else batch.video[index],
-    )
+    return dataclasses.replace(batch.select(source), keys=batch.keys, weight=batch.weight)
 
 
 @contextlib.contextmanager

@@ -35,9 +35,7 @@ SUFFIXES = (VIDEO_SUFFIX, META_SUFFIX, LANDMARKS_SUFFIX, ACTION_UNITS_SUFFIX, FL
 FLOW_STEPS_PER_PIXEL = 4
 REQUIRED_SUFFIXES = (VIDEO_SUFFIX, META_SUFFIX)
 
-NUM_LANDMARKS = 68  # iBUG; faces/landmarks.py says which is where
 MAX_KEYFRAME_DISTANCE = 16
-MAX_MEMBER_BYTES = 64 << 20
 MAX_CLIP_FRAMES = 4096
 # no dot: the first dot of a member's name ends the key
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_\-]{1,128}")

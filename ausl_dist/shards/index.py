@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from ausl_dist.shards import storage
 from ausl_dist.shards.clip import (
     KEY_PATTERN,
-    MAX_MEMBER_BYTES,
     META_SUFFIX,
     REQUIRED_SUFFIXES,
     SUFFIXES,
@@ -37,7 +36,7 @@ from ausl_dist.shards.clip import (
     array_from_bytes,
 )
 from ausl_dist.shards.retry import Retry
-from ausl_dist.shards.tar import BLOCK_BYTES, Member, hashing, read_members
+from ausl_dist.shards.tar import BLOCK_BYTES, MAX_MEMBER_BYTES, Member, hashing, read_members
 
 INDEX_NAME = "index.json"
 CHUNKS_NAME = "index.chunks.npy"

@@ -1,31 +1,27 @@
-"""Clips to WebDataset tars, and back: equal clips in equal order give equal bytes.
+"""Clips to WebDataset tars: equal clips in equal order give equal bytes.
 
-    writer = ShardWriter(folder) writer.add("alice-0001", meta, video, landmarks)        KEY.mp4,
-    KEY.json, KEY.landmarks.npy, (KEY.au.npy) paths = writer.close()
-    shard-000000.tar, shard-000001.tar, ...
+    writer = ShardWriter(folder)
+    writer.add("alice-0001", meta, video, landmarks)   # KEY.mp4, KEY.json, KEY.landmarks.npy, ...
+    paths = writer.close()                             # shard-000000.tar, shard-000001.tar, ...
 
 A shard under construction is called `.partial`; only a whole, flushed one gets its name. Members
 carry no owner and no time, so that a rebuilt corpus can be compared by checksum. The members of a
 clip stand side by side in one shard, whatever the size limit.
 """
 
-import itertools
 import os
-import tarfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ausl_dist.convention import NUM_LANDMARKS
 from ausl_dist.shards import clip
 from ausl_dist.shards.clip import ClipMeta
-from ausl_dist.shards.tar import Member, TarError, read_members
+from ausl_dist.shards.tar import BLOCK_BYTES, member_block
 
-BLOCK = tarfile.BLOCKSIZE
-END_OF_TAR = bytes(2 * BLOCK)
+END_OF_TAR = bytes(2 * BLOCK_BYTES)
 DEFAULT_MAX_BYTES = 256 << 20
 MAX_KEY = 100 - 1 - len(clip.LANDMARKS_SUFFIX)  # ustar gives a member's name 100 bytes
 
@@ -52,7 +48,7 @@ def clip_blocks(
         raise ValueError(
             f"clip key {key!r}: 1 to {MAX_KEY} letters, digits, '-' and '_' are allowed"
         )
-    if landmarks.dtype != np.float16 or landmarks.shape != (meta.frames, clip.NUM_LANDMARKS, 2):
+    if landmarks.dtype != np.float16 or landmarks.shape != (meta.frames, NUM_LANDMARKS, 2):
         raise ValueError(
             f"clip {key}: landmarks must be float16 [{meta.frames}, 68, 2], "
             f"not {landmarks.dtype} {landmarks.shape}"
@@ -88,7 +84,7 @@ def clip_blocks(
                 f"not {flow.dtype} {flow.shape}"
             )
         members.append((clip.FLOW_SUFFIX, clip.array_to_bytes(np.ascontiguousarray(flow))))
-    return b"".join(_member(f"{key}.{suffix}", data) for suffix, data in members)
+    return b"".join(member_block(f"{key}.{suffix}", data) for suffix, data in members)
 
 
 class ShardWriter:
@@ -163,56 +159,3 @@ class ShardWriter:
         self.completed.append(path)
         self._file, self._written, self.clips_in_shard = None, 0, 0
         self._number += 1
-
-
-@dataclass(frozen=True)
-class StoredClip:
-    """One clip as it lies in a shard."""
-
-    key: str
-    members: dict[str, bytes]  # by suffix
-
-    @property
-    def meta(self) -> ClipMeta:
-        """KEY.json; ValueError with the key when it is absent or breaks the clip record."""
-        if clip.META_SUFFIX not in self.members:
-            raise ValueError(f"clip {self.key} has no {self.key}.{clip.META_SUFFIX}")
-        try:
-            return ClipMeta.from_bytes(self.members[clip.META_SUFFIX])
-        except ValueError as error:
-            raise ValueError(f"clip {self.key}: {error}") from error
-
-    @property
-    def blocks(self) -> bytes:
-        """The clip as tar members again, for `ShardWriter.add_blocks`."""
-        return b"".join(
-            _member(f"{self.key}.{suffix}", data) for suffix, data in self.members.items()
-        )
-
-
-def read_clips(path: Path | str) -> Iterator[StoredClip]:
-    """Yield the clips of a local shard in one forward pass, at most one in memory; ValueError for a
-    damaged shard.
-    """
-    with open(path, "rb") as file:
-        try:
-            yield from group_clips(read_members(file))
-        except TarError as error:
-            raise ValueError(f"{path}: {error}") from error
-
-
-def group_clips(members: Iterable[Member]) -> Iterator[StoredClip]:
-    """Members of a tar, in order, as clips."""
-    for key, run in itertools.groupby(members, lambda member: _split(member.name)[0]):
-        yield StoredClip(key, {_split(member.name)[1]: member.data for member in run})
-
-
-def _split(name: str) -> tuple[str, str]:
-    key, _, suffix = name.removeprefix("./").partition(".")
-    return key, suffix
-
-
-def _member(name: str, data: bytes) -> bytes:
-    header = tarfile.TarInfo(name)
-    header.size, header.mode = len(data), 0o644
-    return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK)

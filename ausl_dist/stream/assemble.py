@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ausl_dist.batch import Batch, Plan, View
-from ausl_dist.faces.landmarks import NUM_LANDMARKS
+from ausl_dist.batch import Batch, Needs, View
+from ausl_dist.convention import NUM_LANDMARKS
 from ausl_dist.randomness import stable_hash
 from ausl_dist.stream.prepare import UNKNOWN, Prepared
 
 
 def assemble(
     step: int,
-    plan: Plan,
+    plan: Needs,
     keys: Sequence[str],
     clips: Sequence[Prepared | None],
     frames: dict[View, Tensor],

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ausl_dist.batch import View
-from ausl_dist.faces.landmarks import MIRROR, apply_affine
+from ausl_dist.convention import MIRROR
+from ausl_dist.faces.landmarks import apply_affine
 from ausl_dist.randomness import random_stream
 
 # Of the view's side: 0.1 to 2 pixels at 224, as in SimCLR and MoCo v2. In fixed pixels a small view

@@ -28,7 +28,7 @@ from types import TracebackType
 import cv2
 import torch
 
-from ausl_dist.batch import Batch, Plan
+from ausl_dist.batch import Batch, Needs
 from ausl_dist.run_folder import LEDGER_FILE
 from ausl_dist.shards.index import Index
 from ausl_dist.shards.retry import Retry
@@ -60,7 +60,7 @@ class Loader:
     def __init__(
         self,
         settings: DataSettings,
-        plan: Plan,
+        plan: Needs,
         *,
         seed: int,
         rank: int,
@@ -294,7 +294,7 @@ class Loader:
             return error.with_traceback(None)  # a traceback would keep the chunk in memory
 
 
-def open_corpora(settings: DataSettings, plan: Plan) -> dict[str, Index]:
+def open_corpora(settings: DataSettings, plan: Needs) -> dict[str, Index]:
     """The indexes of the corpora by name; ValueError for clips too short for the plan or labels
     that nobody named.
     """
@@ -363,7 +363,7 @@ def _carrier(settings: DataSettings, device: torch.device | None) -> Carrier | N
     return Carrier(device) if device is not None and device.type == "cuda" else None
 
 
-def _graph(settings: DataSettings, plan: Plan, lanes: int, carrier: Carrier | None) -> Graph:
+def _graph(settings: DataSettings, plan: Needs, lanes: int, carrier: Carrier | None) -> Graph:
     return Graph(
         GraphPlan(
             views=tuple(plan.views.items()),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ausl_dist.batch import Plan, View
-from ausl_dist.faces.landmarks import CROP_SIZE, NUM_LANDMARKS
+from ausl_dist.batch import Needs, View
+from ausl_dist.convention import CROP_SIZE, NUM_LANDMARKS
 from ausl_dist.randomness import random_stream
 from ausl_dist.shards.clip import (
     ACTION_UNITS_SUFFIX,
@@ -22,13 +22,13 @@ from ausl_dist.shards.clip import (
     ClipMeta,
     array_from_bytes,
 )
+from ausl_dist.shards.reader import StoredClip
 from ausl_dist.stream.augment import draw, draw_window_around, draw_window_start
 from ausl_dist.stream.decode import ClipPixels
 from ausl_dist.stream.frames import FrameDecoder, view_frames
 from ausl_dist.stream.ledger import MissingClip
 from ausl_dist.stream.motion import measured_flow
 from ausl_dist.stream.mp4 import Video, VideoError, parse
-from ausl_dist.stream.unpack import RawClip
 
 UNKNOWN = -1  # of an action unit
 
@@ -50,7 +50,7 @@ class Prepared:
 class Preparation:
     """How the clips of a run are prepared."""
 
-    plan: Plan
+    plan: Needs
     image_size: int
     seed: int
     window_start: int | None
@@ -59,7 +59,7 @@ class Preparation:
     label_share: float = 1.0  # of a clip's frames keep their labels, drawn once for all epochs
     label_seed: int = 0
 
-    def __call__(self, raw: RawClip, corpus: str, epoch: int, decoder: FrameDecoder) -> Prepared:
+    def __call__(self, raw: StoredClip, corpus: str, epoch: int, decoder: FrameDecoder) -> Prepared:
         """Prepare one clip; raises MissingClip("unpack") for members and ("decode") for video that
         cannot be used.
         """
@@ -99,7 +99,7 @@ class Preparation:
         pictures = pixels.pictures[view]
         return measured_flow(pictures[first], pictures[second])[None]
 
-    def _labels(self, raw: RawClip, meta: ClipMeta) -> NDArray[np.int8]:
+    def _labels(self, raw: StoredClip, meta: ClipMeta) -> NDArray[np.int8]:
         """T K labels, those of all but the chosen share of the frames made unknown."""
         labels = read_action_units(raw, meta, self.action_units)
         if self.label_share < 1:
@@ -140,7 +140,7 @@ class Preparation:
         return pixels
 
 
-def parse_video(raw: RawClip, meta: ClipMeta) -> Video:
+def parse_video(raw: StoredClip, meta: ClipMeta) -> Video:
     """The sample table of a clip; VideoError where it is malformed or not as long as the metadata
     says.
     """
@@ -150,7 +150,7 @@ def parse_video(raw: RawClip, meta: ClipMeta) -> Video:
     return video
 
 
-def read_landmarks(raw: RawClip, meta: ClipMeta) -> NDArray[np.float16]:
+def read_landmarks(raw: StoredClip, meta: ClipMeta) -> NDArray[np.float16]:
     """T 68 2 in the clip's pixels; ValueError where they are missing or malformed."""
     if LANDMARKS_SUFFIX not in raw.members:
         raise ValueError(f"has no {raw.key}.{LANDMARKS_SUFFIX}, which an objective needs")
@@ -162,7 +162,9 @@ def read_landmarks(raw: RawClip, meta: ClipMeta) -> NDArray[np.float16]:
     return landmarks
 
 
-def read_action_units(raw: RawClip, meta: ClipMeta, columns: tuple[int, ...]) -> NDArray[np.int8]:
+def read_action_units(
+    raw: StoredClip, meta: ClipMeta, columns: tuple[int, ...]
+) -> NDArray[np.int8]:
     """T K labels in the order of `columns` (FACS numbers), -1 where unknown; ValueError where they
     are malformed.
     """
@@ -179,7 +181,7 @@ def read_action_units(raw: RawClip, meta: ClipMeta, columns: tuple[int, ...]) ->
     return labels
 
 
-def read_flow(raw: RawClip, meta: ClipMeta, gap: int) -> NDArray[np.float32]:
+def read_flow(raw: StoredClip, meta: ClipMeta, gap: int) -> NDArray[np.float32]:
     """T 2 c c motion to the frame `gap` later, as shares of a frame's side, NaN for the last `gap`;
     ValueError where there is none.
     """

@@ -18,6 +18,7 @@ from torch import Tensor
 from ausl_dist.batch import View
 from ausl_dist.shards.clip import ACTION_UNITS_SUFFIX, LANDMARKS_SUFFIX, META_SUFFIX, ClipMeta
 from ausl_dist.shards.index import Index
+from ausl_dist.shards.reader import StoredClip
 from ausl_dist.shards.retry import Retry
 from ausl_dist.stream.augment import centred
 from ausl_dist.stream.decode import ClipPixels, Graph, GraphPlan
@@ -25,7 +26,7 @@ from ausl_dist.stream.fetch import Fetcher
 from ausl_dist.stream.frames import FrameDecoder, view_frames
 from ausl_dist.stream.ledger import MissingClip
 from ausl_dist.stream.prepare import parse_video, read_action_units, read_landmarks
-from ausl_dist.stream.unpack import RawClip, unpack
+from ausl_dist.stream.unpack import unpack
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -98,10 +99,10 @@ class _Decoded:
     action_units: NDArray[np.int8] | None
 
 
-def _raw_clips(index: Index, fetchers: ThreadPoolExecutor) -> Iterator[RawClip]:
+def _raw_clips(index: Index, fetchers: ThreadPoolExecutor) -> Iterator[StoredClip]:
     fetcher = Fetcher({"corpus": index}, Retry(READ_SECONDS))
 
-    def load(number: int) -> list[RawClip | MissingClip]:
+    def load(number: int) -> list[StoredClip | MissingClip]:
         return unpack(fetcher.read("corpus", number), index.chunk(number).clips)
 
     for clips in _ahead(fetchers, load, iter(range(len(index.chunks))), CHUNKS_AHEAD):
@@ -111,7 +112,7 @@ def _raw_clips(index: Index, fetchers: ThreadPoolExecutor) -> Iterator[RawClip]:
             yield clip
 
 
-def _decode(raw: RawClip, view: View, image_size: int, chosen: slice) -> _Decoded:
+def _decode(raw: StoredClip, view: View, image_size: int, chosen: slice) -> _Decoded:
     try:
         meta = ClipMeta.from_bytes(raw.members[META_SUFFIX])
         video = parse_video(raw, meta)

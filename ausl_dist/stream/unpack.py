@@ -1,65 +1,41 @@
-"""Bytes of one chunk to its clips: WebDataset's tar parsing behind a check of every header.
+"""Bytes of one chunk to its clips.
 
 The bytes have passed their checksum, so this guards against a corpus that was built wrong or with
 intent, not against transport.
 """
 
 import io
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
-
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from ausl_dist.shards.clip import KEY_PATTERN, REQUIRED_SUFFIXES, SUFFIXES
-from ausl_dist.shards.tar import read_members
+from ausl_dist.shards.reader import StoredClip, clips_in
 from ausl_dist.stream.ledger import MissingClip
 
-
-@dataclass(frozen=True)
-class RawClip:
-    """The members of one clip as they stand in the shard, by suffix; those of unknown type are left
-    out.
-    """
-
-    key: str
-    members: dict[str, bytes]
+Clips = list[StoredClip | MissingClip]
 
 
-def unpack(data: bytes, clips: int) -> list[RawClip | MissingClip]:
+def unpack(data: bytes, clips: int) -> Clips:
     """The clips of a chunk, in order; a clip that cannot be used stands as a MissingClip in its
-    place.
+    place, and members of unknown type are left out.
 
     Raises MissingClip when the chunk as a whole is not what the index says.
     """
     try:
-        found = [_clip(sample) for sample in _samples(data)]
-    except (ValueError, tarfile.TarError) as error:
+        found = [_usable(clip) for clip in clips_in(io.BytesIO(data))]
+    except ValueError as error:
         raise MissingClip("unpack", f"chunk is no run of clips: {error}") from error
     if len(found) != clips:
         raise MissingClip("unpack", f"chunk holds {len(found)} clips, the index says {clips}")
     return found
 
 
-def _samples(data: bytes) -> Iterator[dict[str, Any]]:
-    for _ in read_members(io.BytesIO(data)):
-        # raises on everything that tarfile would follow too far: compression, sparse files, links,
-        # sizes out of bounds
-        pass
-    files = tar_file_expander([{"url": "chunk", "stream": io.BytesIO(data)}])
-    return group_by_keys(files, lcase=False)
-
-
-def _clip(sample: dict[str, Any]) -> RawClip | MissingClip:
-    key = str(sample["__key__"]).removeprefix("./")
-    if not KEY_PATTERN.fullmatch(key):
+def _usable(clip: StoredClip) -> StoredClip | MissingClip:
+    if not KEY_PATTERN.fullmatch(clip.key):
         return MissingClip(
             "unpack",
-            f"clip key {key[:200]!r} has characters other than letters, digits, '-' and '_'",
+            f"clip key {clip.key[:200]!r} has characters other than letters, digits, '-' and '_'",
         )
-    members = {suffix: sample[suffix] for suffix in SUFFIXES if suffix in sample}
+    members = {suffix: clip.members[suffix] for suffix in SUFFIXES if suffix in clip.members}
     for suffix in REQUIRED_SUFFIXES:
         if suffix not in members:
-            return MissingClip("unpack", f"clip {key} has no {key}.{suffix}")
-    return RawClip(key, members)
+            return MissingClip("unpack", f"clip {clip.key} has no {clip.key}.{suffix}")
+    return StoredClip(clip.key, members)

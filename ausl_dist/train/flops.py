@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ausl_dist.batch import Batch, Plan
+from ausl_dist.batch import Batch
 from ausl_dist.model.joint import JointModel
 from ausl_dist.objectives.base import Features
 from ausl_dist.train.settings import EngineSettings
@@ -21,7 +21,6 @@ from ausl_dist.train.teacher import Teacher
 
 JOINT = "joint"
 CLIPS = 2  # contrastive losses need two
-FLOW_CELLS = 16  # of a view
 
 # Dense teraflops of the data sheets: 16 bits, then fp32 without TF32. The longest name that fits
 # counts.
@@ -92,7 +91,8 @@ class _CountedTeacher:
 @torch.no_grad()
 def _count(model: JointModel, image_size: int, num_units: int) -> float:
     device = next(model.parameters()).device
-    batch = made_up_batch(model.plan, CLIPS, image_size, num_units).to(device)
+    noise = Batch.random(model.plan, CLIPS, image_size=image_size, num_units=num_units)
+    batch = noise.to(device)
     before, teacher = (
         model.teacher,
         _CountedTeacher(Teacher(model, device)) if model.needs_teacher else None,
@@ -106,32 +106,3 @@ def _count(model: JointModel, image_size: int, num_units: int) -> float:
         model.after_step(False)
     without_backward = 0 if teacher is None else teacher.flops
     return (3 * (counter.get_total_flops() - without_backward) + without_backward) / CLIPS
-
-
-def made_up_batch(plan: Plan, clips: int, image_size: int, num_units: int) -> Batch:
-    """A batch of the shapes that a plan asks for, of noise."""
-    shapes = {view: (clips, len(offsets)) for view, offsets in plan.views.items()}
-    people = torch.arange(clips) // 2 if plan.identity else None
-    labelled = shapes if plan.action_units else {}
-    return Batch(
-        step=0,
-        keys=tuple(f"clip-{slot}" for slot in range(clips)),
-        weight=torch.ones(clips),
-        frames={
-            view: torch.randn(*shape, 3, image_size, image_size) for view, shape in shapes.items()
-        },
-        landmarks={view: torch.rand(*shape, 68, 2) * image_size for view, shape in shapes.items()}
-        if plan.landmarks
-        else {},
-        identity=people,
-        video=people,
-        action_units={
-            view: torch.zeros(*shape, num_units, dtype=torch.int8)
-            for view, shape in labelled.items()
-        },
-        flow={
-            view: torch.randn(*shape, 2, FLOW_CELLS, FLOW_CELLS) for view, shape in shapes.items()
-        }
-        if plan.flow_gap
-        else {},
-    )

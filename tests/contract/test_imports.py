@@ -115,7 +115,7 @@ def circles() -> list[list[str]]:
 
 def test_the_graph_sees_the_house() -> None:
     assert "ausl_dist.files" in graph()["ausl_dist.release.bundle"]
-    assert "ausl_dist.train.checkpoint" in graph()["ausl_dist.train.resume"]
+    assert "ausl_dist.train.checkpoint" in graph()["ausl_dist.train.run"]
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:

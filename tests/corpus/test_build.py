@@ -28,7 +28,8 @@ from ausl_dist.corpus.takedown import Request, take_down
 from ausl_dist.faces.video import FrameReader
 from ausl_dist.shards.clip import array_from_bytes
 from ausl_dist.shards.index import Index
-from ausl_dist.shards.writer import MAX_KEY, read_clips
+from ausl_dist.shards.reader import read_clips
+from ausl_dist.shards.writer import MAX_KEY
 from tests.support.tars import write_tar
 from tests.support.videos import (
     cut_short,

@@ -14,9 +14,10 @@ from ausl_dist.corpus.flow import motion
 from ausl_dist.corpus.settings import CorpusSettings, FlowEstimator, FlowSettings
 from ausl_dist.corpus.sources import Source
 from ausl_dist.shards.clip import FLOW_STEPS_PER_PIXEL, ClipMeta, array_from_bytes
-from ausl_dist.shards.writer import clip_blocks, read_clips
+from ausl_dist.shards.reader import StoredClip, read_clips
+from ausl_dist.shards.writer import clip_blocks
 from ausl_dist.stream.prepare import read_flow
-from ausl_dist.stream.unpack import RawClip, unpack
+from ausl_dist.stream.unpack import unpack
 
 pytestmark = pytest.mark.timeout(120)
 NAME = "intel-iot-devkit__sample-videos__eat.mkv"
@@ -65,7 +66,7 @@ def test_a_clip_carries_its_motion_to_training(faces: Path, tmp_path: Path) -> N
     assert 0 < np.abs(flow).mean() < 20
     assert stored.blocks == clips[0]
     (read,) = unpack(clips[0] + bytes(1024), 1)
-    assert isinstance(read, RawClip)
+    assert isinstance(read, StoredClip)
     assert set(read.members) == {"mp4", "json", "landmarks.npy", "flow.npy"}
     shares = read_flow(read, stored.meta, gap=5)
     assert np.isnan(shares[-5:]).all()

@@ -16,8 +16,8 @@ from ausl_dist.faces.decode import Unreadable
 from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.faces.video import FrameReader
 from ausl_dist.shards.clip import ClipMeta
-from ausl_dist.shards.tar import read_members
-from ausl_dist.shards.writer import clip_blocks, group_clips
+from ausl_dist.shards.reader import clips_in
+from ausl_dist.shards.writer import clip_blocks
 from tests.support.videos import moving_frames, write_video
 
 pytestmark = pytest.mark.timeout(120)
@@ -116,7 +116,7 @@ def test_a_shard_with_changed_bytes_is_read_or_refused(
     for place, value in changes:
         data[place] = value
     try:
-        for stored in group_clips(read_members(io.BytesIO(data[:cut]))):
+        for stored in clips_in(io.BytesIO(data[:cut])):
             assert stored.meta.frames > 0
     except ValueError:  # TarError is one
         return

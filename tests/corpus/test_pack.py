@@ -14,7 +14,8 @@ from ausl_dist.corpus.settings import CorpusSettings, QualitySettings
 from ausl_dist.faces.landmarks import template_id
 from ausl_dist.randomness import random_stream
 from ausl_dist.shards.clip import ClipMeta
-from ausl_dist.shards.writer import clip_blocks, read_clips
+from ausl_dist.shards.reader import read_clips
+from ausl_dist.shards.writer import clip_blocks
 from tests.support.kills import KillAt, Killed
 
 SOURCES = 9

@@ -21,7 +21,8 @@ from ausl_dist.faces.landmarks import template_id
 from ausl_dist.shards import storage
 from ausl_dist.shards.clip import ClipMeta
 from ausl_dist.shards.index import Index
-from ausl_dist.shards.writer import ShardWriter, read_clips
+from ausl_dist.shards.reader import read_clips
+from ausl_dist.shards.writer import ShardWriter
 from tests.support.corpora import draw_clip
 from tests.support.corpora import make_corpus as make_any_corpus
 from tests.support.kills import KillAt, Killed

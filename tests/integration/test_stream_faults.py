@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 
-from ausl_dist.batch import Batch, Needs, Plan, View
+from ausl_dist.batch import Batch, Needs, View
 from ausl_dist.files import read_json_lines
 from ausl_dist.shards import s3, storage
 from ausl_dist.stream.ledger import BudgetPassed
@@ -27,7 +27,7 @@ from tests.support.fault_proxy import FaultProxy
 pytestmark = pytest.mark.timeout(240)
 
 VIEW = View(flip=0.5)
-PLAN = Plan.union([Needs({VIEW: (0, 2)}, landmarks=True)])
+PLAN = Needs.union([Needs({VIEW: (0, 2)}, landmarks=True)])
 STEPS = 12
 URL = "s3://faults/corpus"
 

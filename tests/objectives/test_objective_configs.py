@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ausl_dist.batch import Plan
+from ausl_dist.batch import Needs
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import build_model
@@ -55,7 +55,7 @@ def test_the_joint_run_decodes_and_encodes_little_more_than_one_objective_does()
         build_objective(objective, feature_dim=64).needs()
         for objective in settings.objectives.values()
     ]
-    plan = Plan.union(needs)
+    plan = Needs.union(needs)
     # the teacher's view, and one for all students
     assert sorted(len(offsets) for offsets in plan.views.values()) == [
         8,
@@ -102,7 +102,7 @@ def test_both_stages_of_sparse_labels_see_the_builders_usual_clip_at_one_stride(
         ("sparse_labels", "action_units"),
     ):
         settings = from_mapping(RunSettings, compose([f"experiment={experiment}", URL]).run)
-        plan = Plan.union([build_objective(settings.objectives[objective], feature_dim=8).needs()])
+        plan = Needs.union([build_objective(settings.objectives[objective], feature_dim=8).needs()])
         assert plan.window <= usual, experiment
         plans.append(plan.offsets)
     assert plans[0] == plans[1]
@@ -114,4 +114,4 @@ def test_long_clips_are_built_by_the_advice_of_the_experiment_that_needs_them() 
     settings = read_settings(None, advice)
     run = from_mapping(RunSettings, compose(["experiment=predictive_coding_block", URL]).run)
     needs = build_objective(run.objectives["predictive_coding"], feature_dim=256).needs()
-    assert Plan.union([needs]).window <= settings.min_frames
+    assert Needs.union([needs]).window <= settings.min_frames

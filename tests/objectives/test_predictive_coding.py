@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ausl_dist.batch import Batch, View
+from ausl_dist.batch import View
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.objectives.predictive_coding import PredictiveCoding, count_negatives, dense_contrast
@@ -144,14 +144,8 @@ def loss_and_gradient(negatives: str) -> tuple[float, float]:
 
     model = small(negatives=negatives)
     whole = make_batch(model.plan, 4)
-    part = slice(2 * dist.get_rank(), 2 * dist.get_rank() + 2)
-    batch = Batch(
-        0,
-        whole.keys[part],
-        whole.weight[part],
-        {view: frames[part] for view, frames in whole.frames.items()},
-    )
-    loss = model(batch).loss
+    first = 2 * dist.get_rank()
+    loss = model(whole.cut(first, first + 2)).loss
     loss.backward()
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     result = torch.cat([loss.detach()[None], gradient])

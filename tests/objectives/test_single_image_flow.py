@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from ausl_dist.batch import Plan, View
+from ausl_dist.batch import Needs, View
 from ausl_dist.objectives.head_motion import head_motion_removed
 from ausl_dist.objectives.single_image_flow import SingleImageFlow, orientation
 from ausl_dist.stream.motion import measured_flow
@@ -68,7 +68,7 @@ def test_stored_motion_gives_the_loss_of_the_same_motion_measured() -> None:
     before = model(measured_batch).loss
     objective.source = "stored"
     flow = measured_batch.flow[view]
-    model.plan = Plan.union([objective.needs()])
+    model.plan = Needs.union([objective.needs()])
     stored = dataclasses.replace(
         measured_batch,
         frames={view: measured_batch.frames[view][:, :1]},

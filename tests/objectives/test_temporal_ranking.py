@@ -57,9 +57,9 @@ class FixedFeatures:
 
 
 def _plan(objective: TemporalRanking):  # type: ignore[no-untyped-def]
-    from ausl_dist.batch import Plan
+    from ausl_dist.batch import Needs
 
-    return Plan.union([objective.needs()])
+    return Needs.union([objective.needs()])
 
 
 def _position(offset: int) -> int:

@@ -182,7 +182,7 @@ def test_a_body_that_trickles_ends_early_enough_for_another_try(
     start = time.monotonic()
     with pytest.raises(OSError, match=rf"bucket/key bytes 0-999999.*{complaint}"):
         read("key", 0, 1_000_000, 1.0)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 10
     thread.join(10)
     server.server_close()
     assert not thread.is_alive(), "the connection was not closed"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ausl_dist.batch import Needs, Plan, View
+from ausl_dist.batch import Needs, View
 from ausl_dist.stream import decode
 from ausl_dist.stream.carrier import Carrier
 from ausl_dist.stream.decode import Graph, GraphPlan
@@ -20,7 +20,7 @@ from tests.support.fake_cuda import FakeCuda, fake_cuda
 __all__ = ["fake_cuda"]
 
 GPU = torch.device("cuda", 1)
-PLAN = Plan.union([Needs({View(): (0, 2)}, landmarks=True, identity=True)])
+PLAN = Needs.union([Needs({View(): (0, 2)}, landmarks=True, identity=True)])
 
 
 @pytest.fixture(scope="module")

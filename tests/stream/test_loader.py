@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from ausl_dist.batch import Batch, Needs, Plan, View
+from ausl_dist.batch import Batch, Needs, View
 from ausl_dist.corpus.encode import Codec
 from ausl_dist.shards.index import scan_shard, write_index
 from ausl_dist.stream import fetch
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(120)
 
 NEAR = View(crop=(0.7, 0.85), per_frame=True, flip=0.5, brightness=0.2)
 WIDE = View()
-PLAN = Plan.union(
+PLAN = Needs.union(
     [Needs({NEAR: (0, 1, 2, 3), WIDE: (0, 6)}, landmarks=True, identity=True, action_units=True)]
 )
 LANES = 4
@@ -49,7 +49,7 @@ def open_loader(corpus: Path, tmp_path: Path) -> Callable[..., Loader]:
         rank: int = 0,
         world_size: int = 1,
         start_step: int = 0,
-        plan: Plan = PLAN,
+        plan: Needs = PLAN,
         **changes: object,
     ) -> Loader:
         values: dict[str, object] = {
@@ -332,7 +332,7 @@ def test_clips_shorter_than_the_window_are_refused_at_the_start(
     open_loader: Callable[..., Loader],
 ) -> None:
     with pytest.raises(ValueError, match="clips of 12 frames, the objectives need 13 in a row"):
-        open_loader(plan=Plan.union([Needs({WIDE: (0, 12)})]))
+        open_loader(plan=Needs.union([Needs({WIDE: (0, 12)})]))
     with pytest.raises(ValueError, match="need 14"):
         open_loader(window_start=7)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ausl_dist.batch import Needs, Plan, View
+from ausl_dist.batch import Needs, View
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.motion import measured_flow
 from ausl_dist.stream.settings import CorpusSource, DataSettings
@@ -55,7 +55,7 @@ def test_the_loader_measures_it_in_the_view_that_asks(tmp_path: Path) -> None:
     settings = DataSettings(
         corpora={"main": CorpusSource(str(corpus))}, image_size=48, lanes=2, clips_per_lane=1
     )
-    plan = Plan.union(needs)
+    plan = Needs.union(needs)
     options = {"seed": 0, "rank": 0, "world_size": 1, "run_folder": tmp_path}
     with Loader(settings, plan, **options) as loader:  # type: ignore[arg-type]
         batch = next(loader)
@@ -76,4 +76,4 @@ def test_stored_and_measured_motion_in_one_run_are_refused() -> None:
         Needs({view: (0, 4)}, flow_gap=4, flow_measured=(view,)),
     )
     with pytest.raises(ValueError, match="same source"):
-        Plan.union([stored, measured])
+        Needs.union([stored, measured])

@@ -12,9 +12,9 @@ import pytest
 import torch
 import webdataset
 
-from ausl_dist.batch import Needs, Plan, View
+from ausl_dist.batch import Needs, View
 from ausl_dist.corpus.adopt import adopt
-from ausl_dist.shards.writer import read_clips
+from ausl_dist.shards.reader import read_clips
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.settings import CorpusSource, DataSettings
 from tests.support.corpora import make_corpus
@@ -53,7 +53,7 @@ def first_batches(
         clips_per_lane=2,
         shuffle_window=4,
     )
-    plan = Plan.union([Needs({VIEW: (0, 3)}, landmarks=True)])
+    plan = Needs.union([Needs({VIEW: (0, 3)}, landmarks=True)])
     with Loader(settings, plan, seed=1, rank=0, world_size=1, run_folder=run_folder) as loader:
         batches = [next(loader) for _ in range(4)]
     assert all(batch.weight.all() for batch in batches)

@@ -8,40 +8,43 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ausl_dist.batch import Needs, Plan, View
+from ausl_dist.batch import Needs, View
 from ausl_dist.files import read_json_lines
 from ausl_dist.shards.clip import array_to_bytes
 from ausl_dist.shards.index import Index
+from ausl_dist.shards.reader import StoredClip
 from ausl_dist.stream.frames import FrameDecoder
 from ausl_dist.stream.ledger import BudgetPassed, Ledger, Missing, MissingClip
 from ausl_dist.stream.prepare import Preparation
 from ausl_dist.stream.settings import Budgets
-from ausl_dist.stream.unpack import RawClip, unpack
+from ausl_dist.stream.unpack import unpack
 from tests.support.corpora import ACTION_UNITS, make_corpus
 
 MUTANTS = int(os.environ.get("AUSL_FUZZ", 1000))  # the long run: AUSL_FUZZ=20000
 VIEW = View(rotation=5.0)
-PLAN = Plan.union([Needs({VIEW: (0, 2)}, landmarks=True, identity=True, action_units=True)])
+PLAN = Needs.union([Needs({VIEW: (0, 2)}, landmarks=True, identity=True, action_units=True)])
 PREPARE = Preparation(
     PLAN, image_size=32, seed=0, window_start=None, action_units=ACTION_UNITS, decode_here=True
 )
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> RawClip:
+def clip(tmp_path_factory: pytest.TempPathFactory) -> StoredClip:
     corpus = make_corpus(
         tmp_path_factory.mktemp("corpus"), clips=1, frames=6, size=64, action_units=True
     )
     (only,) = unpack((corpus / Index.load(str(corpus)).chunk(0).shard).read_bytes()[:-1024], 1)
-    assert isinstance(only, RawClip)
+    assert isinstance(only, StoredClip)
     return only
 
 
-def refused(clip: RawClip, reason: str, complaint: str, **members: bytes | None) -> None:
+def refused(clip: StoredClip, reason: str, complaint: str, **members: bytes | None) -> None:
     changed = {**clip.members, **{name.replace("_", "."): data for name, data in members.items()}}
     with pytest.raises(MissingClip, match=complaint) as caught:
         PREPARE(
-            RawClip(clip.key, {name: data for name, data in changed.items() if data is not None}),
+            StoredClip(
+                clip.key, {name: data for name, data in changed.items() if data is not None}
+            ),
             "main",
             0,
             FrameDecoder(),
@@ -50,7 +53,7 @@ def refused(clip: RawClip, reason: str, complaint: str, **members: bytes | None)
     assert clip.key in str(caught.value)
 
 
-def test_a_good_clip_becomes_pixels_landmarks_and_labels(clip: RawClip) -> None:
+def test_a_good_clip_becomes_pixels_landmarks_and_labels(clip: StoredClip) -> None:
     prepared = PREPARE(clip, "main", 0, FrameDecoder())
     assert prepared.pixels.pictures is not None
     assert prepared.pixels.pictures[VIEW].shape == (2, 32, 32, 3)
@@ -60,7 +63,7 @@ def test_a_good_clip_becomes_pixels_landmarks_and_labels(clip: RawClip) -> None:
     assert np.array_equal(again.pixels.pictures[VIEW], prepared.pixels.pictures[VIEW])  # type: ignore[index]
 
 
-def test_each_kind_of_damage_has_its_reason(clip: RawClip) -> None:
+def test_each_kind_of_damage_has_its_reason(clip: StoredClip) -> None:
     landmarks = np.zeros((6, 68, 2), np.float16)
     refused(clip, "unpack", "not valid JSON", json=b"{")
     refused(clip, "unpack", "has no .*landmarks.npy, which an objective needs", landmarks_npy=None)
@@ -92,19 +95,19 @@ def test_each_kind_of_damage_has_its_reason(clip: RawClip) -> None:
     )
 
 
-def test_pickles_are_never_decoded(clip: RawClip) -> None:
+def test_pickles_are_never_decoded(clip: StoredClip) -> None:
     evil = array_to_bytes(np.zeros(3, np.float16)).replace(b"'<f2'", b"'|O' ")
     refused(clip, "unpack", "clip", landmarks_npy=evil)
 
 
-def test_a_clip_without_labels_has_unknown_ones(clip: RawClip) -> None:
-    bare = RawClip(
+def test_a_clip_without_labels_has_unknown_ones(clip: StoredClip) -> None:
+    bare = StoredClip(
         clip.key, {name: data for name, data in clip.members.items() if name != "au.npy"}
     )
     assert (PREPARE(bare, "main", 0, FrameDecoder()).action_units[VIEW] == -1).all()
 
 
-def test_mutated_members_are_used_or_refused(clip: RawClip) -> None:
+def test_mutated_members_are_used_or_refused(clip: StoredClip) -> None:
     chance = random.Random(2)
     decoder = FrameDecoder()
     refusals = 0
@@ -122,7 +125,7 @@ def test_mutated_members_are_used_or_refused(clip: RawClip) -> None:
             del mutant[chance.randrange(len(mutant)) :]
         try:
             PREPARE(
-                RawClip(clip.key, {**clip.members, name: bytes(mutant)}), "main", number, decoder
+                StoredClip(clip.key, {**clip.members, name: bytes(mutant)}), "main", number, decoder
             )
         except MissingClip:
             refusals += 1
@@ -163,11 +166,11 @@ def test_windows_are_drawn_around_the_labels_that_a_share_of_the_frames_keeps(
     corpus = make_corpus(tmp_path, clips=4, frames=60, size=32, action_units=True)
     index = Index.load(str(corpus))
     clips = unpack((corpus / index.chunk(0).shard).read_bytes()[:-1024], 4)
-    plan = Plan.union([Needs({VIEW: (0, 10)}, action_units=True, label_offsets=(0, 10))])
+    plan = Needs.union([Needs({VIEW: (0, 10)}, action_units=True, label_offsets=(0, 10))])
     sparse = replace(PREPARE, plan=plan, label_share=0.1)
     kept = set()
     for clip in clips:
-        assert isinstance(clip, RawClip)
+        assert isinstance(clip, StoredClip)
         for epoch in range(20):
             prepared = sparse(clip, "main", epoch, FrameDecoder())
             labelled = (prepared.action_units[VIEW] >= 0).any(1)

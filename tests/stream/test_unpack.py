@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from ausl_dist.shards.index import Index
+from ausl_dist.shards.reader import StoredClip
 from ausl_dist.stream.ledger import MissingClip
-from ausl_dist.stream.unpack import RawClip, unpack
+from ausl_dist.stream.unpack import unpack
 from tests.support.corpora import draw_clip, make_corpus
 
 MUTANTS = int(os.environ.get("AUSL_FUZZ", 1000))  # the long run: AUSL_FUZZ=20000
@@ -45,11 +46,11 @@ def member(name: str, data: bytes, **fields: object) -> bytes:
 
 def test_clips_come_out_as_they_went_in(chunk: tuple[bytes, int]) -> None:
     clips = unpack(*chunk)
-    assert [clip.key for clip in clips if isinstance(clip, RawClip)] == [
+    assert [clip.key for clip in clips if isinstance(clip, StoredClip)] == [
         draw_clip(number, frames=1).key for number in range(4)
     ]
     for clip in clips:
-        assert isinstance(clip, RawClip)
+        assert isinstance(clip, StoredClip)
         assert set(clip.members) == {"mp4", "json", "landmarks.npy", "au.npy"}
 
 
@@ -60,7 +61,7 @@ def test_members_of_other_kinds_are_left_out() -> None:
         + member("a.flow.pkl", b"never unpickled")
     )
     (clip,) = unpack(data, 1)
-    assert isinstance(clip, RawClip)
+    assert isinstance(clip, StoredClip)
     assert set(clip.members) == {"mp4", "json"}
 
 
@@ -69,7 +70,7 @@ def test_a_clip_without_its_video_leaves_its_neighbours_alone() -> None:
     bad, good = unpack(data, 2)
     assert isinstance(bad, MissingClip)
     assert bad.reason == "unpack"
-    assert isinstance(good, RawClip)
+    assert isinstance(good, StoredClip)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ausl_dist.batch import Batch, Plan
+from ausl_dist.batch import Batch, Needs
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
@@ -39,7 +39,7 @@ def make_model(
 
 
 def make_batch(
-    plan: Plan,
+    plan: Needs,
     clips: int,
     *,
     step: int = 0,
@@ -53,37 +53,32 @@ def make_batch(
     generator = torch.Generator().manual_seed(1000 * seed + step)
     start = torch.randn(clips, 1, 3, 4, 4, generator=generator)
     drift = 0.06 * torch.randn(clips, 1, 3, 4, 4, generator=generator)
-    frames, landmarks, units, flow = {}, {}, {}, {}
+    batch = Batch.random(
+        plan, clips, image_size=image_size, num_units=num_units, generator=torch.Generator()
+    )
+    batch.step, batch.keys = step, tuple(f"clip-{step}-{slot}" for slot in range(clips))
     for view, offsets in plan.views.items():
         coarse = start + drift * torch.tensor(offsets).view(1, -1, 1, 1, 1)
         fine = torch.nn.functional.interpolate(
             coarse.flatten(0, 1), size=image_size, mode="bilinear"
         )
         noise = 0.05 * torch.randn(fine.shape, generator=generator)
-        frames[view] = (fine + noise).unflatten(0, coarse.shape[:2])
+        batch.frames[view] = (fine + noise).unflatten(0, coarse.shape[:2])
         if plan.landmarks:
-            landmarks[view] = _face(image_size) + torch.randn(
+            batch.landmarks[view] = _face(image_size) + torch.randn(
                 clips, len(offsets), 68, 2, generator=generator
             )
         if plan.action_units:
-            units[view] = torch.randint(
+            batch.action_units[view] = torch.randint(
                 -1, 6, (clips, len(offsets), num_units), generator=generator, dtype=torch.int8
             )
         if view in plan.flow_measured:
-            flow[view] = measured(frames[view], plan.positions(view, (0, plan.flow_gap)))
+            batch.flow[view] = measured(
+                batch.frames[view], plan.positions(view, (0, plan.flow_gap))
+            )
         elif plan.flow_gap:
-            flow[view] = torch.randn(clips, len(offsets), 2, 16, 16, generator=generator)
-    return Batch(
-        step=step,
-        keys=tuple(f"clip-{step}-{slot}" for slot in range(clips)),
-        weight=torch.ones(clips),
-        frames=frames,
-        landmarks=landmarks,
-        identity=torch.arange(clips) // 2 if plan.identity else None,
-        video=torch.arange(clips) // 2 if plan.identity else None,
-        action_units=units,
-        flow=flow,
-    )
+            batch.flow[view] = torch.randn(clips, len(offsets), 2, 16, 16, generator=generator)
+    return batch
 
 
 def measured(frames: torch.Tensor, pair: list[int]) -> torch.Tensor:

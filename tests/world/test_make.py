@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ausl_dist.batch import Plan, View
+from ausl_dist.batch import Needs, View
 from ausl_dist.faces.landmarks import template_id
 from ausl_dist.files import sha256_of
 from ausl_dist.shards.clip import ClipMeta, array_from_bytes
@@ -131,7 +131,7 @@ def test_true_motion_is_stored_and_reaches_a_batch(tmp_path: Path) -> None:
     settings = WorldSettings(identities=1, clips=2, seconds=0.8, size=64, flow_gap=gap)
     make_world(settings, str(tmp_path / "world"), work=tmp_path / "work")
     view = View()
-    plan = Plan(views={view: (0,)}, flow_gap=gap)
+    plan = Needs(views={view: (0,)}, flow_gap=gap)
     data = DataSettings(
         {"main": CorpusSource(str(tmp_path / "world"))},
         image_size=48,

@@ -18,23 +18,24 @@ import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 
-from ausl_dist.batch import Needs, Plan, View
+from ausl_dist.batch import Needs, View
 from ausl_dist.shards.clip import VIDEO_SUFFIX
 from ausl_dist.shards.index import Index
+from ausl_dist.shards.reader import StoredClip
 from ausl_dist.shards.retry import Retry
 from ausl_dist.stream.fetch import Fetcher
 from ausl_dist.stream.frames import FrameDecoder
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.mp4 import parse
 from ausl_dist.stream.settings import CorpusSource, DataSettings
-from ausl_dist.stream.unpack import RawClip, unpack
+from ausl_dist.stream.unpack import unpack
 from tools.stream_bench.measure import Job, Result, measure, run, tree_cpu_seconds
 
 VIEW = View()  # a random crop of 213 of 256 pixels, normalised
 
 
 def loader(job: Job, decoder: str = "pyav") -> Iterator[Any]:
-    plan = Plan.union([Needs({VIEW: tuple(range(job.frames))})])
+    plan = Needs.union([Needs({VIEW: tuple(range(job.frames))})])
     settings = DataSettings(
         corpora={"main": CorpusSource(job.data)},
         image_size=job.image_size,
@@ -113,7 +114,7 @@ def _batches(job: Job) -> Iterator[list[bytes]]:
     fetcher = Fetcher({"main": index}, Retry())
     clips = unpack(fetcher.read("main", 0), index.chunk(0).clips)
     videos = itertools.cycle(
-        [clip.members[VIDEO_SUFFIX] for clip in clips if isinstance(clip, RawClip)]
+        [clip.members[VIDEO_SUFFIX] for clip in clips if isinstance(clip, StoredClip)]
     )
     while True:
         yield [next(videos) for _ in range(job.batch)]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ausl_dist.shards import storage
 from ausl_dist.shards.index import scan_shard, write_index
-from ausl_dist.shards.writer import ShardWriter, StoredClip, read_clips
+from ausl_dist.shards.reader import StoredClip, read_clips
+from ausl_dist.shards.writer import ShardWriter
 
 IDENTITIES, CLIPS_EACH, SECONDS, FPS, PIXELS = 16, 4, 1.28, 25, 256
 SHARD_BYTES = 16 << 20
