@@ -31,6 +31,7 @@ from ausl_dist.stream.augment import MAX_BLUR_SIGMA, Draw
 from ausl_dist.stream.carrier import Carrier
 from ausl_dist.stream.frames import FrameDecoder, view_frames
 from ausl_dist.stream.mp4 import Video, VideoError
+from ausl_dist.stream.probe import reason
 
 # Beyond this share of clips that DALI's decoder refuses, decoding is set up wrongly.
 MAX_REFUSED_SHARE = 0.25
@@ -72,12 +73,22 @@ def build_graph(plan: GraphPlan, device_id: int | None) -> Pipeline:
         batch_size=plan.clips, num_threads=plan.threads, device_id=device_id, prefetch_queue_depth=1
     )
     with pipeline:
-        frames = _decoded(plan) if plan.decoder == "dali" else None
+        frames = _decoded(plan.device) if plan.decoder == "dali" else None
         outputs = []
         for number, (view, _) in enumerate(plan.views):
             pixels = _given(plan, number) if frames is None else _read(frames, plan, number)
             outputs.append(_normalised(_recoloured(pixels, view, plan.image_size, number)))
         pipeline.set_outputs(*outputs)
+    return pipeline
+
+
+def decoding_graph(device: str, clips: int, *, threads: int, device_id: int | None) -> Pipeline:
+    """A graph of the decoder alone, not built yet: inputs `video` and `wanted`, frames T H W 3 out."""
+    pipeline = Pipeline(
+        batch_size=clips, num_threads=threads, device_id=device_id, prefetch_queue_depth=1
+    )
+    with pipeline:
+        pipeline.set_outputs(_decoded(device))
     return pipeline
 
 
@@ -233,7 +244,7 @@ class Graph:
                 try:
                     self._run([clip])
                 except RuntimeError as error:
-                    refused[place] = _first_line(error)
+                    refused[place] = reason(error)
         return refused
 
     def _count(self, refused: Mapping[int, str]) -> None:
@@ -255,12 +266,10 @@ def _given(plan: GraphPlan, number: int) -> DataNode:
     return pixels.gpu() if plan.device == "gpu" else pixels
 
 
-def _decoded(plan: GraphPlan) -> DataNode:
+def _decoded(device: str) -> DataNode:
     encoded = fn.external_source(name="video", dtype=DALIDataType.UINT8, ndim=1)
     wanted = fn.external_source(name="wanted", dtype=DALIDataType.INT32, ndim=1)
-    return fn.decoders.video(
-        encoded, device="mixed" if plan.device == "gpu" else "cpu", frames=wanted
-    )
+    return fn.decoders.video(encoded, device="mixed" if device == "gpu" else "cpu", frames=wanted)
 
 
 def _read(frames: DataNode, plan: GraphPlan, number: int) -> DataNode:
@@ -359,12 +368,6 @@ def _inputs(
                 np.maximum(drawn.blur_sigma, np.float32(NO_BLUR_SIGMA)) for drawn in draws
             ]
     return inputs
-
-
-def _first_line(error: RuntimeError) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # DALI puts the reason behind the names of operator and file
-    return next((line for line in lines if "rror" in line or "support" in line), lines[0])[:300]
 
 
 def _pictures(clip: ClipPixels, view: View) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ open from clip to clip, chroma of a halved frame is used as it is stored, and th
 runs last, on the pixels of the view alone. tools/README.md has the measurements.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import av
 import cv2
@@ -115,6 +115,16 @@ def view_frames(
             )
             cv2.transform(sampled, to_rgb, dst=pictures[view][position])
     return pictures
+
+
+def whole_frames(decoder: FrameDecoder, video: Video, numbers: Sequence[int]) -> NDArray[np.uint8]:
+    """Frames as they are, uint8 T H W 3 (RGB), of increasing numbers; VideoError where one does not
+    decode.
+    """
+    pictures = []
+    for _, frame in decoder.decode(video, numbers):
+        pictures.append(cv2.transform(_halve(frame, 0, decoder), _colour_matrix(frame)))
+    return np.stack(pictures)
 
 
 def _open(video: Video) -> av.VideoCodecContext:
