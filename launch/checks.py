@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ausl_dist.files import read_json_lines
-from ausl_dist.settings import from_mapping
+from ausl_dist.settings import SettingsError, from_mapping
 from launch.cluster import LocalCluster, SlurmCluster, read_settings
 from launch.compose import Composed
 from launch.findings import Unchecked
@@ -48,12 +48,21 @@ class Examination:
             ("corpus index", self.index),
             ("lanes and ranks", self.lanes),
             ("one chunk", self.chunk),
+            *self.decoders(),
             ("one batch", self.decode),
             ("forward and backward", self.step),
             ("memory", self.memory),
             ("run folder", self.disk),
             ("scheduler", self.scheduler),
         ]
+
+    def decoders(self) -> list[tuple[str, Callable[[], str]]]:
+        from launch.decoder_checks import DecoderChecks
+
+        try:
+            return DecoderChecks(self.settings.data).checks()
+        except (SettingsError, ValueError):
+            return []  # `config` says so
 
     @cached_property
     def settings(self) -> "RunSettings":
@@ -86,8 +95,8 @@ class Examination:
 
         from ausl_dist.stream.loader import Loader
 
-        # The smallest part of a global batch that a rank can have: one lane. On this machine,
-        # without a GPU, decoding is the CPU's.
+        # The smallest part of a global batch that a rank can have: one lane. The model is on the
+        # CPU here, so decoding is, too; what a GPU makes of the clips is `decode: ...` above.
         data = replace(
             self.settings.data,
             device="cpu",

@@ -47,6 +47,7 @@ class NodeChecks:
             ("node: ranks meet", self.meet),
             ("node: all-reduce", self.all_reduce),
             ("node: data", self.data),
+            *((f"node: {name}", check) for name, check in self.decoders()),
             ("node: run folder", self.disk),
         ]
         rows: list[Finding] = list(run_checks(checks))
@@ -126,6 +127,8 @@ class NodeChecks:
         import torch.distributed as dist
 
         backend = "nccl" if torch.cuda.is_available() else "gloo"
+        if backend == "nccl":  # NCCL takes the current device, and that is GPU 0 on every rank
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group(backend, timeout=timedelta(seconds=MEETING_SECONDS))
         dist.barrier()
         self.clock = time.time()
@@ -191,6 +194,19 @@ class NodeChecks:
             f"{size / MIB:.1f} MiB of {source.url} at "
             f"{size / MIB / (time.monotonic() - started):.0f} MiB/s"
         )
+
+    def decoders(self) -> list[tuple[str, Callable[[], str]]]:
+        from ausl_dist.train.settings import RunSettings
+        from launch.decoder_checks import DecoderChecks
+
+        checks = DecoderChecks(from_mapping(RunSettings, self.run).data).checks()
+        if os.environ["LOCAL_RANK"] == "0":
+            return checks
+        return [(name, self._left_to_another) for name, _ in checks]
+
+    @staticmethod
+    def _left_to_another() -> str:
+        raise Unchecked("one rank of each node tries")
 
     def disk(self) -> str:
         from launch.checks import write_speed

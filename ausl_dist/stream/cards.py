@@ -51,7 +51,7 @@ class Kind:
 def kind_of(video: bytes) -> Kind:
     """What a clip is, by its first frame; VideoError where FFmpeg does not decode it."""
     try:
-        with av.open(io.BytesIO(video)) as container:
+        with av.open(io.BytesIO(video), "r") as container:
             frame = next(container.decode(video=0))
             codec = container.streams.video[0].codec_context.name
     except (av.error.FFmpegError, StopIteration, IndexError) as error:

@@ -35,6 +35,7 @@ from ausl_dist.shards.retry import Retry
 from ausl_dist.stream.assemble import assemble
 from ausl_dist.stream.cache import DiskCache
 from ausl_dist.stream.carrier import Carrier, Sent
+from ausl_dist.stream.chosen import without_trying
 from ausl_dist.stream.chunks import ChunkStore, Clips
 from ausl_dist.stream.decode import Graph, GraphPlan
 from ausl_dist.stream.fetch import Fetcher
@@ -69,12 +70,9 @@ class Loader:
         start_step: int = 0,
         device: torch.device | None = None,
     ) -> None:
-        self.settings, self.plan, self.rank, self.image_size = (
-            settings,
-            plan,
-            rank,
-            settings.image_size,
-        )
+        settings = without_trying(settings, gpu=device is not None and device.type == "cuda")
+        self.settings, self.plan, self.rank = settings, plan, rank
+        self.image_size = settings.image_size
         # Seconds that each stage kept the next one waiting: `fetch` is summed over the decoding
         # threads, `augment` is the run's stall.
         self.blocked_seconds = {"fetch": 0.0, "decode": 0.0, "augment": 0.0}

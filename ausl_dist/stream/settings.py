@@ -66,10 +66,11 @@ class DataSettings:
     label_share: float = 1.0
     label_seed: int = 0
 
-    device: Literal["cpu", "gpu"] = "cpu"  # where the augmentation graph runs
-    decoder: Literal["pyav", "dali"] = (
-        "pyav"  # dali on a GPU is NVDEC; dali on a CPU has VP9 but no H.264
-    )
+    # where the augmentation graph runs; auto: on the GPU, where the run has one
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    # pyav is FFmpeg on the CPU, for a graph on the CPU or the GPU; dali is NVDEC on a GPU, and VP9
+    # and Motion JPEG alone on a CPU; auto: NVDEC where it is tried and right, else pyav (chosen.py)
+    decoder: Literal["auto", "pyav", "dali"] = "auto"
 
     decode_threads: int = 2
     fetch_threads: int = 8

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import av
 import cv2
@@ -65,8 +66,8 @@ class Row:
 class Choice:
     """What to set `data.device` and `data.decoder` to, and why."""
 
-    device: str
-    decoder: str
+    device: Literal["cpu", "gpu"]
+    decoder: Literal["pyav", "dali"]
     why: str
 
 
@@ -155,7 +156,7 @@ def truth(
     """
     frames = []
     wanted = set(numbers)
-    with av.open(io.BytesIO(video)) as container:
+    with av.open(io.BytesIO(video), "r") as container:
         for number, frame in enumerate(container.decode(video=0)):
             if number in wanted:
                 frames.append(_rgb(frame, kind, smooth))
@@ -163,8 +164,8 @@ def truth(
 
 
 def _trial(kind: Kind, video: bytes) -> Trial:
-    with av.open(io.BytesIO(video)) as container:
-        frames = min(sum(1 for _ in container.decode(video=0)), MAX_FRAMES)
+    with av.open(io.BytesIO(video), "r") as container:
+        frames = min(len(list(container.decode(video=0))), MAX_FRAMES)
     cards = tuple(card(kind, number + 1) for number in range(len(CARD_WANTED)))
     return Trial(video, cards, frames, CARD_WANTED)
 

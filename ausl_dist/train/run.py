@@ -7,6 +7,7 @@ config.yaml ──▶ ranks joined ──▶ attempt claimed ──▶ model ─
 import contextlib
 import dataclasses
 import gc
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,8 +28,10 @@ from ausl_dist.run_folder import (
     complete_checkpoints,
     newest_whole_checkpoint,
 )
+from ausl_dist.stream import chosen
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.order import ORDER_VERSION
+from ausl_dist.stream.truth import Choice
 from ausl_dist.train import fence
 from ausl_dist.train.checkpoint import Saver, sweep, take_snapshot
 from ausl_dist.train.engine import Engine, end_startup, start_ranks
@@ -51,6 +54,7 @@ class Course:
     start_step: int
     engine: Engine
     loader: Loader
+    decoding: Choice
     stability: Stability
     # what one clip a second adds to the MFU; None where the device's peak is unknown
     mfu_of_clips_a_second: float | None
@@ -224,9 +228,11 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
             rewinds = max(rewinds, resume.rewinds, key=len)
         course = _set_out(settings, folder, device, resume)
         stack.callback(course.loader.close)
-        _note_start(
-            folder, attempt, course.start_step, checkpoint, _corpora(settings, course.loader)
-        )
+        # a run that goes back does not choose anew
+        settings = dataclasses.replace(settings, data=chosen.apply(settings.data, course.decoding))
+        made_of = _corpora(settings, course.loader)
+        made_of["decoding"] = dataclasses.asdict(course.decoding)
+        _note_start(folder, attempt, course.start_step, checkpoint, made_of)
         observer = stack.enter_context(
             Observer(
                 settings.observe,
@@ -318,8 +324,9 @@ def _set_out(
         resume.restore(engine)
     start_step = 0 if resume is None else resume.step
     rank, world_size = dist.get_rank(), dist.get_world_size()
+    decoding = _choose_decoder(settings, model, device)
     loader = Loader(
-        settings.data,
+        chosen.apply(settings.data, decoding),
         model.plan,
         seed=settings.seed,
         rank=rank,
@@ -335,7 +342,7 @@ def _set_out(
         settings.watch.max_bad_steps,
         None if resume is None else resume.state.get("stability"),
     )
-    return Course(start_step, engine, loader, stability, mfu)
+    return Course(start_step, engine, loader, decoding, stability, mfu)
 
 
 def _mfu_of_clips_a_second(
@@ -357,6 +364,16 @@ def _mfu_of_clips_a_second(
         if dist.get_rank() == 0:
             write_json(path, counts)
     return counts[JOINT] / peak
+
+
+def _choose_decoder(settings: RunSettings, model: JointModel, device: torch.device) -> Choice:
+    """How clips are decoded, the same on all ranks; one rank of each node tries."""
+    own = None
+    if os.environ["LOCAL_RANK"] == "0":
+        own = chosen.decide(settings.data, model.plan, gpu=device.type == "cuda")
+    told: list[Choice | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(told, own)
+    return chosen.agree_on([choice for choice in told if choice is not None])
 
 
 def _build(settings: RunSettings, resume: Resume | None) -> JointModel:

@@ -44,6 +44,18 @@ def test_a_sound_run_passes_every_check(corpus: Path, tmp_path: Path) -> None:
     findings = examine(corpus, tmp_path)
     assert [finding for finding in findings.values() if not finding.good] == []
     assert "not checked" in findings["scheduler"].text
+    assert "yes" in findings["decode: pyav"].text
+    assert "right frames" in findings["decode: dali on the CPU"].text
+    assert "on-node" in findings["decode: dali with NVDEC"].text
+    assert "data.device=cpu data.decoder=pyav" in findings["decoder"].text
+
+
+def test_a_decoder_that_the_corpus_refuses_is_told_with_what_to_type(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "h264", clips=8, frames=20, size=48, codec="h264")
+    finding = examine(corpus, tmp_path, "data.decoder=dali")["decoder"]
+    assert not finding.good
+    assert "h264" in finding.text
+    assert "type data.decoder=pyav" in finding.text
 
 
 def test_lanes_that_cannot_be_dealt_to_the_ranks_are_told_with_what_to_type(

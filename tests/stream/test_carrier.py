@@ -35,6 +35,7 @@ def open_loader(corpus: Path, folder: Path, device: torch.device | None) -> Load
         lanes=2,
         clips_per_lane=1,
         shuffle_window=4,
+        device="cpu",  # where frames are made, whatever the model is on
     )
     return Loader(settings, PLAN, seed=0, rank=0, world_size=1, run_folder=folder, device=device)
 

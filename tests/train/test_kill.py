@@ -64,6 +64,9 @@ def test_killed_at_random_steps_a_run_ends_bit_for_bit_as_if_undisturbed(
     assert sorted(losses(folder)) == list(range(STEPS))
     assert final(folder) == final(undisturbed)
     starts = read_json(folder / "record.json")["starts"]
+    assert {(start["decoding"]["device"], start["decoding"]["decoder"]) for start in starts} == {
+        ("cpu", "pyav")
+    }
     assert [start["attempt"] for start in starts] == [1, 2, 3]
     assert starts[1]["resumed_from"] is not None
     assert not list((folder / "checkpoints").glob(".*")), "a killed save was left lying about"
