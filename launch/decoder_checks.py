@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from launch.doctor import Unchecked
+from launch.findings import Unchecked
 
 if TYPE_CHECKING:
     from ausl_dist.stream.settings import DataSettings

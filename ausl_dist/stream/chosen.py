@@ -10,7 +10,7 @@ Speed decides nothing here: two starts of a run on equal machines choose the sam
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from ausl_dist.batch import Plan
+from ausl_dist.batch import Needs
 from ausl_dist.stream.cards import Kind
 from ausl_dist.stream.settings import DataSettings
 from ausl_dist.stream.truth import MAX_KINDS, NVDEC, WAYS, Choice, choose, samples_of, table
@@ -24,7 +24,7 @@ def without_trying(settings: DataSettings, *, gpu: bool) -> DataSettings:
 
 
 def decide(
-    settings: DataSettings, plan: Plan, *, gpu: bool, ways: Mapping[str, str] = TRIED
+    settings: DataSettings, needs: Needs, *, gpu: bool, ways: Mapping[str, str] = TRIED
 ) -> Choice:
     """What one machine would choose; decoders are tried only where there is a choice."""
     settled = _settled(settings, gpu=gpu)
@@ -32,7 +32,7 @@ def decide(
         return settled
     if settled.device == "cpu":
         return Choice("cpu", "pyav", "frames are made on the CPU, where FFmpeg is faster than DALI")
-    if plan.flow_measured:
+    if needs.flow_measured:
         return Choice("gpu", "pyav", "motion is measured between frames that FFmpeg decoded")
     try:
         rows = table(samples(settings), ways, seconds=0)

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from ausl_dist.batch import Needs, Plan, View
+from ausl_dist.batch import Needs, View
 from ausl_dist.corpus.encode import CODECS
 from ausl_dist.stream import chosen
 from ausl_dist.stream.settings import CorpusSource, DataSettings
 from ausl_dist.stream.truth import NVDEC, WAYS, Choice
 from tests.support.corpora import make_corpus
 
-PLAN = Plan.union([Needs({View(): (0,)})])
+PLAN = Needs.union([Needs({View(): (0,)})])
 NVDEC_RIGHT, NVDEC_WRONG = Choice("gpu", "dali", "right"), Choice("gpu", "pyav", "wrong here")
 
 
@@ -36,7 +36,7 @@ def test_what_is_named_is_taken() -> None:
 def test_motion_that_the_loader_measures_needs_frames_on_the_cpu() -> None:
     view = View()
     needs = Needs({view: (0, 2)}, flow_gap=2, flow_measured=(view,))
-    choice = chosen.decide(settings("nowhere"), Plan.union([needs]), gpu=True)
+    choice = chosen.decide(settings("nowhere"), Needs.union([needs]), gpu=True)
     assert (choice.device, choice.decoder) == ("gpu", "pyav")
     assert "motion" in choice.why
 
