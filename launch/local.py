@@ -20,27 +20,14 @@ from types import FrameType
 
 from ausl_dist.run_folder import log_file
 from ausl_dist.train.exits import Exit
-from launch.child import STACKS_ON_ABORT, abort, die_with_parent
+from launch.child import abort, rank_environment, start_rank
 from launch.ports import free_ports
 
+LOOPBACK = "127.0.0.1"
 GRACE_SECONDS = 20.0
 DUMP_SECONDS = 2.0
 POLL_SECONDS = 0.2
 GOOD_ENDS = (None, Exit.DONE, Exit.PREEMPTED)  # None: not ended
-
-
-def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """The variables by which a rank knows its place; loopback rendezvous."""
-    threads = max(1, (os.cpu_count() or 1) // ranks)
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
-        **STACKS_ON_ABORT,
-    }
 
 
 def run_ranks(folder: Path, ranks: int) -> int:
@@ -48,23 +35,15 @@ def run_ranks(folder: Path, ranks: int) -> int:
     failure's exit code.
     """
     (port,) = free_ports(1)
+    threads = str(max(1, (os.cpu_count() or 1) // ranks))
     with ExitStack() as stack:
         processes = []
         for rank in range(ranks):
             log = stack.enter_context(open(log_file(folder, rank), "ab"))
-            environment = {**os.environ, **rank_environment(rank, ranks, port)}
+            environment = rank_environment(rank, rank, ranks, LOOPBACK, port, threads)
             # Rank 0 keeps the terminal for its live view; the others only write their log.
             output = None if rank == 0 else log
-            command = [sys.executable, "-m", "ausl_dist.train", str(folder)]
-            started = subprocess.Popen(
-                command,
-                env=environment,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
-            processes.append(started)
+            processes.append(start_rank(folder, environment, output, own_session=True))
         stack.callback(_kill_all, processes)
         return _wait(processes, folder)
 

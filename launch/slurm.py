@@ -20,9 +20,10 @@ from ausl_dist.files import append_json_line, read_json_lines
 from ausl_dist.run_folder import SUBMISSIONS_FILE
 from ausl_dist.settings import SettingsError
 from launch import scheduler
+from launch.child import TRAINER
 from launch.cluster import SlurmCluster
 from launch.snapshot import take_snapshot
-from launch.supervise import TRAINER, Place, supervise
+from launch.supervise import Place, supervise
 
 SHORT_MINUTES = 10
 # requeues of a command; submitit takes every signal in a job's first ten minutes for a time limit

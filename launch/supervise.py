@@ -42,7 +42,7 @@ from launch.attempts import (
     read_history,
     straggler,
 )
-from launch.child import STACKS_ON_ABORT, abort, die_with_parent
+from launch.child import TRAINER, abort, rank_environment, start_rank
 from launch.network import interface_towards, is_free, rendezvous_port
 from launch.verdict import Decision, End, Ended, Report, after_termination, blame, decide
 
@@ -56,7 +56,6 @@ REPORT_SECONDS = 45.0  # after which a rank without a report counts as silent: i
 # after which any rank may decide in place of rank 0: it waits for reports, and for Slurm's answer
 DEPUTY_SECONDS = 75.0
 END_SECONDS = 120.0  # for Slurm to end a task whose job was requeued
-TRAINER = "ausl_dist.train"
 
 
 class JobFailed(RuntimeError):
@@ -85,18 +84,12 @@ class Place:
     def environment(self, again: int) -> dict[str, str]:
         """The variables by which a rank knows its place, the same as on one machine."""
         port = rendezvous_port(self.job, self.restart, again)
-        variables = {
-            "RANK": str(self.rank),
-            "LOCAL_RANK": str(self.local_rank),
-            "WORLD_SIZE": str(len(self.ranks)),
-            "MASTER_ADDR": self.hosts[0],
-            "MASTER_PORT": str(port),
-            **STACKS_ON_ABORT,
-        }
+        threads = os.environ.get("SLURM_CPUS_PER_TASK", "1")
+        variables = rank_environment(
+            self.rank, self.local_rank, len(self.ranks), self.hosts[0], port, threads
+        )
         if "GLOO_SOCKET_IFNAME" not in os.environ:
             variables["GLOO_SOCKET_IFNAME"] = interface_towards(self.hosts[0])
-        if "OMP_NUM_THREADS" not in os.environ:
-            variables["OMP_NUM_THREADS"] = os.environ.get("SLURM_CPUS_PER_TASK", "1")
         return variables
 
 
@@ -158,7 +151,7 @@ def _run_rank(
 ) -> Report:
     """Start this rank's child and wait for its end."""
     host = place.ranks[place.rank]
-    environment = {**os.environ, **place.environment(again)}
+    environment = place.environment(again)
     if place.rank == 0 and not is_free(int(environment["MASTER_PORT"])):
         attempt.announce_failure()
         return Report(
@@ -169,10 +162,7 @@ def _run_rank(
     with open(log_path, "ab") as log:
         log.write(f"--- attempt {attempt.name} on {host} ---\n".encode())
         log.flush()
-        command = [sys.executable, "-m", module, str(run_folder)]
-        child = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, preexec_fn=die_with_parent
-        )
+        child = start_rank(run_folder, environment, log, module=module)
     _say(f"rank {place.rank} is process {child.pid}, its log {log_path}")
     end, cause = _watch(child, attempt, signals)
     if end not in ("finished", "saved"):
