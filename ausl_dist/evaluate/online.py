@@ -30,7 +30,7 @@ from ausl_dist.evaluate.predictors.base import Predictor, Task
 from ausl_dist.evaluate.predictors.probe import fit_linear
 from ausl_dist.evaluate.scores.rows import MAIN_SCORE, Predictions, score
 from ausl_dist.files import append_json_line
-from ausl_dist.model.backbones import Backbone, BackboneSettings, build_backbone
+from ausl_dist.model.backbones import Backbone, build_backbone
 from ausl_dist.run_folder import BACKBONE_FILE, ONLINE_FILE, checked_checkpoint, step_of
 from ausl_dist.stream.scan import scan
 from ausl_dist.train.settings import OnlineSettings, RunSettings, load_settings
@@ -124,10 +124,8 @@ def evaluate_backbone(
 def evaluate_checkpoint(settings: RunSettings, checkpoint: Path) -> dict[str, Any]:
     """The line of one checkpoint."""
     started = time.monotonic()
-    backbone = build_backbone(
-        BackboneSettings(settings.backbone.name, settings.backbone.image_size)
-    )
-    backbone.net.load_state_dict(load_file(checkpoint / BACKBONE_FILE))
+    backbone = build_backbone(settings.backbone.bare())
+    backbone.load_weights(load_file(checkpoint / BACKBONE_FILE))
     scores = evaluate_backbone(backbone, settings.online, settings.data.image_size)
     seconds = round(time.monotonic() - started, 3)
     return {

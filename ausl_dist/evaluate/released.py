@@ -18,11 +18,10 @@ from torch import nn
 from ausl_dist.evaluate.compare import CompareSettings, Comparison, compare
 from ausl_dist.evaluate.features.entrant import Entrant, fastest_device
 from ausl_dist.evaluate.features.table import FeatureTable, extract
-from ausl_dist.files import sha256_of
-from ausl_dist.model.backbones import BackboneSettings, build_backbone
+from ausl_dist.model.backbones import build_backbone
 from ausl_dist.progress import shown
 from ausl_dist.release.load import ReleasedBackbone, load_backbone
-from ausl_dist.release.network import WEIGHTS_NAME
+from ausl_dist.release.network import weights_sha256
 from ausl_dist.shards import storage
 from ausl_dist.shards.index import Index
 from ausl_dist.stream.scan import ScannedClip, scan
@@ -88,7 +87,7 @@ def open_bundle(bundle: Path | str) -> Entrant:
     """A released backbone, checked, with its own crop and a double of random weights."""
     released = load_backbone(bundle)
     preprocessing = released.info.preprocessing
-    settings = BackboneSettings(released.info.architecture, preprocessing.image_size)
+    settings = released.info.backbone
     return Entrant(
         backbone=released.backbone,
         fresh=lambda: build_backbone(settings),
@@ -142,6 +141,7 @@ def _describe(released: ReleasedBackbone, bundle: Path) -> dict[str, Any]:
         "name": released.info.name,
         "architecture": released.info.architecture,
         "step": released.info.step,
-        "weights_sha256": sha256_of(bundle / WEIGHTS_NAME),
+        "readout": released.info.backbone.readout.kind,
+        "weights_sha256": weights_sha256(bundle),
         "preprocessing_sha256": released.info.preprocessing.digest,
     }

@@ -1,28 +1,34 @@
 """Backbones: a timm model by name, made to give pooled features and a feature map whatever its
 family.
 
-    images N C H W ──▶ timm network ──▶ pooled N D   (what a consumer's probe sees)
-                                   └──▶ map N D h w  (what regional objectives see)
+    images N C H W ──▶ timm network ──▶ map N M h w  (what regional objectives see)
+                                            └──readout──▶ pooled N D   (what a consumer's probe sees)
 
 Convolutional networks, ConvNeXt, Swin and vision transformers differ in the layout of their
 features; the difference ends here. The timm network itself is `.net`, so released weights carry
-timm's own names.
+timm's own names. What is read of the map is chosen by `readout` (see `model.readout`).
 """
 
 import ctypes
 import difflib
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ausl_dist.model.readout import ReadoutSettings, build_readout
+from ausl_dist.model.small_conv import SmallConv
 from ausl_dist.model.video_network import VIDEO_NETWORKS
+
+OWN_NETWORKS: dict[str, Callable[[], nn.Module]] = {**VIDEO_NETWORKS, "small_conv": SmallConv}
+READOUT = "readout."  # before the names of its weights, where they lie beside timm's
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,9 @@ class BackboneSettings:
     image_size: int = 224  # pixels; transformers are built for one size
     weights: str | None = None  # a safetensors file under timm names; None for random weights
     drop_path: float = 0.0  # stochastic depth, the rate of the last block
-    activation_checkpointing: bool = (
-        False  # recompute activations in the backward pass: less memory, about a third more time
-    )
+    # recompute activations in the backward pass: less memory, about a third more time
+    activation_checkpointing: bool = False
+    readout: ReadoutSettings = field(default_factory=ReadoutSettings)
 
     def __post_init__(self) -> None:
         if self.image_size < 16:
@@ -45,25 +51,36 @@ class BackboneSettings:
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must lie in [0, 1), not {self.drop_path}")
 
+    def bare(self) -> "BackboneSettings":
+        """What says how features come about, without what matters in training alone."""
+        return BackboneSettings(self.name, self.image_size, readout=self.readout)
+
 
 class Backbone(nn.Module):
     """A timm network with one interface.
 
-    `dim` is D, the width of pooled features and of map channels alike. Input is RGB normalised by
+    `dim` is D, the width of pooled features, `map_dim` that of the map. Input is RGB normalised by
     `clip.PIXEL_MEAN` and `PIXEL_STD`.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(
+        self, net: nn.Module, readout: ReadoutSettings | None = None, image_size: int = 224
+    ) -> None:
+        """Around a network; `image_size` is that of the pictures it will see, in pixels."""
         super().__init__()
         self.net = net
-        self.dim = int(cast(int, net.num_features))
+        self.map_dim = int(cast(int, net.num_features))
+        settings = readout or ReadoutSettings()
+        side = self._map_side(image_size) if settings.kind == "learnt" else (0, 0)
+        self.readout = build_readout(settings, self.map_dim, side)
+        self.dim = self.map_dim if self.readout is None else self.readout.dim
 
     def forward(self, images: Tensor, visible: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Features of images N 3 H W: pooled N D and map N D h w. A video network takes blocks N L
+        """Features of images N 3 H W: pooled N D and map N M h w. A video network takes blocks N L
         3 H W as well.
 
         With `visible`, N h w bool, a vision transformer computes these tokens alone, equally many
-        in each image; map is then N D 1 tokens.
+        in each image; map is then N M 1 tokens, and pooled the network's own mean of them.
         """
         # Under ZeRO with bf16 or fp16 the weights are of that type, and nobody else casts the
         # pixels.
@@ -79,8 +96,33 @@ class Backbone(nn.Module):
                 "or encoder=frame in the objective"
             )
         features = self.net.forward_features(images)  # type: ignore[operator]
-        pooled = self.net.forward_head(features, pre_logits=True)  # type: ignore[operator]
-        return pooled, self._as_map(features, images)
+        maps = self._as_map(features, images)
+        if self.readout is None:
+            return self.net.forward_head(features, pre_logits=True), maps  # type: ignore[operator]
+        return self.readout(maps), maps
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every tensor: the network's under its own names, the readout's as readout.NAME."""
+        own = {} if self.readout is None else self.readout.state_dict(prefix=READOUT)
+        return {**self.net.state_dict(), **own}
+
+    def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over exactly these `weights`; RuntimeError, as torch says it, where they do not fit."""
+        readout = {
+            name.removeprefix(READOUT): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(READOUT)
+        }
+        self.net.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(READOUT)})
+        (self.readout or nn.Identity()).load_state_dict(readout)
+
+    @torch.no_grad()
+    def _map_side(self, image_size: int) -> tuple[int, int]:
+        training = self.net.training
+        image = torch.zeros(1, 3, image_size, image_size)
+        height, width = self._as_map(self.net.eval().forward_features(image), image).shape[2:]  # type: ignore[operator]
+        self.net.train(training)
+        return height, width
 
     def _as_map(self, features: Tensor, images: Tensor) -> Tensor:
         if features.ndim == 3:
@@ -134,15 +176,15 @@ def build_backbone(settings: BackboneSettings) -> Backbone:
     not fit.
     """
     timm = import_timm()
-    if settings.name in VIDEO_NETWORKS:
-        return _build_video_network(settings)
+    if settings.name in OWN_NETWORKS:
+        return _build_own_network(settings)
     if settings.name not in timm.list_models():
         near = difflib.get_close_matches(settings.name, timm.list_models(), n=5)
         raise ValueError(
             f"backbone.name: timm has no {settings.name!r}"
             + (f"; near it: {', '.join(near)}" if near else "")
         )
-    options: dict[str, object] = {"pretrained": False, "num_classes": 0}
+    options: dict[str, Any] = {"pretrained": False, "num_classes": 0}
     if settings.drop_path:
         options["drop_path_rate"] = settings.drop_path
     try:
@@ -153,17 +195,17 @@ def build_backbone(settings: BackboneSettings) -> Backbone:
         _load_weights(net, Path(settings.weights))
     if settings.activation_checkpointing:
         net.set_grad_checkpointing(True)
-    return Backbone(net)
+    return Backbone(net, settings.readout, settings.image_size)
 
 
-def _build_video_network(settings: BackboneSettings) -> Backbone:
+def _build_own_network(settings: BackboneSettings) -> Backbone:
     if settings.drop_path:
         raise ValueError(f"backbone.drop_path must be 0: {settings.name} has no stochastic depth")
-    net = VIDEO_NETWORKS[settings.name]()
+    net = OWN_NETWORKS[settings.name]()
     if settings.weights is not None:
         _load_weights(net, Path(settings.weights))
-    net.set_grad_checkpointing(settings.activation_checkpointing)
-    return Backbone(net)
+    net.set_grad_checkpointing(settings.activation_checkpointing)  # type: ignore[operator]
+    return Backbone(net, settings.readout, settings.image_size)
 
 
 def _load_weights(net: nn.Module, path: Path) -> None:

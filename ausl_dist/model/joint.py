@@ -178,7 +178,7 @@ def build_model(
     """
     built = build_backbone(backbone)
     heads = {
-        name: build_objective(settings, feature_dim=built.dim)
+        name: build_objective(settings, feature_dim=built.dim, map_dim=built.map_dim)
         for name, settings in objectives.items()
     }
     return JointModel(built, heads, mixture, balance_decay)

@@ -10,6 +10,7 @@ are called, objectives on the outside and their parts (dataclasses such as View)
 
 import difflib
 import importlib
+import inspect
 import os
 import pkgutil
 from collections.abc import Mapping
@@ -22,19 +23,25 @@ from ausl_dist.settings import SettingsError, check, from_mapping, with_defaults
 
 TARGET = "_target_"
 OWN_OBJECTIVES = "AUSL_OBJECTIVES"  # packages of one's own objectives, with commas between
-GIVEN = ("feature_dim",)  # told by the backbone, not by the config
+GIVEN = ("feature_dim", "map_dim")  # widths, told by the backbone, not by the config
 PARTS = {f"{View.__module__}.{View.__qualname__}": View}
 
 
-def build_objective(settings: Mapping[str, Any], *, feature_dim: int) -> Objective:
-    """Build one objective from its mapping.
+def build_objective(
+    settings: Mapping[str, Any], *, feature_dim: int, map_dim: int | None = None
+) -> Objective:
+    """Build one objective from its mapping; `map_dim` (default: as `feature_dim`) is for those that
+    look at maps.
 
     Raises SettingsError where the mapping does not fit the class, or names none that is allowed.
     """
     cls = _objective(settings, "objective")
     own = _without_targets(_own(settings), cls.__name__)
+    widths = {"feature_dim": feature_dim}
+    if "map_dim" in inspect.signature(cls).parameters:
+        widths["map_dim"] = map_dim or feature_dim
     try:
-        return from_mapping(cls, own, feature_dim=feature_dim)
+        return from_mapping(cls, own, **widths)
     except ValueError as error:
         raise SettingsError(f"objective {settings[TARGET]}: {error}") from error
 

@@ -52,6 +52,7 @@ class ActionUnits(Objective):
         self,
         *,
         feature_dim: int,
+        map_dim: int | None = None,
         units: tuple[int, ...] = BP4D_UNITS,
         task: Literal["detection", "intensity", "ordinal"] = "detection",
         positive_from: int = 2,
@@ -98,7 +99,7 @@ class ActionUnits(Objective):
         self.register_buffer(
             "unit_weight", len(self.units) / rates / (1 / rates).sum(), persistent=False
         )
-        self.reduce = nn.Conv2d(feature_dim, width, 1) if context == "gru" else None
+        self.reduce = nn.Conv2d(map_dim or feature_dim, width, 1) if context == "gru" else None
         self.gru = ConvGRU(width, width, dropout=0.0) if context == "gru" else None
         self.head = nn.Linear(
             width if context == "gru" else feature_dim,

@@ -39,6 +39,7 @@ class MaskedVideo(Objective):
         self,
         *,
         feature_dim: int,
+        map_dim: int | None = None,
         encoder: Literal["fill", "drop"] = "fill",
         patch: int = 16,
         ratio: float = 0.75,
@@ -67,10 +68,11 @@ class MaskedVideo(Objective):
             view,
         )
         self.offsets = tuple(range(0, frames * stride, stride))
+        map_dim = map_dim or feature_dim
         pixels = 3 * patch * patch
-        self.paint: nn.Module = nn.Conv2d(feature_dim, pixels, 1)
+        self.paint: nn.Module = nn.Conv2d(map_dim, pixels, 1)
         if encoder == "drop":
-            self.narrow = nn.Linear(feature_dim, decoder_width)
+            self.narrow = nn.Linear(map_dim, decoder_width)
             self.hidden_token = learnt_tokens(1, decoder_width)
             layer = nn.TransformerEncoderLayer(
                 decoder_width,

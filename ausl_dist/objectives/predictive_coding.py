@@ -50,6 +50,7 @@ class PredictiveCoding(Objective):
         self,
         *,
         feature_dim: int,
+        map_dim: int | None = None,
         encoder: Literal["frame", "block"] = "frame",
         blocks: int = 8,
         block_frames: int = 1,
@@ -85,8 +86,9 @@ class PredictiveCoding(Objective):
         self.shape = (blocks, block_frames)
         self.offsets = tuple(range(0, blocks * block_frames * stride, stride))
         # then z is what the encoder gives, as with Han et al.
-        own_width = encoder == "block" and feature_dim == width
-        self.reduce = nn.Identity() if own_width else nn.Conv2d(feature_dim, width, 1)
+        map_dim = map_dim or feature_dim
+        own_width = encoder == "block" and map_dim == width
+        self.reduce = nn.Identity() if own_width else nn.Conv2d(map_dim, width, 1)
         self.aggregate = ConvGRU(width, width, dropout)
         self.predict = nn.Sequential(
             nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1)

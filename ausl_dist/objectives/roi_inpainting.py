@@ -35,6 +35,7 @@ class RoiInpainting(Objective):
         self,
         *,
         feature_dim: int,
+        map_dim: int | None = None,
         action_units: tuple[int, ...] = BP4D_UNITS,
         max_removed: int = 2,
         region: float = 0.17,
@@ -59,7 +60,7 @@ class RoiInpainting(Objective):
             )
         self.max_removed, self.region, self.view = max_removed, region, view
         self.offsets = tuple(range(0, frames * stride, stride))
-        self.token = nn.Linear(feature_dim * BINS * BINS, width)
+        self.token = nn.Linear((map_dim or feature_dim) * BINS * BINS, width)
         self.where = learnt_tokens(2 * len(self.places), width)
         layer = nn.TransformerEncoderLayer(
             width,

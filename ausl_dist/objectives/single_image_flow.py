@@ -45,6 +45,7 @@ class SingleImageFlow(Objective):
         self,
         *,
         feature_dim: int,
+        map_dim: int | None = None,
         gap: int = 18,
         direction: Literal["signed", "either", "unsigned"] = "signed",
         source: Literal["measured", "stored"] = "measured",
@@ -70,7 +71,7 @@ class SingleImageFlow(Objective):
             )
         self.gap, self.direction, self.source, self.view = gap, direction, source, view
         self.scale, self.largest, self.median_between = scale, largest, median_between
-        self.decode = UpDecoder(feature_dim, (128, 64, 32), 2)
+        self.decode = UpDecoder(map_dim or feature_dim, (128, 64, 32), 2)
 
     def needs(self) -> Needs:
         if self.source == "stored":

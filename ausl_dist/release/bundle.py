@@ -1,7 +1,7 @@
 """A finished run becomes a bundle: a folder with everything needed to use its backbone, and to know
 what it is.
 
-    RUN/checkpoints/step-…/backbone.safetensors ──▶ model.safetensors     weights under timm's names
+    RUN/checkpoints/step-…/backbone.safetensors ──▶ model.safetensors     weights under timm's names; readout.safetensors
     RUN/config.yaml ──▶ config.json                                       what timm needs to build the network
     corpus.json beside the shards ──▶ corpus.json, preprocessing.json     what it was trained on, and how faces were cropped
     RUN/record.json, config.yaml, ledger ──▶ record.json                  code, packages, hosts, resumes, resolved config, missing clips
@@ -28,13 +28,19 @@ from typing import Any
 
 from safetensors.torch import save
 
-from ausl_dist.files import read_json, sha256_of, write_atomically, write_json
+from ausl_dist.files import read_json, write_atomically, write_json
 from ausl_dist.release.card import CardFacts, misplaced_scores, model_card
 from ausl_dist.release.detection import carry_models
 from ausl_dist.release.export import write_exports
 from ausl_dist.release.fitted import find_head, supervised_objectives
 from ausl_dist.release.head import write_head
-from ausl_dist.release.network import CONFIG_NAME, WEIGHTS_NAME, load_tensors, timm_config
+from ausl_dist.release.network import (
+    CONFIG_NAME,
+    load_tensors,
+    timm_config,
+    weight_files,
+    weights_sha256,
+)
 from ausl_dist.release.preprocessing import PREPROCESSING_NAME, describe
 from ausl_dist.release.reference import reference_faces
 from ausl_dist.release.run import Run, Weights, open_run, read_statements
@@ -149,21 +155,15 @@ def _fill(folder: Path, run: Run, wanted: _Wanted) -> str:
     settings = run.settings
     preprocessing = describe(list(wanted.corpora.values()), settings.backbone.image_size)
     backbone = load_tensors(settings.backbone, run.read_weights(), str(run.checkpoint))
-    write_atomically(
-        folder / WEIGHTS_NAME,
-        save(
-            {
-                name: tensor.contiguous()
-                for name, tensor in sorted(backbone.net.state_dict().items())
-            }
-        ),
-    )
+    for name, tensors in weight_files(backbone).items():
+        write_atomically(folder / name, save(tensors))
     write_json(folder / CONFIG_NAME, timm_config(settings.backbone, backbone, preprocessing))
     write_json(folder / PREPROCESSING_NAME, preprocessing.to_json())
     write_json(folder / CORPUS_NAME, wanted.corpora)
     write_json(folder / RECORD_NAME, _record(run))
     carries_models = carry_models(folder, wanted.models)
-    head = find_head(run, wanted.head, weights_sha256 := sha256_of(folder / WEIGHTS_NAME))
+    own_weights = weights_sha256(folder)
+    head = find_head(run, wanted.head, own_weights)
     if head is not None:
         write_head(folder, head)
     faces = reference_faces(wanted.faces, preprocessing, wanted.models)
@@ -179,11 +179,12 @@ def _fill(folder: Path, run: Run, wanted: _Wanted) -> str:
             folder / EXPORTS_NAME / "errors.json",
             {"faces": faces.source, "relative_feature_error": errors},
         )
-    reports = _copy_evaluations(wanted.evaluations, folder / EVALUATION_NAME, weights_sha256)
+    reports = _copy_evaluations(wanted.evaluations, folder / EVALUATION_NAME, own_weights)
     facts = CardFacts(
         name=settings.name,
         licence=wanted.licence,
         architecture=settings.backbone.name,
+        readout=settings.backbone.readout.kind,
         dim=backbone.dim,
         parameters=sum(parameter.numel() for parameter in backbone.parameters()),
         step=run.step,
@@ -218,7 +219,7 @@ def _record(run: Run) -> dict[str, Any]:
 
 
 def _copy_evaluations(
-    sources: Mapping[str, Path], target: Path, weights_sha256: str
+    sources: Mapping[str, Path], target: Path, own_weights: str
 ) -> dict[str, str]:
     """Copy the reports of evaluations of exactly these weights; returns their Markdown tables by
     name.
@@ -227,10 +228,10 @@ def _copy_evaluations(
     for name, source in sorted(sources.items()):
         report = read_json(source / "report.json")
         evaluated = report.get("backbone", {}).get("weights_sha256")
-        if evaluated != weights_sha256:
+        if evaluated != own_weights:
             raise ValueError(
                 f"the evaluation {source} is of other weights than this release (SHA-256 "
-                f"{evaluated}, not {weights_sha256}): "
+                f"{evaluated}, not {own_weights}): "
                 "evaluate again, or leave it out with --evaluation none"
             )
         for file in EVALUATION_FILES:

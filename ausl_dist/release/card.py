@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ausl_dist.model.backbones import OWN_NETWORKS
 from ausl_dist.model.video_network import VIDEO_NETWORKS
 from ausl_dist.release.action_units import columns_of
 from ausl_dist.release.head import HeadSpec
@@ -23,6 +24,7 @@ class CardFacts:
     name: str
     licence: str
     architecture: str
+    readout: str  # kind: mean, grid, regions, learnt
     dim: int
     parameters: int
     step: int
@@ -61,7 +63,7 @@ def _front_matter(facts: CardFacts) -> str:
     lines = ["---", f"license: {facts.licence}"]
     if facts.licence == "other":
         lines += ["license_name: bound-by-the-data", "license_link: README.md"]
-    library = "ausl_dist" if facts.architecture in VIDEO_NETWORKS else "timm"
+    library = "ausl_dist" if facts.architecture in OWN_NETWORKS else "timm"
     lines += [f"library_name: {library}", "pipeline_tag: image-feature-extraction", "tags:"]
     lines += [
         f"- {tag}"
@@ -86,9 +88,11 @@ def _summary(facts: CardFacts) -> str:
 
 A facial backbone pretrained {labels} on face video, meant for facial action units: `{
         facts.architecture
-    }`, {facts.parameters / 1e6:.1f} M parameters, features of width {facts.dim}, {
-        facts.step
-    } optimizer steps ({facts.chosen}). Tasks: {tasks}.
+    }`, {facts.parameters / 1e6:.1f} M parameters, features of width {
+        facts.dim
+    } (readout of the map: {facts.readout}), {facts.step} optimizer steps ({facts.chosen}). Tasks: {
+        tasks
+    }.
 """
 
 
@@ -121,11 +125,25 @@ def _models(facts: CardFacts) -> str:
     )
 
 
+_READ_BESIDE = {
+    "grid": "\nFeatures are means of cells of `net.forward_features`, not its own pooling.\n",
+    "regions": "\nFeatures are read of `net.forward_features` at the places of action units.\n",
+    "learnt": "\nFeatures are made from `net.forward_features` by the weights of `readout.safetensors`: "
+    "narrowed, flattened, projected, batch norm, ReLU.\n",
+}
+
+
 def _weights_alone(facts: CardFacts) -> str:
-    if facts.architecture in VIDEO_NETWORKS:
-        return f"""`{facts.architecture}` is not one of timm's networks: its weights are used with ausl_dist, or as ONNX. Pretraining showed
-it blocks of frames; here it sees each frame alone, as a block of one.
-"""
+    if facts.architecture in OWN_NETWORKS:
+        blocks = (
+            " Pretraining showed it blocks of frames; here it sees each frame alone, as a block of one."
+            if facts.architecture in VIDEO_NETWORKS
+            else ""
+        )
+        return (
+            f"`{facts.architecture}` is not one of timm's networks: its weights are used with "
+            f"ausl_dist, or as ONNX.{blocks}\n"
+        )
     size = facts.preprocessing.image_size
     return f"""The weights alone, in plain timm (input: RGB, {size} x {size}, normalised as `config.json` says; **cropping as below, or
 scores fall**):
@@ -135,7 +153,7 @@ import timm
 
 net = timm.create_model("local-dir:path/to/this/folder", pretrained=True).eval()
 ```
-"""
+{_READ_BESIDE.get(facts.readout, "")}"""
 
 
 def _action_units(facts: CardFacts) -> str:

@@ -51,7 +51,7 @@ def write_exports(
         else:
             weights = {
                 name: _lowered(tensor, getattr(torch, kind))
-                for name, tensor in sorted(backbone.net.state_dict().items())
+                for name, tensor in sorted(backbone.weights().items())
             }
             error = _error_of_weights(backbone, weights, frames)
             write_atomically(folder / f"model.{kind}.safetensors", save(weights))
@@ -69,7 +69,7 @@ def onnx_bytes(backbone: Backbone, image_size: int) -> bytes:
         warnings.simplefilter("ignore")
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
-            backbone.net,
+            _Pooled(backbone),
             (torch.zeros(2, 3, image_size, image_size),),
             path,
             input_names=["images"],
@@ -79,6 +79,18 @@ def onnx_bytes(backbone: Backbone, image_size: int) -> bytes:
             dynamo=False,
         )
         return path.read_bytes()
+
+
+class _Pooled(nn.Module):
+    """A backbone that gives its readout alone."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled: Tensor = self.backbone(images)[0]
+        return pooled
 
 
 def run_onnx(data: bytes, frames: Tensor) -> Tensor:
@@ -119,14 +131,14 @@ def _lowered(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def _error_of_weights(backbone: Backbone, weights: dict[str, Tensor], frames: Tensor) -> float:
     """What rounding the weights alone does to the features; the arithmetic stays fp32."""
     wanted = features_of(backbone, frames)
-    original = {name: tensor.clone() for name, tensor in backbone.net.state_dict().items()}
+    original = {name: tensor.clone() for name, tensor in backbone.weights().items()}
     try:
-        backbone.net.load_state_dict(
+        backbone.load_weights(
             {name: tensor.to(original[name].dtype) for name, tensor in weights.items()}
         )
         return feature_error(features_of(backbone, frames), wanted)
     finally:
-        backbone.net.load_state_dict(original)
+        backbone.load_weights(original)
 
 
 @contextlib.contextmanager

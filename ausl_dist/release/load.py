@@ -23,7 +23,7 @@ from ausl_dist.release.action_units import ActionUnitScores, columns_of
 from ausl_dist.release.detection import MODELS_NAME, model_files
 from ausl_dist.release.faces import DEFAULT_FPS, FaceFrame, Faces, Source
 from ausl_dist.release.head import SPEC_NAME, TENSORS_NAME, ActionUnitHead, read_head
-from ausl_dist.release.network import CONFIG_NAME, FORMAT, WEIGHTS_NAME, load_weights
+from ausl_dist.release.network import CONFIG_NAME, FORMAT, READOUT_NAME, WEIGHTS_NAME, load_weights
 from ausl_dist.release.over_time import Memory, Row
 from ausl_dist.release.preprocessing import PREPROCESSING_NAME, Preprocessing, read_preprocessing
 from ausl_dist.release.verify import BundleError, read_sums, release_name, verify
@@ -64,11 +64,16 @@ class BundleInfo:
     identity: str  # SHA-256 of its SHA256SUMS: equal content, equal identity
     name: str
     step: int
-    architecture: str
+    backbone: BackboneSettings
     preprocessing: Preprocessing
     corpora: Mapping[str, Any]
     record: Mapping[str, Any]
     models: Path | None = None  # the detection models in the bundle, where it carries them
+
+    @property
+    def architecture(self) -> str:
+        """The network's name, as timm has it."""
+        return self.backbone.name
 
     @property
     def release(self) -> str:
@@ -195,8 +200,9 @@ class ReleasedBackbone(nn.Module):
             rows, features, maps = waiting[: len(found)], found[:, : self.dim], None
             if recurrent:
                 # maps of square pictures are square
-                side = math.isqrt(found.shape[1] // self.dim - 1)
-                maps = found[:, self.dim :].unflatten(1, (self.dim, side, side))
+                width = self.backbone.map_dim
+                side = math.isqrt((found.shape[1] - self.dim) // width)
+                maps = found[:, self.dim :].unflatten(1, (width, side, side))
             yield Part(
                 rows,
                 features,
@@ -235,13 +241,15 @@ def load_backbone(path: str | Path) -> ReleasedBackbone:
         )
     identity = verify(folder)
     sums = read_sums(folder)
-    unchecked = {
+    readout = {READOUT_NAME} if (folder / READOUT_NAME).is_file() else set()
+    unchecked = readout | {
         CONFIG_NAME,
         WEIGHTS_NAME,
         PREPROCESSING_NAME,
         RECORD_NAME,
         CORPUS_NAME,
-    } - sums.keys()
+    }
+    unchecked -= sums.keys()
     if unchecked:
         raise BundleError(
             f"{folder}: SHA256SUMS does not name {', '.join(sorted(unchecked))}; "
@@ -255,7 +263,7 @@ def load_backbone(path: str | Path) -> ReleasedBackbone:
         identity=identity,
         name=str(record["run"]),
         step=int(record["step"]),
-        architecture=settings.name,
+        backbone=settings,
         preprocessing=preprocessing,
         corpora=read_json(folder / CORPUS_NAME),
         record=record,

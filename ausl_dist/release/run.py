@@ -25,7 +25,7 @@ from ausl_dist.run_folder import (
 )
 from ausl_dist.train.settings import RunSettings, load_settings
 
-TEACHER_PREFIX = "backbone.net."
+TEACHER_PREFIX = "backbone."  # then net.NAME or readout.NAME
 STATEMENT_NAME = "corpus.json"
 MAX_STATEMENT_BYTES = 64 << 20
 
@@ -49,7 +49,7 @@ class Run:
         return step_of(self.checkpoint)
 
     def read_weights(self) -> dict[str, Tensor]:
-        """The tensors of the backbone under timm's names, of the student or of its teacher."""
+        """The tensors of the backbone (see `Backbone.weights`), of the student or of its teacher."""
         if self.weights == "student":
             return load_file(self.checkpoint / BACKBONE_FILE)
         path = self.checkpoint / TEACHER_FILE
@@ -60,7 +60,7 @@ class Run:
             )
         tensors = load_file(path)
         return {
-            name.removeprefix(TEACHER_PREFIX): tensor
+            name.removeprefix(TEACHER_PREFIX).removeprefix("net."): tensor
             for name, tensor in tensors.items()
             if name.startswith(TEACHER_PREFIX)
         }

@@ -55,7 +55,7 @@ from ausl_dist.train.pieces import StoredPieces, piece_key
 from ausl_dist.train.remote import upload_checkpoint
 from ausl_dist.train.settings import CheckpointSettings
 
-BACKBONE_PREFIX, OBJECTIVES_PREFIX = "backbone.net.", "objectives."
+BACKBONE_PREFIX, OBJECTIVES_PREFIX = "backbone.", "objectives."
 
 
 @dataclass(frozen=True)
@@ -197,15 +197,15 @@ class Saver:
             for prefix in (BACKBONE_PREFIX, OBJECTIVES_PREFIX)
         }
         backbone, objectives = (
-            {name.removeprefix(prefix): flat.view(shapes[name]) for name, flat in found.items()}
-            for prefix, found in weights.items()
+            {_own_name(name): flat.view(shapes[name]) for name, flat in found.items()}
+            for found in weights.values()
         )
         buffers = {
             name: buffer
             for name, buffer in snapshot.buffers.items()
             if name.startswith(BACKBONE_PREFIX)
         }
-        backbone |= {name.removeprefix(BACKBONE_PREFIX): buffer for name, buffer in buffers.items()}
+        backbone |= {_own_name(name): buffer for name, buffer in buffers.items()}
         entries = {
             BUFFERS_FILE: _write_tensors(staging / BUFFERS_FILE, snapshot.buffers),
             BACKBONE_FILE: _write_tensors(staging / BACKBONE_FILE, backbone),
@@ -337,6 +337,16 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     with open(path, "rb") as file:
         os.fsync(file.fileno())
     return _entry(path)
+
+
+def _own_name(name: str) -> str:
+    """What a tensor of the model is called in a file of its own: timm's name, readout.NAME, or
+    OBJECTIVE.NAME.
+    """
+    for prefix in ("backbone.net.", BACKBONE_PREFIX, OBJECTIVES_PREFIX):
+        if name.startswith(prefix):
+            return name.removeprefix(prefix)
+    return name
 
 
 def _entry(path: Path) -> dict[str, Any]:

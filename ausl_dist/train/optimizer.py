@@ -15,7 +15,7 @@ from ausl_dist.model.backbones import import_timm
 from ausl_dist.model.joint import JointModel
 from ausl_dist.train.settings import OptimizerSettings
 
-BACKBONE = "backbone.net."
+BACKBONE, NET = "backbone.", "backbone.net."
 
 
 def make_optimizer(model: JointModel, settings: OptimizerSettings) -> torch.optim.Optimizer:
@@ -39,14 +39,14 @@ def set_values(optimizer: torch.optim.Optimizer, learning_rate: float, weight_de
 
 def parameter_groups(model: JointModel, settings: OptimizerSettings) -> list[dict[str, object]]:
     """Groups of parameters, decaying ones first, in an order that depends on names alone."""
-    undecayed = {BACKBONE + name for name in getattr(model.backbone.net, "no_weight_decay", set)()}
+    undecayed = {NET + name for name in getattr(model.backbone.net, "no_weight_decay", set)()}
     scales = _rate_scales(model.backbone.net, settings.layer_decay)
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim >= 2 and name not in undecayed
             scale = (
-                scales.get(name.removeprefix(BACKBONE), 1.0)
+                scales.get(name.removeprefix(NET), 1.0)
                 if name.startswith(BACKBONE)
                 else settings.head_rate
             )

@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 
 import ausl_dist
 from ausl_dist.files import read_json, sha256_of, write_atomically
-from ausl_dist.model.backbones import import_timm
+from ausl_dist.model.backbones import build_backbone, import_timm
 from ausl_dist.release.bundle import write_bundle, write_named_bundle
 from ausl_dist.release.card import misplaced_scores
 from ausl_dist.release.detection import model_files
 from ausl_dist.release.faces import FaceFrame
+from ausl_dist.release.network import weights_sha256
 from ausl_dist.release.verify import BundleError, read_sums, write_sums
 from tests.support.run_folders import SIZE, TINY, checkpoint_of, make_run
 
@@ -301,3 +302,29 @@ def test_the_teacher_is_released_on_demand_and_its_absence_is_told(
         load_file(tmp_path / "bundle" / "model.safetensors")["bn1.weight"],
         2 * student["bn1.weight"],
     )
+
+
+def test_a_learnt_readout_travels_with_the_weights(tmp_path: Path) -> None:
+    run = make_run(tmp_path, name="small_conv", size=48, readout={"kind": "learnt", "dim": 32})
+    out = tmp_path / "bundle"
+    write_bundle(run, out, checkpoint=checkpoint_of(run), exports=["onnx"])
+    trained = load_file(checkpoint_of(run) / "backbone.safetensors")
+    assert not any(name.startswith("readout.") for name in load_file(out / "model.safetensors"))
+    loaded = ausl_dist.load_backbone(out)
+    assert loaded.info.backbone.readout.kind == "learnt"
+    images = torch.randn(2, 3, 48, 48)
+    features = loaded.features(images).frames
+    assert features.shape == (2, 32)
+    again = build_backbone(loaded.info.backbone).eval()
+    again.load_weights(trained)
+    torch.testing.assert_close(features, again(images)[0])
+    assert "readout of the map: learnt" in (out / "README.md").read_text()
+    # another readout is another release: its evaluation belongs to it alone
+    before = weights_sha256(out)
+    save_file(
+        {n: t + 1 for n, t in load_file(out / "readout.safetensors").items()},
+        out / "readout.safetensors",
+    )
+    assert weights_sha256(out) != before
+    with pytest.raises(BundleError, match="readout"):
+        ausl_dist.load_backbone(out)

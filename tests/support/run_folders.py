@@ -15,6 +15,7 @@ from ausl_dist.faces.landmarks import template_id
 from ausl_dist.files import sha256_of, write_atomically
 from ausl_dist.model.backbones import BackboneSettings, build_backbone
 from ausl_dist.model.objective_settings import build_objective
+from ausl_dist.model.readout import ReadoutSettings
 from ausl_dist.run_folder import MANIFEST_FILE, manifest_text, step_of
 
 TINY = "resnet10t"
@@ -27,6 +28,7 @@ def make_run(
     name: str = TINY,
     size: int = SIZE,
     seed: int = 0,
+    readout: Mapping[str, Any] | None = None,
     action_units: Mapping[str, Any] | None = None,
 ) -> Path:
     """RUN/config.yaml, record.json and one checkpoint with a backbone; the corpus statement lies
@@ -38,8 +40,9 @@ def make_run(
     checkpoint = run / "checkpoints" / "step-00000007"
     checkpoint.mkdir(parents=True)
     torch.manual_seed(seed)
-    backbone = build_backbone(BackboneSettings(name, size))
-    save_file(backbone.net.state_dict(), checkpoint / "backbone.safetensors")
+    read = ReadoutSettings(**(readout or {}))
+    backbone = build_backbone(BackboneSettings(name, size, readout=read))
+    save_file(backbone.weights(), checkpoint / "backbone.safetensors")
     objectives: dict[str, Any] = {
         "ranking": {"_target_": "ausl_dist.objectives.temporal_ranking.TemporalRanking"}
     }
@@ -77,7 +80,7 @@ def make_run(
             "image_size": size,
             "action_units": list((action_units or {}).get("units", ())),
         },
-        "backbone": {"name": name, "image_size": size},
+        "backbone": {"name": name, "image_size": size, "readout": dict(readout or {})},
         "objectives": objectives,
         "mixture": dict.fromkeys(objectives, 1.0),
     }

@@ -8,6 +8,7 @@ import torch
 from ausl_dist.batch import Batch, Needs
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import JointModel, build_model
+from ausl_dist.model.readout import ReadoutSettings
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.stream.motion import measured_flow
 
@@ -24,7 +25,11 @@ RANKING: dict[str, Any] = {
 
 
 def make_model(
-    *, backbone: str = LAYER_NORM, seed: int = 0, **objectives: dict[str, Any]
+    *,
+    backbone: str = LAYER_NORM,
+    seed: int = 0,
+    readout: Any = "mean",
+    **objectives: dict[str, Any],
 ) -> JointModel:
     """A joint model of tiny size, by default of temporal ranking alone; equal seeds give equal
     weights.
@@ -32,7 +37,7 @@ def make_model(
     objectives = objectives or {"temporal_ranking": RANKING}
     torch.manual_seed(seed)
     return build_model(
-        BackboneSettings(backbone, image_size=IMAGE_SIZE),
+        BackboneSettings(backbone, image_size=IMAGE_SIZE, readout=ReadoutSettings(readout)),
         objectives,
         dict.fromkeys(objectives, 1.0),
     )

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ausl_dist.batch import View
 from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.files import sha256_of
+from ausl_dist.model.readout import ReadoutSettings, build_readout
 from ausl_dist.release.preprocessing import EVALUATION_VIEW
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 
@@ -58,6 +59,8 @@ class ForeignSettings:
         PIXEL_MEAN  # what it was trained with, RGB in 0-1; marlin knows its own
     )
     pixel_std: tuple[float, float, float] = PIXEL_STD
+    # what is read of its map: grid or regions, where ours keeps the place as well
+    readout: ReadoutSettings = field(default_factory=ReadoutSettings)
 
     def __post_init__(self) -> None:
         if self.kind in ("timm", "state_dict") and not self.name:
@@ -72,6 +75,12 @@ class ForeignSettings:
                 f"not {self.view} and {self.image_size}"
             )
 
+        if self.readout.kind == "learnt":
+            raise ValueError(
+                "readout.kind: a foreign backbone has learnt none; judge it, and ours, by "
+                "readout.kind=grid"
+            )
+
     @property
     def file(self) -> Path:
         """The local file of weights; ValueError when it is not there."""
@@ -84,13 +93,22 @@ class ForeignSettings:
 
 
 class Renormalised(nn.Module):
-    """A backbone fed with our pixels, turned into those of its own mean and spread."""
+    """A backbone fed with our pixels, turned into those of its own mean and spread, and read by the
+    readout that was chosen.
+    """
 
     def __init__(
-        self, backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
+        self,
+        backbone: nn.Module,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        readout: ReadoutSettings,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        width = int(cast(int, backbone.dim))
+        self.readout = build_readout(readout, width, side=(0, 0))
+        self.dim = width if self.readout is None else self.readout.dim
         ours_mean, ours_std, mean_, std_ = (
             torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD, mean, std)
         )
@@ -103,13 +121,9 @@ class Renormalised(nn.Module):
     def net(self) -> nn.Module:
         return cast(nn.Module, self.backbone.net)
 
-    @property
-    def dim(self) -> int:
-        return int(cast(int, self.backbone.dim))
-
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features: tuple[Tensor, Tensor] = self.backbone(images * self.scale + self.shift)
-        return features
+        pooled, maps = self.backbone(images * self.scale + self.shift)
+        return (pooled if self.readout is None else self.readout(maps)), maps
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -176,12 +190,13 @@ def entrant(
     description: dict[str, Any] = {
         "name": settings.name or Path(str(settings.weights)).stem,
         "kind": settings.kind,
+        "readout": settings.readout.kind,
         **own,
         "note": NOTE,
     }
     return Entrant(
-        backbone=Renormalised(backbone, mean, std).eval().requires_grad_(False),
-        fresh=lambda: Renormalised(build(), mean, std),
+        backbone=Renormalised(backbone, mean, std, settings.readout).eval().requires_grad_(False),
+        fresh=lambda: Renormalised(build(), mean, std, settings.readout),
         image_size=image_size,
         view=View(
             crop=(settings.view, settings.view), centre=max(settings.view, EVALUATION_VIEW.centre)

@@ -171,6 +171,8 @@ def _context_notes(context: Mapping[str, Any]) -> Iterator[str]:
             f"{left_out['without_picture']} have no picture, in "
             f"{left_out['without_face']} no face was found; these are in no score."
         )
+    if "readout" in context.get("backbone", {}):
+        yield f"Readout of the map: {context['backbone']['readout']}."
     if "note" in context.get("backbone", {}):
         yield f"Backbone: {context['backbone']['note']}."
     for name, leak in context.get("identity_leak", {}).items():

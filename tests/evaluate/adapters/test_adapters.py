@@ -3,6 +3,7 @@ must be told, not half loaded.
 """
 
 import argparse
+import dataclasses
 import pickle
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import nn
 from ausl_dist.evaluate.adapters import ForeignSettings, open_foreign
 from ausl_dist.evaluate.adapters.marlin import FRAMES
 from ausl_dist.model.backbones import BackboneSettings, build_backbone, import_timm
+from ausl_dist.model.readout import ReadoutSettings
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 
 
@@ -198,3 +200,23 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     for kind, answer in (("mae", "no masked auto-encoder"), ("marlin", "no MARLIN")):
         with pytest.raises(ValueError, match=answer):
             open_foreign(ForeignSettings(kind, weights=str(tmp_path / "a.safetensors")))
+
+
+def test_a_foreign_network_is_read_as_ours_are(tmp_path: Path) -> None:
+    own = build_backbone(BackboneSettings("resnet10t", 64)).eval()
+    save_file(own.net.state_dict(), tmp_path / "w.safetensors")
+    grid = ReadoutSettings("grid", cells=2)
+    settings = ForeignSettings(
+        "timm",
+        name="resnet10t",
+        weights=str(tmp_path / "w.safetensors"),
+        image_size=64,
+        readout=grid,
+    )
+    entrant = open_foreign(settings)
+    x = images(64)
+    expected = torch.nn.functional.adaptive_avg_pool2d(own(x)[1], 2).flatten(1)
+    torch.testing.assert_close(entrant.backbone(x)[0], expected, atol=1e-5, rtol=1e-4)
+    assert entrant.description["readout"] == "grid"
+    with pytest.raises(ValueError, match="grid"):
+        dataclasses.replace(settings, readout=ReadoutSettings("learnt"))
