@@ -4,11 +4,12 @@
     2. index     the shards that hold such clips leave the index: no run that starts sees them
     3. shards    they are written again without the clips, under new names, and enter the index
     4. delete    the old shards go; ledger and statement say what was removed
+    Beside the index stands what became of the old one's chunks (shards/removals.py).
 
 One take-down at a time works on a corpus (lock.py); another waits. A kill in between leaves a corpus
 that shows too little, never too much; the next take-down, the same or another, finishes the work
-first. Runs that loaded the old index find their shard gone and
-count its clips as missing.
+first. A run that began before goes on over the old index: the removed clips are missing, the others
+are read from their new places.
 """
 
 import json
@@ -34,6 +35,7 @@ from ausl_dist.shards import storage
 from ausl_dist.shards.clip import ClipMeta
 from ausl_dist.shards.index import INDEX_NAME, Index, ShardEntry, scan_shard, write_index
 from ausl_dist.shards.reader import StoredClip, read_clips
+from ausl_dist.shards.removals import Removals
 from ausl_dist.shards.writer import ShardWriter
 
 PLAN_NAME = "takedown.json"
@@ -124,14 +126,21 @@ def _find(url: str, request: Request) -> dict[str, Any]:
 def _carry_out(url: str, plan: dict[str, Any], lock: Lock) -> Removed:
     """Do what is planned, or what is left of it."""
     affected: dict[str, list[str]] = plan["affected"]
+    removals = Removals.load(url)
+    lock.confirm()
+    _keep_index(url, removals)
     entries = _entries_but_for(url, set(affected))
     _write_index(url, entries, lock)
+    _keep_index(url, removals)  # runs may begin with it while the shards are written
     for name, keys in affected.items():
         if next_revision(name) not in entries and storage.exists(storage.join(url, name)):
-            entry = _rewrite(url, name, set(keys))
+            entry = _rewrite(url, name, set(keys), removals)
             if entry is not None:
                 entries[entry.name] = entry
-                _write_index(url, entries, lock)
+    lock.confirm()
+    removals.save(url)
+    _write_index(url, entries, lock)
+    for name in affected:
         _delete(storage.join(url, name))
     lock.confirm()
     _write_account(url, plan)
@@ -171,20 +180,38 @@ def _ledger_line(stored: StoredClip) -> dict[str, Any]:
     return {"source": meta.source, "reason": "removed", **place, "key": stored.key}
 
 
-def _rewrite(url: str, name: str, keys: set[str]) -> ShardEntry | None:
-    """Upload the shard without these clips under a new name; None when none is left."""
+def _keep_index(url: str, removals: Removals) -> None:
+    removals.keep_index(url)
+    removals.save(url)
+
+
+def _rewrite(url: str, name: str, keys: set[str], removals: Removals) -> ShardEntry | None:
+    """Upload the shard without these clips under a new name, and note where the others went; None
+    when none is left.
+    """
+    new_name = next_revision(name)
     with (
         local_copy(url, name) as path,
         tempfile.TemporaryDirectory(prefix="ausl-takedown-") as folder,
     ):
         writer = ShardWriter(folder, max_bytes=1 << 62)
+        sizes: list[int | None] = []  # of each clip in the new shard
         for stored in read_clips(path):
-            if stored.key not in keys:
+            removed = stored.key in keys
+            sizes.append(None if removed else len(stored.blocks))
+            if not removed:
                 writer.add_blocks(stored.blocks)
         made = writer.close()
         if not made:
+            removals.move(url, name, new_name, sizes, lambda start, end: b"")
             return None
-        new_name = next_revision(name)
+        with open(made[0], "rb") as file:
+
+            def read(start: int, end: int) -> bytes:
+                file.seek(start)
+                return file.read(end - start)
+
+            removals.move(url, name, new_name, sizes, read)
         storage.upload(made[0], storage.join(url, new_name))
         return scan_shard(made[0], new_name)
 

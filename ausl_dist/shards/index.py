@@ -17,7 +17,7 @@ import json
 import math
 import re
 import tokenize
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -192,6 +192,17 @@ def sealed_json(values: dict[str, Any]) -> bytes:
     """
     body = json.dumps(values, indent=1, ensure_ascii=False).encode().removesuffix(b"\n}") + b",\n"
     return body + b'%s: "%s"\n}\n' % (SEAL, xxhash.xxh3_128_hexdigest(body).encode())
+
+
+def unsealed_json(data: bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The values of `sealed_json`; DamagedError where the checksum is wrong."""
+    body, _, seal = data.rpartition(SEAL)
+    if seal != b': "%s"\n}\n' % xxhash.xxh3_128_hexdigest(body).encode():
+        raise DamagedError(
+            "is damaged, or was changed by hand (its checksum is wrong); read it again, "
+            "or index the shards again"
+        )
+    return json.loads(data, object_hook=object_hook)
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,13 +386,7 @@ def _scan(file: IO[bytes], name: str, chunk_bytes: int) -> ShardEntry:
 def _read_summary(url: str, retry: Retry) -> tuple[dict[str, Any], str]:
     """index.json with its shards as rows, and its SHA-256."""
     text = storage.read_bytes(storage.join(url, INDEX_NAME), MAX_INDEX_BYTES, retry)
-    body, _, seal = text.rpartition(SEAL)
-    if seal != b': "%s"\n}\n' % xxhash.xxh3_128_hexdigest(body).encode():
-        raise DamagedError(
-            "is damaged, or was changed by hand (its checksum is wrong); read it again, "
-            "or index the shards again"
-        )
-    summary = json.loads(text, object_hook=_shard_row)
+    summary = unsealed_json(text, _shard_row)
     if summary["format"] != INDEX_FORMAT:
         raise ValueError(
             f"has format {summary['format']!r}, this version reads {INDEX_FORMAT}; "

@@ -60,6 +60,11 @@ class DiskCache:
                     self._make_room(len(data))
             write_atomically(self._path(chunk), data)
 
+    def forget(self, num_bytes: int, xxh3: int) -> None:
+        """Delete the chunk of this size and checksum; it is not to be kept any longer."""
+        with self._or_give_up():
+            self._named(num_bytes, xxh3).unlink(missing_ok=True)
+
     def _read(self, chunk: Chunk) -> bytes | None:
         path = self._path(chunk)
         try:
@@ -89,7 +94,10 @@ class DiskCache:
                 )
 
     def _path(self, chunk: Chunk) -> Path:
-        return self._folder / f"{chunk.xxh3:016x}-{chunk.bytes}{SUFFIX}"
+        return self._named(chunk.bytes, chunk.xxh3)
+
+    def _named(self, num_bytes: int, xxh3: int) -> Path:
+        return self._folder / f"{xxh3:016x}-{num_bytes}{SUFFIX}"
 
     def _make_room(self, needed: int) -> None:
         files = []

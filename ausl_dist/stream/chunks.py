@@ -83,6 +83,18 @@ class ChunkStore:
                             self._drop(key)  # it may be there again next time
             self._room.notify_all()
 
+    def change(self, key: ChunkKey, change: Callable[[Clips], None]) -> None:
+        """Change the clips of a chunk that is held, or is on its way, for all who have asked."""
+
+        def changed(clips: "Future[Clips]") -> None:
+            if not clips.cancelled() and clips.exception() is None:
+                change(clips.result())
+
+        with self._room:
+            held = self._held.get(key)
+        if held is not None:
+            held.clips.add_done_callback(changed)
+
     def _make_room(self, size: int) -> bool:
         while self.held_bytes + size > self._max_bytes and self._idle:
             self._drop(next(iter(self._idle)))

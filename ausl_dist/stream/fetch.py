@@ -1,7 +1,9 @@
 """Chunks from storage, verified: the bytes that the index promised, or a reason why they cannot be
 had.
 
-    chunk ──▶ disk cache? ──▶ ranged read, repeated with back-off until a deadline ──▶ checksum ──▶ bytes
+    chunk ──▶ disk cache? ──▶ ranged read, until a deadline ──▶ checksum ──▶ bytes ──▶ clips
+
+A chunk of which clips were taken down is read from its new place (removed.py).
 
 A flipped bit and a body cut short are silent in every client, so nothing counts as read before its
 checksum is right.
@@ -19,6 +21,8 @@ from ausl_dist.shards.ranges import Way, open_ranges
 from ausl_dist.shards.retry import DeadlinePassed, Permanent, Retry
 from ausl_dist.stream.cache import DiskCache
 from ausl_dist.stream.ledger import MissingClip
+from ausl_dist.stream.removed import TakenDown, unpack_moved
+from ausl_dist.stream.unpack import Clips, unpack
 
 
 class ChecksumError(OSError):
@@ -34,7 +38,9 @@ class Fetcher:
         retry: Retry,
         cache: DiskCache | None = None,
         way: Way = "botocore",
+        taken_down: TakenDown | None = None,
     ) -> None:
+        self._taken_down = taken_down or TakenDown(indexes, retry)
         self._indexes, self._retry, self._cache = indexes, retry, cache
         self._ranges = {name: open_ranges(index.url, way) for name, index in indexes.items()}
         self._counts: Counter[str] = Counter()
@@ -50,6 +56,25 @@ class Fetcher:
             counts["cache_failures"] = 1
         return counts
 
+    def clips(self, corpus: str, number: int, asked: float | None = None) -> Clips:
+        """The clips of a chunk; raises MissingClip when it cannot be had, or is not what the index
+        says. See `read` for `asked`.
+        """
+        clips = int(self._indexes[corpus].chunks["clips"][number])
+        while True:
+            moved = self._taken_down.of(corpus, number)
+            try:
+                if moved is None:
+                    return unpack(self.read(corpus, number, asked), clips)
+                data = self._verified(corpus, moved.chunk(number), asked) if moved.kept else b""
+                return unpack_moved(data, moved, clips)
+            except MissingClip as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+                self._taken_down.look()  # the shard is gone: was it taken down just now?
+                if self._taken_down.of(corpus, number) == moved:
+                    raise
+
     def read(self, corpus: str, number: int, asked: float | None = None) -> bytes:
         """The verified bytes of a chunk; raises MissingClip("fetch" or "checksum") when they cannot
         be had.
@@ -58,7 +83,9 @@ class Fetcher:
         as a failing read for as long as no other chunk of the corpus comes, so that a store which
         is down costs one deadline, and not one for each that waits.
         """
-        chunk = self._indexes[corpus].chunk(number)
+        return self._verified(corpus, self._indexes[corpus].chunk(number), asked)
+
+    def _verified(self, corpus: str, chunk: Chunk, asked: float | None) -> bytes:
         if self._cache is not None:
             cached = self._cache.get(chunk)
             if cached is not None:

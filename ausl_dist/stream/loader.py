@@ -31,21 +31,24 @@ import torch
 from ausl_dist.batch import Batch, Needs
 from ausl_dist.run_folder import LEDGER_FILE
 from ausl_dist.shards.index import Index
+from ausl_dist.shards.removals import Moved, load_index
 from ausl_dist.shards.retry import Retry
+from ausl_dist.stream import removed
 from ausl_dist.stream.assemble import assemble
 from ausl_dist.stream.cache import DiskCache
 from ausl_dist.stream.carrier import Carrier, Sent
 from ausl_dist.stream.chosen import without_trying
-from ausl_dist.stream.chunks import ChunkStore, Clips
+from ausl_dist.stream.chunks import ChunkStore
 from ausl_dist.stream.decode import Graph, GraphPlan
 from ausl_dist.stream.fetch import Fetcher
 from ausl_dist.stream.frames import FrameDecoder
 from ausl_dist.stream.ledger import Ledger, Missing, MissingClip
 from ausl_dist.stream.order import Order, Slot, lanes_of_rank
 from ausl_dist.stream.prepare import Preparation, Prepared
+from ausl_dist.stream.removed import TakenDown
 from ausl_dist.stream.settings import DataSettings
 from ausl_dist.stream.stages import Stages
-from ausl_dist.stream.unpack import unpack
+from ausl_dist.stream.unpack import Clips
 
 Result = Prepared | MissingClip
 
@@ -69,7 +72,11 @@ class Loader:
         run_folder: Path,
         start_step: int = 0,
         device: torch.device | None = None,
+        digests: Mapping[str, str] | None = None,
     ) -> None:
+        """`digests` are those of the indexes that the run began with, where a take-down may have
+        replaced them since.
+        """
         settings = without_trying(settings, gpu=device is not None and device.type == "cuda")
         self.settings, self.plan, self.rank = settings, plan, rank
         self.image_size = settings.image_size
@@ -83,7 +90,7 @@ class Loader:
                 "motion is measured between frames that FFmpeg decoded: type data.decoder=pyav, "
                 "or objectives.NAME.source=stored for a corpus that holds it"
             )
-        self.indexes = open_corpora(settings, plan)
+        self.indexes = open_corpora(settings, plan, digests)
         self._lanes = lanes_of_rank(settings.lanes, rank, world_size)
         self._order = order_of(settings, self.indexes, seed)
         check_memory(settings, self.indexes, self._lanes)
@@ -91,15 +98,14 @@ class Loader:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._stages = Stages()
-        self._fetcher = Fetcher(
-            self.indexes,
-            Retry(settings.retry_seconds, sleep=self._stages.sleep),
-            _cache(settings),
-            settings.reader,
-        )
+        retry, cache = Retry(settings.retry_seconds, sleep=self._stages.sleep), _cache(settings)
+        self._taken_down = TakenDown(self.indexes, retry)
+        self._fetcher = Fetcher(self.indexes, retry, cache, settings.reader, self._taken_down)
         self._fetch_pool = ThreadPoolExecutor(settings.fetch_threads, "fetch")
         self._decode_pool = ThreadPoolExecutor(settings.decode_threads, "decode")
-        self._store = ChunkStore(self._load, self._fetch_pool, settings.memory_mib * MIB)
+        self._store = ChunkStore(self._fetcher.clips, self._fetch_pool, settings.memory_mib * MIB)
+        self._taken_down.listen(lambda *chunk: _forget(self._store, cache, *chunk))
+        self._taken_down.look()
         self._preparation = Preparation(
             plan,
             settings.image_size,
@@ -130,6 +136,7 @@ class Loader:
             ("planner", self._plan_ahead),
             ("decoder", self._decode_ahead),
             ("assembler", self._assemble),
+            ("removals", self._watch_removals),
         ):
             self._stages.start(name, work)
 
@@ -177,6 +184,11 @@ class Loader:
         missing = {f"missing_{reason}": number for reason, number in self._ledger.missing.items()}
         refused = {"refused": self._graph.refused} if self._graph.refused else {}
         return {**self._counts, **self._fetcher.counts, **missing, **refused}
+
+    @property
+    def taken_down(self) -> dict[str, int]:
+        """Clips of each corpus that were removed since the run's index was written."""
+        return self._taken_down.clips
 
     @property
     def queues(self) -> dict[str, int]:
@@ -272,9 +284,10 @@ class Loader:
         ]
         return assemble(step, self.plan, keys, clips, frames, len(self.settings.action_units))
 
-    def _load(self, corpus: str, number: int, asked: float) -> Clips:
-        data = self._fetcher.read(corpus, number, asked)
-        return unpack(data, int(self.indexes[corpus].chunks["clips"][number]))
+    def _watch_removals(self) -> None:
+        while True:
+            self._stages.sleep(removed.LOOK_SECONDS)
+            self._taken_down.look()
 
     def _prepared(self, slot: Slot, chunk: "Future[Clips]") -> Result:
         if not hasattr(self._decoders, "decoder"):
@@ -292,13 +305,18 @@ class Loader:
             return error.with_traceback(None)  # a traceback would keep the chunk in memory
 
 
-def open_corpora(settings: DataSettings, plan: Needs) -> dict[str, Index]:
-    """The indexes of the corpora by name; ValueError for clips too short for the plan or labels
-    that nobody named.
+def open_corpora(
+    settings: DataSettings, plan: Needs, digests: Mapping[str, str] | None = None
+) -> dict[str, Index]:
+    """The indexes of the corpora by name, those with these digests where they are to be had;
+    ValueError for clips too short for the plan or labels that nobody named.
     """
     needed = (settings.window_start or 0) + plan.window
     retry = Retry(settings.retry_seconds)
-    indexes = {name: Index.load(source.url, retry) for name, source in settings.corpora.items()}
+    indexes = {
+        name: load_index(source.url, (digests or {}).get(name), retry)
+        for name, source in settings.corpora.items()
+    }
     for name, index in indexes.items():
         if index.min_frames < needed:
             raise ValueError(
@@ -359,6 +377,16 @@ def _carrier(settings: DataSettings, device: torch.device | None) -> Carrier | N
     if device is None and settings.device == "gpu":
         device = torch.device("cuda", torch.cuda.current_device())
     return Carrier(device) if device is not None and device.type == "cuda" else None
+
+
+def _forget(
+    store: ChunkStore, cache: DiskCache | None, corpus: str, row: int | None, moved: Moved
+) -> None:
+    if cache is not None:
+        for num_bytes, xxh3 in moved.was:
+            cache.forget(num_bytes, xxh3)
+    if row is not None:
+        store.change((corpus, row), lambda clips: removed.let_go(clips, moved))
 
 
 def _graph(settings: DataSettings, plan: Needs, lanes: int, carrier: Carrier | None) -> Graph:

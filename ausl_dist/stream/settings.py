@@ -5,7 +5,13 @@ from typing import Literal, get_args
 
 from ausl_dist.shards.ranges import Way
 
-REASONS = ("fetch", "checksum", "unpack", "decode")  # why a clip may be missing, see ledger.py
+REASONS = (
+    "fetch",
+    "checksum",
+    "unpack",
+    "decode",
+    "removed",
+)  # why a clip may be missing, see ledger.py
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Budgets:
     checksum: float = 0.0
     unpack: float = 0.001
     decode: float = 0.01
+    removed: float = 1.0  # taken down after the run began
 
     def __post_init__(self) -> None:
         for reason in REASONS:

@@ -51,6 +51,11 @@ class Resume:
         """What the run had given up when this was saved."""
         return [parse_rewind(entry) for entry in self.state.get("rewinds", [])]
 
+    @property
+    def corpus_digests(self) -> dict[str, str]:
+        """Which index of each corpus the run's order goes over."""
+        return {name: entry["digest"] for name, entry in self.state.get("corpora", {}).items()}
+
     def check(self, expected: Mapping[str, Any]) -> None:
         """Refuse to go on with another order of data or optimizer.
 

@@ -230,7 +230,7 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
         stack.callback(course.loader.close)
         # a run that goes back does not choose anew
         settings = dataclasses.replace(settings, data=chosen.apply(settings.data, course.decoding))
-        made_of = _corpora(settings, course.loader)
+        made_of = _recorded(settings, course.loader)
         made_of["decoding"] = dataclasses.asdict(course.decoding)
         _note_start(folder, attempt, course.start_step, checkpoint, made_of)
         observer = stack.enter_context(
@@ -334,6 +334,7 @@ def _set_out(
         run_folder=folder,
         start_step=start_step,
         device=device,
+        digests=None if resume is None else resume.corpus_digests,
     )
     if resume is not None:
         resume.check(_corpora(settings, loader))
@@ -399,6 +400,12 @@ def _corpora(settings: RunSettings, loader: Loader) -> dict[str, Any]:
             for name, index in loader.indexes.items()
         }
     }
+
+
+def _recorded(settings: RunSettings, loader: Loader) -> dict[str, Any]:
+    """What a start's record says of the corpora."""
+    taken_down = {name: clips for name, clips in loader.taken_down.items() if clips}
+    return _corpora(settings, loader) | ({"taken_down_clips": taken_down} if taken_down else {})
 
 
 def _note_start(
