@@ -88,9 +88,10 @@ def complete_checkpoints(run_folder: Path | str) -> list[Path]:
     return sorted(named, key=step_of)
 
 
-def newest_complete_step(run_folder: Path | str) -> int:
-    """The step of the newest complete checkpoint; 0 where there is none. Cheap: for watchers."""
-    return max((step_of(path) for path in complete_checkpoints(run_folder)), default=0)
+def newest_whole_step(run_folder: Path | str, *, sums: bool = True) -> int:
+    """The step of the newest whole checkpoint; 0 where there is none. `sums` as for `damage`."""
+    newest_first = reversed(complete_checkpoints(run_folder))
+    return next((step_of(path) for path in newest_first if damage(path, sums=sums) is None), 0)
 
 
 def newest_whole_checkpoint(run_folder: Path | str) -> Path | None:
@@ -130,9 +131,25 @@ def checked_checkpoint(checkpoint: Path | str) -> Path:
     return checkpoint
 
 
-def damage(checkpoint: Path) -> str | None:
+def check_weights(path: Path) -> None:
+    """Raise ValueError where a file lies in a checkpoint and is not what its manifest says.
+
+    A file of another origin has no manifest beside it, and is not looked at.
+    """
+    checkpoint = path.parent
+    if STEP_NAME.fullmatch(checkpoint.name) is None:
+        return
+    try:
+        problem = _damage_of(path, *_manifest_entries(checkpoint)[path.name])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{MANIFEST_FILE} cannot be read, or does not name it ({error})"
+    if problem is not None:
+        raise ValueError(f"{path} is of a damaged checkpoint: {problem}; take another one")
+
+
+def damage(checkpoint: Path, *, sums: bool = True) -> str | None:
     """What is wrong with a checkpoint, in a sentence; None where every file has the size and
-    SHA-256 of the manifest.
+    SHA-256 of the manifest. Without `sums` sizes alone are compared: cheap, for watchers.
     """
     path = checkpoint / MANIFEST_FILE
     if not path.is_file():
@@ -142,13 +159,19 @@ def damage(checkpoint: Path) -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST_FILE} cannot be read ({error})"
     for name, (size, sha256) in files.items():
-        file = checkpoint / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes, not {size}"
-        if sha256_of(file) != sha256:
-            return f"{name} has another SHA-256 than when it was written"
+        problem = _damage_of(checkpoint / name, size, sha256 if sums else None)
+        if problem is not None:
+            return problem
+    return None
+
+
+def _damage_of(file: Path, size: int, sha256: str | None) -> str | None:
+    if not file.is_file():
+        return f"{file.name} is missing"
+    if file.stat().st_size != size:
+        return f"{file.name} has {file.stat().st_size} bytes, not {size}"
+    if sha256 is not None and sha256_of(file) != sha256:
+        return f"{file.name} has another SHA-256 than when it was written"
     return None
 
 

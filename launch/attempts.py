@@ -13,7 +13,6 @@ requeue.
 import dataclasses
 import json
 import os
-import statistics
 import time
 import uuid
 from collections.abc import Mapping
@@ -21,15 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from ausl_dist.files import read_json, read_log_lines, write_json
-from ausl_dist.observe.heartbeat import read_heartbeats
 from ausl_dist.observe.history import LineWriter, last_metrics
-from ausl_dist.run_folder import newest_complete_step
 from launch.verdict import Decision, Ended, Report
 
 FOLDER = "supervision"
 HISTORY_FILE = "history.jsonl"
 MAX_BYTES = 1 << 20
-STRAGGLER_FACTOR = 2.0
 
 
 class Attempt:
@@ -108,27 +104,3 @@ def last_step(run_folder: Path) -> int:
     """The last step that was logged; 0 before the first."""
     line = last_metrics(run_folder)
     return int(line["step"]) if line else 0
-
-
-def straggler(run_folder: Path) -> str:
-    """The host of a rank that takes STRAGGLER_FACTOR times the median's own time a step; empty
-    where there is none.
-    """
-    beats = [beat for beat in read_heartbeats(run_folder) if beat.own_seconds > 0]
-    if len(beats) < 3:  # of two, none can be told to be the usual one
-        return ""
-    slowest = max(beats, key=lambda beat: beat.own_seconds)
-    return (
-        slowest.node
-        if slowest.own_seconds
-        > STRAGGLER_FACTOR * statistics.median(beat.own_seconds for beat in beats)
-        else ""
-    )
-
-
-def checkpoint_step(run_folder: Path) -> int:
-    """The step of the newest checkpoint that has its manifest; 0 where there is none.
-
-    A resume checks it whole, this does not.
-    """
-    return newest_complete_step(run_folder)

@@ -12,13 +12,14 @@ from typing import Any
 from ausl_dist.observe.diagnosis import findings
 from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats, slowest_rank
 from ausl_dist.observe.history import last_metrics
-from ausl_dist.run_folder import MANIFEST_FILE, checkpoint_folder
+from ausl_dist.observe.thresholds import is_silent
+from ausl_dist.observe.wording import duration
+from ausl_dist.run_folder import MANIFEST_FILE, checkpoint_folder, newest_whole_step
 from launch import scheduler, slurm
-from launch.attempts import checkpoint_step, excluded_hosts, read_history
+from launch.attempts import excluded_hosts, read_history
 from launch.run_folder import read_cluster
 
 WATCH_SECONDS = 5.0
-SILENT_SECONDS = 60.0  # a heartbeat overdue by this much is said
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,7 @@ def look(folder: Path, now: float) -> Status:
     alive = (
         job.alive
         if job
-        else any(
-            beat.standing == "running" and beat.silent_seconds(now) < SILENT_SECONDS
-            for beat in beats
-        )
+        else any(beat.standing == "running" and not is_silent(beat, now) for beat in beats)
     )
     rows = [("run", str(folder)), ("state", _state(job, beats, alive))]
     rows += [("trouble", f"{finding.kind}: {finding.text}") for finding in findings(folder, now)]
@@ -122,7 +120,7 @@ def _progress(folder: Path, beats: list[Heartbeat]) -> list[tuple[str, str]]:
             (
                 "rate",
                 f"{1 / first.step_seconds:.2f} steps/s, "
-                f"{_span((total - done) * first.step_seconds)} left",
+                f"{duration((total - done) * first.step_seconds)} left",
             )
         )
         rows.append(("waits for data", f"{first.data_share:.0%} of a step"))
@@ -136,9 +134,9 @@ def _ranks(beats: list[Heartbeat], now: float, alive: bool) -> list[tuple[str, s
     slowest = slowest_rank(beats)
     if slowest:
         rows.append(("slowest", f"{slowest.who}: {slowest.own_seconds:.3f} s of its own a step"))
-    silent = [beat for beat in beats if alive and beat.silent_seconds(now) > SILENT_SECONDS]
+    silent = [beat for beat in beats if alive and is_silent(beat, now)]
     rows += [
-        ("silent", f"{beat.who} for {_span(beat.silent_seconds(now))}, in {beat.phase}")
+        ("silent", f"{beat.who} for {duration(beat.silent_seconds(now))}, in {beat.phase}")
         for beat in silent[:4]
     ]
     corrupt: dict[str, int] = {}
@@ -152,12 +150,12 @@ def _ranks(beats: list[Heartbeat], now: float, alive: bool) -> list[tuple[str, s
 
 
 def _checkpoint(folder: Path, now: float) -> list[tuple[str, str]]:
-    step = checkpoint_step(folder)
+    step = newest_whole_step(folder, sums=False)  # asked for every few seconds
     manifest = checkpoint_folder(folder, step) / MANIFEST_FILE
     return [
         (
             "checkpoint",
-            f"step {step:,}, {_span(now - manifest.stat().st_mtime)} ago"
+            f"step {step:,}, {duration(now - manifest.stat().st_mtime)} ago"
             if manifest.exists()
             else "none yet",
         )
@@ -173,12 +171,3 @@ def _attempts(history: list[dict[str, Any]]) -> list[tuple[str, str]]:
         rows.append(("stopped", history[-1]["why"]))
     rows.append(("kept out", ", ".join(excluded_hosts(history))))
     return rows
-
-
-def _span(seconds: float) -> str:
-    minutes, seconds = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
-    said = [f"{value} {unit}" for value, unit in parts if value]
-    return " ".join(said[:2]) or "0 s"

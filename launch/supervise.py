@@ -28,19 +28,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from ausl_dist.observe.heartbeat import read_heartbeats
 from ausl_dist.observe.history import append_event
-from ausl_dist.run_folder import log_file
+from ausl_dist.observe.thresholds import straggler
+from ausl_dist.run_folder import log_file, newest_whole_step
 from ausl_dist.train.exits import Exit
 from launch import scheduler
 from launch.attempts import (
     Attempt,
     append_history,
-    checkpoint_step,
     ended,
     excluded_hosts,
     last_step,
     read_history,
-    straggler,
 )
 from launch.child import TRAINER, abort, rank_environment, start_rank
 from launch.network import interface_towards, is_free, rendezvous_port
@@ -239,13 +239,14 @@ def _decide(
 ) -> Decision:
     first = blame(reports, place.ranks)
     told = signals.any and first.end in ("failed", "hung", "silent")
+    slow = straggler(read_heartbeats(run_folder))
     now = Ended(
         end="interrupted" if told else first.end,
         step=last_step(run_folder),
-        checkpoint_step=checkpoint_step(run_folder),
+        checkpoint_step=newest_whole_step(run_folder),
         cause=first.cause,
         host=first.host,
-        straggler=straggler(run_folder),
+        straggler=slow.node if slow else "",
     )
     history = read_history(run_folder)
     excluded = excluded_hosts(history)

@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from ausl_dist.model.readout import ReadoutSettings, build_readout
 from ausl_dist.model.small_conv import SmallConv
 from ausl_dist.model.video_network import VIDEO_NETWORKS
+from ausl_dist.run_folder import check_weights
 
 OWN_NETWORKS: dict[str, Callable[[], nn.Module]] = {**VIDEO_NETWORKS, "small_conv": SmallConv}
 READOUT = "readout."  # before the names of its weights, where they lie beside timm's
@@ -214,6 +215,7 @@ def _load_weights(net: nn.Module, path: Path) -> None:
             f"backbone.weights must be a .safetensors file, not {path}: pickled weights are never "
             "loaded"
         )
+    check_weights(path)
     try:
         missing, unexpected = net.load_state_dict(load_file(path), strict=False)
     except RuntimeError as error:  # shapes differ

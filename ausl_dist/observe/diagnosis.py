@@ -17,6 +17,7 @@ from typing import Any, Literal
 from ausl_dist.files import read_log_lines
 from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats
 from ausl_dist.observe.history import Line, read_events
+from ausl_dist.observe.thresholds import SLOW_FACTOR, is_silent
 from ausl_dist.observe.throughput import culprit
 from ausl_dist.observe.wording import counted, duration
 from ausl_dist.run_folder import LEDGER_FILE
@@ -35,11 +36,9 @@ Kind = Literal[
     "restarted",
 ]
 
-SILENT_SECONDS = 30.0  # a heartbeat overdue by this much belongs to a rank that is dead, or cut off
 STUCK_SECONDS = 60.0  # and twenty steps
 WAITS_SECONDS = 30.0  # for one batch
 STARVED_SHARE = 0.1
-SLOW_FACTOR = 1.3
 CHECKPOINT_SECONDS = 2 * 3600.0
 DISK_SHARE = 0.05
 RANKS_NAMED = 4
@@ -75,8 +74,7 @@ def _dead(beats: list[Heartbeat], now: float) -> list[Finding]:
     silent = [
         beat
         for beat in beats
-        if beat.standing == "running"
-        and (beat.silent_seconds(now) > SILENT_SECONDS or _is_gone(beat))
+        if is_silent(beat, now) or (beat.standing == "running" and _is_gone(beat))
     ]
     if silent:
         which = (

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from ausl_dist.files import read_json
 from ausl_dist.observe.curves import MAX_EVENTS, every_number, first_screen, who
-from ausl_dist.observe.diagnosis import SILENT_SECONDS, corrupt_examples, findings, place_of
+from ausl_dist.observe.diagnosis import corrupt_examples, findings, place_of
 from ausl_dist.observe.events import in_words, is_trouble
 from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats
 from ausl_dist.observe.history import Line, read_events, read_metrics
+from ausl_dist.observe.thresholds import is_silent
 from ausl_dist.observe.wording import counted, duration, size
 from ausl_dist.pages.page import folded, note, page, section, table, tiles_row, verbatim
 from ausl_dist.run_folder import CONFIG_FILE, METRICS_FILE, RECORD_FILE, read_scores
@@ -72,9 +73,7 @@ def _standing(steps: list[Line], beats: list[Heartbeat], now: float) -> str:
         return f"failed at {progress}"
     if all(beat.standing == "ended" for beat in beats):
         return f"finished, {progress}" if done >= total else f"stopped at {progress}"
-    if all(
-        beat.silent_seconds(now) > SILENT_SECONDS for beat in beats if beat.standing == "running"
-    ):
+    if all(is_silent(beat, now) for beat in beats if beat.standing == "running"):
         return (
             f"dead since {progress}: "
             f"no rank has spoken for {duration(now - max(beat.time for beat in beats))}"

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def upload_checkpoint(checkpoint: Path, url: str, keep: Callable[[set[int]], set
             )
     there = listed_steps(url) | {step}
     kept = keep(there) | {step}
-    storage.write_bytes(storage.join(url, LIST_FILE), json.dumps({"steps": sorted(kept)}).encode())
+    _list_steps(url, kept)
     for old in there - kept:
         storage.remove_folder(storage.join(url, checkpoint_name(old)))
 
@@ -66,24 +67,26 @@ def listed_steps(url: str) -> set[int]:
 def fetch_newest(url: str, checkpoints: Path) -> Path | None:
     """Bring the newest whole copy at `url` into the folder `checkpoints`; None where there is none.
 
-    Damaged copies are passed over with an error in the log. Raises
-    ValueError where all are damaged.
+    Damaged copies are passed over with an error in the log, and no longer listed: what is listed
+    counts when older copies are removed. Raises ValueError where all are damaged.
     """
     steps = sorted(listed_steps(url), reverse=True)
-    for step in steps:
+    for position, step in enumerate(steps):
         staging = checkpoints / FETCHED_FOLDER / checkpoint_name(step)
         try:
             _download(storage.join(url, checkpoint_name(step)), staging)
             problem = damage(staging)
         # of a store that cannot be reached the next older copy would be no better
-        except (
-            FileNotFoundError,
-            ValueError,
-        ) as error:
+        except (FileNotFoundError, ValueError) as error:
             problem = str(error)
         if problem is None:
-            os.rename(staging, checkpoints / checkpoint_name(step))
-            return checkpoints / checkpoint_name(step)
+            if position:
+                _list_steps(url, set(steps[position:]))
+            target = checkpoints / checkpoint_name(step)
+            if target.exists():  # a damaged one, or nothing would have been fetched
+                shutil.rmtree(target)
+            os.rename(staging, target)
+            return target
         log.error("the copy of step %d at %s is passed over: %s", step, url, problem)
     if steps:
         raise ValueError(
@@ -91,6 +94,11 @@ def fetch_newest(url: str, checkpoints: Path) -> Path | None:
             "empty place"
         )
     return None
+
+
+def _list_steps(url: str, steps: set[int]) -> None:
+    text = json.dumps({"steps": sorted(steps)})
+    storage.write_bytes(storage.join(url, LIST_FILE), text.encode())
 
 
 def _download(url: str, target: Path) -> None:

@@ -25,8 +25,8 @@ from ausl_dist.run_folder import (
     BAD_BATCHES_FILE,
     CHECKPOINTS_FOLDER,
     FLOPS_FILE,
-    complete_checkpoints,
     newest_whole_checkpoint,
+    newest_whole_step,
 )
 from ausl_dist.stream import chosen
 from ausl_dist.stream.loader import Loader
@@ -308,8 +308,10 @@ def _take_over(folder: Path, copies: str | None) -> tuple[int, Path | None, list
     sweep(folder)
     rewinds = read_rewinds(folder)
     remove_spoilt(folder, rewinds)  # where a rewind was killed half-way
-    if copies is not None and not complete_checkpoints(folder):
-        return attempt, fetch_newest(copies, folder / CHECKPOINTS_FOLDER), rewinds
+    if copies is not None and not newest_whole_step(folder):
+        fetched = fetch_newest(copies, folder / CHECKPOINTS_FOLDER)
+        if fetched is not None:
+            return attempt, fetched, rewinds
     return attempt, newest_whole_checkpoint(folder), rewinds
 
 

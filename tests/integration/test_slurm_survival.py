@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from ausl_dist.run_folder import newest_whole_step
 from launch import scheduler
-from launch.attempts import checkpoint_step, last_step, read_history
+from launch.attempts import last_step, read_history
 from launch.cluster import SlurmCluster, slurm_only
 from launch.compose import compose
 from launch.doctor import examine
@@ -148,7 +149,7 @@ def test_a_run_that_is_killed_preempted_and_cancelled_ends_with_the_weights_of_a
     training.until_step(25)
     scheduler.cancel([training.job])
     assert training.wait() == "CANCELLED"
-    saved = checkpoint_step(training.folder)
+    saved = newest_whole_step(training.folder)
     assert saved >= 25, "the cancelled run did not save"
     training.submit()
     assert training.wait() == "COMPLETED", training.log()

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ausl_dist.files import append_json_line, write_json
-from ausl_dist.observe.heartbeat import Heartbeat, write_heartbeat
-from launch.attempts import append_history, checkpoint_step, straggler
+from ausl_dist.files import append_json_line
+from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats, write_heartbeat
+from ausl_dist.observe.thresholds import straggler
+from ausl_dist.run_folder import checkpoint_folder, newest_whole_step
+from launch.attempts import append_history
 from launch.status import look
 from launch.verdict import Decision, Ended
+from tests.support.run_folders import complete
 
 NOW = 1_800_000_000.0
 BEAT = Heartbeat(
@@ -56,7 +59,7 @@ def test_a_running_one_tells_step_rate_time_left_loss_and_corrupt_clips(run: Pat
     said = rows(run)
     assert said["state"] == "running"
     assert said["step"] == "400 of 1,000"
-    assert said["rate"] == "2.00 steps/s, 5 min left"
+    assert said["rate"] == "2.00 steps/s, 5 min 00 s left"
     assert said["loss"] == "0.2500"
     assert said["corrupt clips"] == "3 decode"
     assert look(run, NOW).alive
@@ -69,7 +72,7 @@ def test_the_slowest_rank_and_a_silent_one_are_named_with_their_hosts(run: Path)
         dataclasses.replace(BEAT, rank=1, node="b", own_seconds=0.9, time=NOW - 305, phase="data"),
     )
     assert rows(run)["slowest"].startswith("rank 1 (b)")
-    assert rows(run)["silent"] == "rank 1 (b) for 5 min, in data"
+    assert rows(run)["silent"] == "rank 1 (b) for 5 min 00 s, in data"
 
 
 def test_a_run_whose_ranks_were_killed_is_not_called_running(run: Path) -> None:
@@ -93,19 +96,28 @@ def test_restarts_and_their_reasons_are_told(run: Path) -> None:
     assert said["kept out"] == "b"
 
 
-def test_a_checkpoint_counts_only_when_it_is_complete(run: Path) -> None:
-    write_json(run / "checkpoints" / "step-00000010" / "manifest.json", {})
-    (run / "checkpoints" / "step-00000020").mkdir()
-    assert checkpoint_step(run) == 10
+def test_a_checkpoint_counts_only_when_it_is_whole(run: Path) -> None:
+    for step in (10, 15, 17):
+        folder = checkpoint_folder(run, step)
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text("{ }")
+    complete(checkpoint_folder(run, 10))
+    complete(checkpoint_folder(run, 15))
+    (checkpoint_folder(run, 15) / "state.json").write_text("{")
+    assert newest_whole_step(run) == 10
     assert rows(run)["checkpoint"].startswith("step 10")
+    (checkpoint_folder(run, 10) / "state.json").write_text("[ ]")
+    assert newest_whole_step(run) == 0
 
 
 def test_a_straggler_is_a_rank_of_twice_the_usual_time_among_at_least_three(run: Path) -> None:
     write_heartbeat(run, BEAT)
     write_heartbeat(run, dataclasses.replace(BEAT, rank=1, node="b", own_seconds=0.9))
-    assert straggler(run) == ""
+    assert straggler(read_heartbeats(run)) is None
     write_heartbeat(run, dataclasses.replace(BEAT, rank=2, node="c"))
-    assert straggler(run) == "b"
+    slow = straggler(read_heartbeats(run))
+    assert slow is not None
+    assert slow.node == "b"
 
 
 def test_a_folder_that_is_no_run_is_refused_with_a_sentence(tmp_path: Path) -> None:

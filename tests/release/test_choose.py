@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from ausl_dist.files import read_json
+from ausl_dist.model.backbones import BackboneSettings, build_backbone
 from ausl_dist.release.bundle import write_bundle
 from ausl_dist.release.choose import choose_checkpoint
-from tests.support.run_folders import complete, make_run
+from tests.support.run_folders import TINY, complete, make_run
 from tools import release
 
 
@@ -137,3 +138,13 @@ def test_a_checkpoint_named_by_hand_with_a_flipped_bit_is_not_released(run: Path
     with pytest.raises(ValueError, match=r"backbone\.safetensors has another SHA-256"):
         write_bundle(run, run.parent / "bundle", checkpoint=checkpoint)
     assert not (run.parent / "bundle").exists()
+
+
+def test_weights_of_a_damaged_checkpoint_are_not_begun_with(run: Path) -> None:
+    weights = run / "checkpoints" / "step-00000014" / "backbone.safetensors"
+    build_backbone(BackboneSettings(TINY, 32, weights=str(weights)))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match="of a damaged checkpoint"):
+        build_backbone(BackboneSettings(TINY, 32, weights=str(weights)))

@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from ausl_dist.files import append_json_line, write_json
+from ausl_dist.files import append_json_line, write_atomically
+from ausl_dist.run_folder import MANIFEST_FILE, checkpoint_folder, manifest_text, newest_whole_step
 
 RUN = Path(sys.argv[1])
 RANK, RANKS = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -28,10 +29,7 @@ def main() -> int:
         signal.signal(number, lambda number, frame: told.append(number))
     meeting = RUN / "meeting" / os.environ["MASTER_PORT"]
     meeting.mkdir(parents=True, exist_ok=True)
-    step = max(
-        (int(path.name.removeprefix("step-")) for path in (RUN / "checkpoints").glob("step-*")),
-        default=0,
-    )
+    step = newest_whole_step(RUN)
     print(f"rank {RANK} starts at step {step}", flush=True)
     while step < settings["steps"]:
         stop = meet(meeting, step)
@@ -69,7 +67,7 @@ def meet(folder: Path, step: int) -> bool:
 
 def save(step: int) -> None:
     if RANK == 0:
-        write_json(RUN / "checkpoints" / f"step-{step:08d}" / "manifest.json", {"step": step})
+        write_atomically(checkpoint_folder(RUN, step) / MANIFEST_FILE, manifest_text(step, {}))
 
 
 def inject(number: int, fault: dict, step: int) -> None:

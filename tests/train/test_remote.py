@@ -63,6 +63,28 @@ def test_a_spoilt_copy_is_passed_over_and_said(
     assert "step 2" in caplog.text
 
 
+def test_a_spoilt_copy_does_not_count_when_older_ones_are_removed(
+    store: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
+    save(savers(tmp_path / "run", upload=URL, keep_last=2), 1, 5)
+    store.rm_file("/copies/run/step-00000005/state.json")
+    assert fetched(tmp_path / "elsewhere") is not None
+    assert listed_steps(URL) == {1}
+    save(savers(tmp_path / "elsewhere", upload=URL, keep_last=2), 2)
+    assert listed_steps(URL) == {1, 2}
+
+
+def test_a_copy_takes_the_place_of_a_damaged_checkpoint(
+    store: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
+    save(savers(tmp_path / "run", upload=URL), 1, 2)
+    for checkpoint in complete_checkpoints(tmp_path / "run"):
+        (checkpoint / "state.json").write_text("{}")
+    fetched_one = fetched(tmp_path / "run")
+    assert fetched_one == tmp_path / "run" / "checkpoints" / "step-00000002"
+    assert damage(fetched_one) is None
+
+
 def test_copies_that_are_all_spoilt_start_nothing(
     store: fsspec.AbstractFileSystem, tmp_path: Path
 ) -> None:

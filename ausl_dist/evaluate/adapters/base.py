@@ -26,6 +26,7 @@ from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.files import sha256_of
 from ausl_dist.model.readout import ReadoutSettings, build_readout
 from ausl_dist.release.preprocessing import EVALUATION_VIEW
+from ausl_dist.run_folder import check_weights
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 
 # where training scripts put the network among optimizer and epoch
@@ -130,6 +131,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The network's tensors in a .safetensors file or a torch checkpoint, of which nothing but
     plain data is ever unpickled.
     """
+    check_weights(path)
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
