@@ -18,11 +18,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ausl_dist import command
-from ausl_dist.corpus.build import WORK_FOLDER, Job, build, check_labels
+from ausl_dist.corpus.build import Job, build, check_labels
 from ausl_dist.corpus.layouts import LAYOUTS, layout
 from ausl_dist.corpus.progress import show_progress
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import collect
+from ausl_dist.corpus.workspace import WORK_FOLDER
 from ausl_dist.faces.models import cache_folder
 
 

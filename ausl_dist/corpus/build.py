@@ -1,41 +1,51 @@
 """The builder: a list of sources becomes a corpus, with any number of workers, through any number
 of kills, always the same bytes.
 
-    collect ──▶ Job ──▶ work folder ──▶ Crew (workers) ──▶ results ──▶ Packer ──▶ shards ──▶ survey ──▶ publish, join
-                         job.json                          one by one    in order
+    collect ──▶ Job ──▶ work folder ──▶ Crew (workers) ──▶ results ──▶ Packer ──▶ shards ─┐
+                         job.json                          one by one    in order         │
+                                                        corpus ◀── publish, join ◀── survey
 
 The work folder remembers everything: to go on after a kill, run the same command again. What was
 finished is not done again, and since packing goes by the order of the list, neither kills nor the
-number of workers show in the result.
+number of workers show in the result. A corpus that is there says itself which build it is of
+(corpus.json), so that nothing of the work stays behind.
 """
 
-import fcntl
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ausl_dist.corpus.books import Books
 from ausl_dist.corpus.labels import Match, labels_digest
-from ausl_dist.corpus.pack import DECISIONS_NAME, STATE_NAME, Packer, ResultStore
-from ausl_dist.corpus.parts import Part, join_parts, part_account, publish_part
+from ausl_dist.corpus.pack import Packer, ResultStore
+from ausl_dist.corpus.parts import (
+    ForeignPart,
+    Part,
+    forget_part,
+    join_parts,
+    publish_part,
+    read_part,
+)
 from ausl_dist.corpus.publish import MAX_STATEMENT_BYTES, STATEMENT_NAME, send_shards, survey
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import Source
 from ausl_dist.corpus.workers import Crew, Task, label_tables
+from ausl_dist.corpus.workspace import (
+    RESULTS_FOLDER,
+    SHARDS_FOLDER,
+    Workspace,
+    difference,
+    held,
+)
 from ausl_dist.faces.models import MODELS, find_model
-from ausl_dist.files import read_json, write_json
 from ausl_dist.shards import storage
 from ausl_dist.shards.index import INDEX_NAME
 
 BUILDER_VERSION = 3  # part of a build's digest: raise it when the same input gives other bytes
-WORK_FOLDER = ".build"
-DONE_NAME = "done.json"
 MAX_PICTURES = 24  # of rejected pieces in the ledger, for each reason
 
 
@@ -69,7 +79,7 @@ class Job:
     @property
     def shards(self) -> Path:
         """Where shards are written; for a local corpus that is where they stay."""
-        return self.work / "shards" if "://" in self.out else Path(self.out)
+        return self.work / SHARDS_FOLDER if "://" in self.out else Path(self.out)
 
     @property
     def prefix(self) -> str:
@@ -122,29 +132,72 @@ def build(
 
     Raises ValueError or OSError for what a person must mend.
     """
-    with _locked(job.work):
-        digest = job.digest
-        _open_work_folder(job, digest)
-        done = job.work / DONE_NAME
-        if done.exists() and _is_deleted(job, digest):
-            _forget(job.work)
-        was_done = done.exists()
-        if was_done:
-            books = Books.from_dict(read_json(done)["books"])
-        else:
-            books, ledger = _extract_and_pack(job, workers, on_progress)
-            tally, entries = survey(job.shards, f"{job.prefix}-")
-            if tally.clips != books.clips:
-                raise AssertionError(
-                    f"the shards hold {tally.clips} clips, the books {books.clips}"
-                )
-            send_shards(job.shards, job.out, entries)
-            publish_part(job.out, Part(digest, job.part, job.parts, books, tally), entries, ledger)
-            write_json(done, {"books": books.to_dict()})
-            shutil.rmtree(job.work / "results")
-            if "://" in job.out:
-                shutil.rmtree(job.shards)
-        return Outcome(books, _statement(job, digest), was_done)
+    digest = job.digest  # before anything is made: it reads the labels
+    with held(job.work, job.out) as space:
+        try:
+            outcome = _build(job, digest, space, workers, on_progress)
+        except ForeignPart:
+            raise
+        except (ValueError, OSError) as error:
+            # What a person must mend first. A lost disk or store is not: the work goes on later.
+            if isinstance(error, ValueError) or not space.has_results():
+                _give_up(job, digest, space)
+            raise
+        space.clear(digest)
+        return outcome
+
+
+def _build(
+    job: Job,
+    digest: str,
+    space: Workspace,
+    workers: int,
+    on_progress: Callable[[Progress], None],
+) -> Outcome:
+    books = _done_before(job, digest)
+    if books is not None:
+        return Outcome(books, _statement(job, digest), was_done=True)
+    wanted = {
+        "build": digest,
+        "part": job.part,
+        "parts": job.parts,
+        "sources": len(job.sources),
+        "settings": job.settings.to_dict(),
+    }
+    is_resumed = space.claim(wanted)
+    if not is_resumed and storage.exists(storage.join(job.out, INDEX_NAME)):
+        space.is_claimed = False  # what lies there is not this build's to remove
+        changed = difference(_statement_at(job.out), wanted)
+        raise ValueError(
+            f"{job.out} holds a corpus already, of another build ({changed}): choose another "
+            "--out, or delete it first"
+        )
+    books, ledger = _extract_and_pack(job, workers, on_progress)
+    tally, entries = survey(job.shards, f"{job.prefix}-")
+    if tally.clips != books.clips:
+        raise AssertionError(f"the shards hold {tally.clips} clips, the books {books.clips}")
+    send_shards(job.shards, job.out, entries)
+    publish_part(job.out, Part(digest, job.part, job.parts, books, tally), entries, ledger)
+    return Outcome(books, _statement(job, digest))
+
+
+def _give_up(job: Job, digest: str, space: Workspace) -> None:
+    """Remove what a build that cannot end left: its shards, its account and its work."""
+    if space.is_claimed:
+        if "://" not in job.out:
+            for path in Path(job.out).glob(f"{job.prefix}-*.tar*"):
+                path.unlink()
+        forget_part(job.out, job.part)
+    space.clear(digest)
+
+
+def _done_before(job: Job, digest: str) -> Books | None:
+    """The books of this part where its account, or the whole corpus, is at the URL."""
+    part = read_part(job.out, job.part)
+    if part is not None and (part.build, part.total) == (digest, job.parts):
+        return part.books
+    made = _published(job, digest)
+    return Books.from_dict(made["books"]) if made is not None else None
 
 
 def _statement(job: Job, digest: str) -> dict[str, Any] | None:
@@ -159,26 +212,23 @@ def _statement(job: Job, digest: str) -> dict[str, Any] | None:
 
 def _published(job: Job, digest: str) -> dict[str, Any] | None:
     """The statement at the URL, if this build made it."""
-    url = storage.join(job.out, STATEMENT_NAME)
-    made = json.loads(storage.read_bytes(url, MAX_STATEMENT_BYTES)) if storage.exists(url) else {}
+    made = _statement_at(job.out)
     return made if made.get("build") == digest else None
 
 
-def _is_deleted(job: Job, digest: str) -> bool:
-    """Whether what this part has published is gone from the URL."""
-    return _published(job, digest) is None and not storage.exists(part_account(job.out, job.part))
-
-
-def _forget(work: Path) -> None:
-    for name in (DONE_NAME, STATE_NAME, DECISIONS_NAME):
-        (work / name).unlink(missing_ok=True)
+def _statement_at(url: str) -> dict[str, Any]:
+    address = storage.join(url, STATEMENT_NAME)
+    if not storage.exists(address):
+        return {}
+    made = json.loads(storage.read_bytes(address, MAX_STATEMENT_BYTES))
+    return made if isinstance(made, dict) else {}
 
 
 def _extract_and_pack(
     job: Job, workers: int, on_progress: Callable[[Progress], None]
 ) -> tuple[Books, Iterator[dict[str, Any]]]:
     sources, settings = job.own_sources, job.settings
-    store = ResultStore(job.work / "results")
+    store = ResultStore(job.work / RESULTS_FOLDER)
     packer = Packer(
         job.work, store, job.shards, sources=len(sources), settings=settings, prefix=job.prefix
     )
@@ -213,7 +263,7 @@ def _extract_and_pack(
 
 def _task(job: Job) -> Task:
     names = tuple(source.name for source in job.sources)
-    results = job.work / "results"
+    results = job.work / RESULTS_FOLDER
     return Task(job.settings, results, job.models, job.labels, job.first_frame, names)
 
 
@@ -236,61 +286,3 @@ def _ledger(packer: Packer, sources: int) -> Iterator[dict[str, Any]]:
                 if pictures[line["reason"]] > MAX_PICTURES:
                     del line["picture"]
             yield line
-
-
-def _open_work_folder(job: Job, digest: str) -> None:
-    record = job.work / "job.json"
-    known = read_json(record) if record.exists() else None
-    mine = {
-        "build": digest,
-        "part": job.part,
-        "parts": job.parts,
-        "sources": len(job.sources),
-        "settings": job.settings.to_dict(),
-    }
-    if known is None:
-        if storage.exists(storage.join(job.out, INDEX_NAME)):
-            raise ValueError(
-                f"{job.out} holds a corpus already: choose another --out, or delete it first"
-            )
-        write_json(record, mine)
-    elif known["build"] != digest:
-        raise ValueError(
-            f"{job.work} belongs to another build ({_difference(known, mine)}): "
-            f"choose another --out, or delete {job.work}"
-        )
-    for leftover in (job.work / "results").glob("*.*/"):  # of workers that were killed
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _difference(known: dict[str, Any], mine: dict[str, Any]) -> str:
-    def flat(values: dict[str, Any], where: str = "") -> dict[str, Any]:
-        parts = {
-            f"{where}{key}": value for key, value in values.items() if not isinstance(value, dict)
-        }
-        for key, value in values.items():
-            if isinstance(value, dict):
-                parts |= flat(value, f"{where}{key}.")
-        return parts
-
-    old, new = flat(known), flat(mine)
-    changed = [
-        f"{key} was {old.get(key)}, is {new[key]}"
-        for key in new
-        if key != "build" and old.get(key) != new[key]
-    ]
-    return "; ".join(changed) or "other sources, models, labels or name"
-
-
-@contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    """One build at a time in a work folder; the lock goes with the process, however it ends."""
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(
-                f"another process is building in {work}: wait for it, or choose another --out"
-            ) from error
-        yield

@@ -9,12 +9,15 @@ Two parts that finish together may both join: they write the same bytes. A build
 set of one part. The accounts stay at the URL until a take-down makes them untrue.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ausl_dist.corpus.books import Books
+from ausl_dist.corpus.books import REASONS, Books
 from ausl_dist.corpus.publish import (
     LEDGER_NAME,
     Tally,
@@ -30,6 +33,11 @@ from ausl_dist.shards.index import Index, ShardEntry, write_index
 PARTS_FOLDER = "parts"
 PART_NAME = "part.json"
 MAX_PART_BYTES = 1 << 30
+MAX_REASONS_SHOWN = 8
+
+
+class ForeignPart(ValueError):
+    """Parts of two builds at one address."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +80,7 @@ def join_parts(
     for folder in folders:
         part = _read_part(folder)
         if (part.build, part.total) != (build, total):
-            raise ValueError(
+            raise ForeignPart(
                 f"{folder} is a part of another build: choose another --out, "
                 f"or delete {storage.join(url, PARTS_FOLDER)}"
             )
@@ -85,17 +93,40 @@ def join_parts(
     assert books is not None
     books.check()
     if not entries:
-        raise ValueError(
-            f"no clip was kept; {storage.join(folders[0], LEDGER_NAME)} says why\n{books.table()}"
-        )
+        why = _nothing_kept(books, _ledgers(folders))
+        for number in range(total):
+            forget_part(url, number)
+        raise ValueError(why)
     made = statement(name, tally, build=build, books=books.to_dict(), settings=settings)
     write_corpus(url, made, entries, _ledgers(folders))
     return made
 
 
-def part_account(url: str, number: int) -> str:
-    """Where a part's account is, once the part is published."""
-    return storage.join(_folder(url, number), PART_NAME)
+def _nothing_kept(books: Books, ledger: Iterator[dict[str, Any]]) -> str:
+    """Why there is no corpus: the account, and what the first sources were rejected for."""
+    lines = [
+        f"{line['source']}: {line['reason']} ({line.get('message') or REASONS[line['reason']]})"
+        for line in itertools.islice(ledger, MAX_REASONS_SHOWN)
+    ]
+    return "\n".join(["no clip was kept, so nothing was written", *lines, books.table()])
+
+
+def read_part(url: str, number: int) -> Part | None:
+    """A part's account, once the part is published."""
+    folder = _folder(url, number)
+    return _read_part(folder) if storage.exists(storage.join(folder, PART_NAME)) else None
+
+
+def forget_part(url: str, number: int) -> None:
+    """Remove a part's account, and the folder of accounts with the last of them."""
+    folder = _folder(url, number)
+    path = storage.local_path(folder)
+    if path is not None:
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
+    elif storage.exists(storage.join(folder, PART_NAME)):
+        storage.remove_folder(folder)
 
 
 def _read_part(folder: str) -> Part:

@@ -161,6 +161,36 @@ def test_the_corpus_is_what_it_says(built: Path) -> None:
             assert stored.meta.quality["eye_pixels"] > 16
 
 
+def test_a_finished_build_leaves_the_corpus_alone(built: Path) -> None:
+    names = {path.name for path in built.iterdir()}
+    assert names == {
+        *("shard-000000.tar", "index.json", "index.chunks.npy", "corpus.json", "ledger.jsonl"),
+        "parts",
+    }
+
+
+def test_a_build_that_cannot_end_removes_its_own_and_nothing_else(
+    faces: Path, tmp_path: Path
+) -> None:
+    shutil.copy(faces / "video" / REAL[0], tmp_path / "a.mkv")
+    write_video(tmp_path / "z.mp4", moving_frames(40))
+    table = tmp_path / "labels.csv"
+    table.write_text("source,frame,AU1\na.mkv,0,1\nz.mp4,900,1\n")  # z has no frame 900
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    models = ("--models", str(faces / "models"), "--labels", str(table), "--workers", "1")
+    for out in ("out", "new/folder"):
+        finished = run(*command(tmp_path / "[az].*", tmp_path / out, *models))
+        assert finished.returncode == 2, finished.stdout
+        assert "not one is labelled" in finished.stderr
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["mine.txt"]
+    assert not (tmp_path / "new").exists()
+    table.write_text("source,frame,AU1\na.mkv,0,1\n")
+    finished = run(*command(tmp_path / "[az].*", tmp_path / "out", *models))
+    assert finished.returncode == 0, finished.stderr
+    assert not (tmp_path / "out" / ".build").exists()
+
+
 def test_a_finished_build_does_nothing_when_run_again(built: Path, inputs: Path) -> None:
     before = bytes_of(built)
     started = time.monotonic()
@@ -193,6 +223,7 @@ def test_a_build_that_is_killed_again_and_again_ends_with_the_same_bytes(
     finished = run(*command(inputs, out, "--workers", "2"))
     assert finished.returncode == 0, finished.stderr
     assert bytes_of(out) == bytes_of(built)
+    assert not (out / ".build").exists()
 
 
 def test_the_number_of_parts_changes_names_and_nothing_else(
@@ -273,6 +304,7 @@ def test_wrong_models_stop_the_build_with_a_sentence(inputs: Path, tmp_path: Pat
     assert finished.returncode == 2
     assert "fetch_models" in finished.stderr
     assert "Traceback" not in finished.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_where_nothing_is_kept_the_user_is_told_why(faces: Path, tmp_path: Path) -> None:
@@ -280,7 +312,8 @@ def test_where_nothing_is_kept_the_user_is_told_why(faces: Path, tmp_path: Path)
     finished = run(*command(video, tmp_path / "out", "--models", str(faces / "models")))
     assert finished.returncode == 2
     assert "no clip was kept" in finished.stderr
-    assert "nobody was found" in finished.stderr
+    assert "nobody.mp4: no_face (nobody was found)" in finished.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")
