@@ -5,10 +5,12 @@ constant and a guess.
     python -m tools.evaluate compare BUNDLE --corpus URL --out DIR
     on a published data set as it lies on disk:
     python -m tools.evaluate bundle=BUNDLE data=disfa root=DIR
+    heads that runs trained, or that bundles carry, with their temporal modules:
+    python -m tools.evaluate heads NAME=RUN NAME=BUNDLE --corpus URL --out DIR
     somebody else's backbone (timm, state_dict, mae, marlin):
     python -m tools.evaluate foreign.kind=mae foreign.weights=FILE data=disfa root=DIR
 
-The last two take settings as key=value: out, cache, protocol (linear, mlp, temporal, finetune),
+The ones with data= take settings as key=value: out, cache, protocol (linear, mlp, temporal, finetune),
 task, split, lists, label_share, label_rates, alignment_meter, stride, models, seed,
 probe.penalties, network.hidden, finetune.layer_decay, …; config=FILE reads them from a file of
 configs/eval/ first. Identities that are tested on are never fitted on; every decision is made
@@ -24,6 +26,7 @@ from omegaconf import OmegaConf
 
 from ausl_dist import command
 from ausl_dist.evaluate.compare import CompareSettings
+from ausl_dist.evaluate.heads import compare_heads
 from ausl_dist.evaluate.protocol import ProtocolSettings, run_protocol
 from ausl_dist.evaluate.released import compare_bundle
 from ausl_dist.evaluate.report.tables import to_text, write_report
@@ -79,6 +82,7 @@ def main() -> int:
         "--seed", type=int, default=0, help="of the split and of the random weights"
     )
     compare.set_defaults(run=_compare)
+    _add_heads(commands)
     arguments = parser.parse_args()
     result: int = arguments.run(arguments)
     return result
@@ -93,6 +97,37 @@ def _compare(arguments: argparse.Namespace) -> int:
     )
     comparison, context = compare_bundle(
         arguments.bundle, arguments.corpus, settings, stride=arguments.stride
+    )
+    write_report(comparison, arguments.out, **context)
+    print(to_text(comparison), end="")
+    print(f"report: {arguments.out / 'report.html'}")
+    return 0
+
+
+def _add_heads(commands: Any) -> None:
+    heads = commands.add_parser(
+        "heads", help="heads that were trained with their backbones, as they are, on other people"
+    )
+    heads.add_argument("heads", nargs="+", metavar="NAME=FOLDER", help="run folders and bundles")
+    heads.add_argument("--corpus", required=True, metavar="URL", help="labelled, of other people")
+    heads.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the report")
+    heads.add_argument("--folds", type=int, default=4, metavar="N", help="over people (default: 4)")
+    heads.add_argument("--stride", type=int, default=1, metavar="N", help="score every N-th frame")
+    heads.add_argument("--seed", type=int, default=0, help="of the folds and of the intervals")
+    heads.set_defaults(run=_heads)
+
+
+def _heads(arguments: argparse.Namespace) -> int:
+    wrong = [word for word in arguments.heads if "=" not in word]
+    if wrong:
+        raise ValueError(f"write NAME=FOLDER, not {wrong[0]!r}")
+    folders = dict(word.split("=", 1) for word in arguments.heads)
+    comparison, context = compare_heads(
+        {name: Path(folder) for name, folder in folders.items()},
+        arguments.corpus,
+        CompareSettings(seed=arguments.seed),
+        folds=arguments.folds,
+        stride=arguments.stride,
     )
     write_report(comparison, arguments.out, **context)
     print(to_text(comparison), end="")

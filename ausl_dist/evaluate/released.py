@@ -105,9 +105,14 @@ def aligned_clips(
     than the entrant was trained on.
     """
     clips = scan(corpus.url, image_size=entrant.image_size, view=entrant.view, stride=stride)
-    return (
-        _checked(clip, entrant.alignment) for clip in shown(clips, "features, clips", corpus.clips)
-    )
+    return checked_clips(clips, corpus, entrant.alignment)
+
+
+def checked_clips(
+    clips: Iterator[ScannedClip], corpus: LabelledCorpus, alignment: str | None
+) -> Iterator[ScannedClip]:
+    """The clips of a corpus, with progress; ValueError at one of another alignment."""
+    return (_checked(clip, alignment) for clip in shown(clips, "features, clips", corpus.clips))
 
 
 def extract_corpus(

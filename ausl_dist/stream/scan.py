@@ -89,6 +89,16 @@ def scan(
             )
 
 
+def metas(url: str) -> Iterator[ClipMeta]:
+    """Yield the record of every clip of the corpus at `url`, without decoding; ValueError as `scan`."""
+    with ThreadPoolExecutor(CHUNKS_AHEAD, "fetch") as fetchers:
+        for raw in _raw_clips(Index.load(url), fetchers):
+            try:
+                yield ClipMeta.from_bytes(raw.members[META_SUFFIX])
+            except ValueError as error:
+                raise ValueError(f"clip {raw.key}: {error}") from error
+
+
 @dataclass(frozen=True)
 class _Decoded:
     key: str

@@ -76,6 +76,7 @@ def make_corpus(
     folder: Path,
     *,
     clips: int = 12,
+    first_clip: int = 0,
     frames: int = 20,
     size: int = 64,
     codec: Codec = "vp9",
@@ -88,7 +89,7 @@ def make_corpus(
     there are several of each.
     """
     writer = ShardWriter(folder, max_bytes=shard_bytes)
-    for number in range(clips):
+    for number in range(first_clip, first_clip + clips):
         drawn = draw_clip(number, frames=frames, size=size, seed=seed)
         meta = ClipMeta(
             source=f"drawing-{number // 2}",

@@ -6,7 +6,7 @@ A row carries its label (-1 unknown), subject, clip, frame number and a fingerpr
 so that a split can be checked to share neither a subject nor a single image between its parts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -91,6 +91,7 @@ class FeatureTable:
 
 
 TRUE_LANDMARKS = "true landmarks"
+OfClip = Callable[[ScannedClip], NDArray[np.float32]]  # features T D of all frames of a clip
 
 
 def extract(
@@ -99,15 +100,20 @@ def extract(
     *,
     true_landmarks: bool = False,
     keep_unlabelled: bool = False,
+    of_clips: Mapping[str, OfClip] | None = None,
 ) -> dict[str, FeatureTable]:
     """One table per backbone, all of the same frames, from one pass over the clips; backbones in
     eval mode.
 
     `true_landmarks` adds a table of that name whose features are the 136 landmark coordinates.
-    Frames without any known label are left out, except with `keep_unlabelled`, which models over
+    `of_clips` adds tables of features that are functions of a whole clip. Frames without any known
+    label are left out, except with `keep_unlabelled`, which models over
     time need.
     """
-    rows = _Rows((*backbones, TRUE_LANDMARKS) if true_landmarks else tuple(backbones))
+    of_clips = dict(of_clips or {})
+    if true_landmarks:
+        of_clips[TRUE_LANDMARKS] = _landmark_features
+    rows = _Rows((*backbones, *of_clips))
     for clip in clips:
         labels = clip.action_units
         if labels is None:
@@ -123,8 +129,7 @@ def extract(
                 name: encode_frames(backbone, frames).numpy()
                 for name, backbone in backbones.items()
             }
-            if true_landmarks:
-                features[TRUE_LANDMARKS] = _landmark_features(clip)[chosen]
+            features |= {name: of_clip(clip)[chosen] for name, of_clip in of_clips.items()}
             rows.add(clip, labels[chosen], clip.numbers[chosen], frames, features)
     return rows.tables()
 
