@@ -26,7 +26,6 @@ from ausl_dist.evaluate.features.table import FeatureTable, extract
 from ausl_dist.evaluate.folds.sealed import Decided, Looked, deal_subjects
 from ausl_dist.evaluate.predictors.base import Task
 from ausl_dist.evaluate.released import LabelledCorpus, checked_clips, open_corpus
-from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.release.fitted import find_head
 from ausl_dist.release.load import BundleInfo, ReleasedBackbone, load_backbone
 from ausl_dist.release.network import CONFIG_NAME, load_tensors
@@ -157,20 +156,20 @@ def compare_heads(
 def _open_trained_run(folder: Path) -> ReleasedBackbone:
     run = open_run(folder)
     settings = run.settings.backbone
-    network = BackboneSettings(settings.name, settings.image_size)
-    backbone = load_tensors(network, run.read_weights(), str(run.checkpoint))
+    backbone = load_tensors(settings.bare(), run.read_weights(), str(run.checkpoint))
     head = find_head(run, "run", "")
     statements = read_statements(run, {})
     info = BundleInfo(
         identity="",
         name=run.settings.name,
         step=run.step,
-        architecture=settings.name,
+        backbone=settings.bare(),
         preprocessing=describe(list(statements.values()), settings.image_size),
         corpora=statements,
         record={"config": dataclasses.asdict(run.settings)},
     )
-    return ReleasedBackbone(backbone, info, None if head is None else head.built_on(backbone.dim))
+    built = None if head is None else head.built_on(backbone.dim, backbone.map_dim)
+    return ReleasedBackbone(backbone, info, built)
 
 
 def _tables(

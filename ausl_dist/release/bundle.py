@@ -168,7 +168,9 @@ def _fill(folder: Path, run: Run, wanted: _Wanted) -> str:
         write_head(folder, head)
     faces = reference_faces(wanted.faces, preprocessing, wanted.models)
     # a recurrent one wants videos
-    still = None if head is None or head.spec.context else head.built_on(backbone.dim)
+    still = (
+        None if head is None or head.spec.context else head.built_on(backbone.dim, backbone.map_dim)
+    )
     tolerance = measure_tolerance(backbone, faces, preprocessing, still)
     write_json(folder / TOLERANCE_NAME, to_json(tolerance, faces))
     errors = write_exports(

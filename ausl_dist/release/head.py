@@ -85,8 +85,8 @@ class Head:
         }
         return cls(spec, weight.float().contiguous(), bias.float().contiguous(), rest)
 
-    def built_on(self, dim: int) -> "ActionUnitHead":
-        """The head as a module on features of width `dim`.
+    def built_on(self, dim: int, map_dim: int) -> "ActionUnitHead":
+        """The head as a module on features of width `dim`; a recurrent one on maps of `map_dim`.
 
         Raises ValueError where its tensors do not fit.
         """
@@ -97,12 +97,12 @@ class Head:
                 )
             return ActionUnitHead(self, None)
         with torch.random.fork_rng(devices=[]):
-            over_time = OverTime(dim, self.weight.shape[1], self.spec.context)
+            over_time = OverTime(map_dim, self.weight.shape[1], self.spec.context)
         try:
             over_time.load_state_dict(dict(self.over_time), strict=True)
         except RuntimeError as error:
             raise ValueError(
-                f"its tensors are not those of a recurrent head on features of width {dim}: {error}"
+                f"its tensors are not those of a recurrent head on maps of width {map_dim}: {error}"
             ) from error
         return ActionUnitHead(self, over_time)
 
@@ -154,8 +154,8 @@ def write_head(folder: Path, head: Head) -> None:
     )
 
 
-def read_head(folder: Path, dim: int) -> ActionUnitHead:
-    """The head of a bundle whose features are `dim` wide.
+def read_head(folder: Path, dim: int, map_dim: int) -> ActionUnitHead:
+    """The head of a bundle whose features are `dim` wide, whose maps `map_dim`.
 
     Raises BundleError where it is of another format or does not fit.
     """
@@ -178,7 +178,7 @@ def read_head(folder: Path, dim: int) -> ActionUnitHead:
             context=spec.context,
             over_time=tensors,
         )
-        return head.built_on(dim)
+        return head.built_on(dim, map_dim)
     except (SettingsError, KeyError, ValueError) as error:
         raise BundleError(f"{folder}: the action-unit head cannot be used ({error})") from error
 

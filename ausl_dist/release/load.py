@@ -270,7 +270,9 @@ def load_backbone(path: str | Path) -> ReleasedBackbone:
         models=folder / MODELS_NAME if model_files() <= sums.keys() else None,
     )
     backbone = load_weights(settings, folder / WEIGHTS_NAME)
-    head = read_head(folder, backbone.dim) if {SPEC_NAME, TENSORS_NAME} <= sums.keys() else None
+    head = None
+    if {SPEC_NAME, TENSORS_NAME} <= sums.keys():
+        head = read_head(folder, backbone.dim, backbone.map_dim)
     return ReleasedBackbone(backbone, info, head)
 
 

@@ -18,6 +18,8 @@ from ausl_dist.files import sha256_of
 from ausl_dist.objectives.action_units import ActionUnits
 from ausl_dist.release.bundle import write_bundle
 from ausl_dist.release.faces import FaceFrame
+from ausl_dist.release.head import Head
+from ausl_dist.release.over_time import Context, OverTime
 from ausl_dist.release.verify import BundleError, write_sums
 from tests.support.run_folders import SIZE, checkpoint_of, complete, make_run
 
@@ -226,3 +228,13 @@ def test_a_head_that_nobody_vouches_for_is_not_used(tmp_path: Path) -> None:
     )
     with pytest.raises(BundleError, match=r"does not name model\.safetensors"):
         ausl_dist.load_backbone(bundle)
+
+
+def test_a_recurrent_head_reads_the_map_whatever_the_readout_makes_of_it() -> None:
+    over_time = OverTime(6, 8, Context(4, 2))
+    context = {"context": Context(4, 2), "over_time": over_time.state_dict()}
+    head = Head.of("intensity", (12,), "a test", torch.zeros(1, 8), torch.zeros(1), **context)  # type: ignore[arg-type]
+    built = head.built_on(24, 6)  # a readout of four cells
+    assert built.over_time is not None
+    with pytest.raises(ValueError, match="on maps of width 24"):
+        head.built_on(24, 24)
