@@ -2,6 +2,9 @@
 clips lack.
 
     python -m tools.index_shards s3://bucket/name|DIR
+
+Shards of ready face crops that were not made here (KEY.mp4 with a caption, or frames beside a class)
+stay as they are: clips made of them are written beside them (adopted-*.tar) and indexed.
 """
 
 import argparse
@@ -9,6 +12,7 @@ import sys
 
 from ausl_dist import command
 from ausl_dist.corpus.adopt import adopt
+from ausl_dist.corpus.fill import Filling
 from ausl_dist.shards.index import ShardEntry
 
 
@@ -17,7 +21,20 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("corpus", help="where the .tar files are; the index is written beside them")
-    url = parser.parse_args().corpus
+    parser.add_argument("--licence", help="of crops made elsewhere (default: unknown)")
+    parser.add_argument("--fps", type=float, help="of the corpus (default: of its first video)")
+    parser.add_argument(
+        "--layout",
+        default="plain",
+        metavar="NAME|RULE",
+        help="who is seen, by the key: a preset, or a regular expression with (?P<identity>...)",
+    )
+    parser.add_argument(
+        "--identity-field", metavar="NAME", help="class, or the field of KEY.json that says it"
+    )
+    arguments = parser.parse_args()
+    url = arguments.corpus
+    filling = Filling(arguments.fps, arguments.licence, arguments.layout, arguments.identity_field)
     done = 0
 
     def report(entry: ShardEntry, total: int) -> None:
@@ -30,11 +47,16 @@ def main() -> int:
             flush=True,
         )
 
-    found = adopt(url, on_shard=report)
+    found = adopt(url, filling=filling, on_shard=report)
     print(
         f"{url}: {found.tally.clips} clips, {found.tally.frames} frames at "
         f"{found.tally.uniform['fps']} frames/s are indexed"
     )
+    if found.filled is not None:
+        for sentence, clips in found.filled.notes.items():
+            print(f"filled   {clips} clips: {sentence}")
+        for line in found.filled.ledger:
+            print(f"left out {line['source']}: {line['message']}")
     for sentence in found.missing():
         print(f"missing  {sentence}")
     return 0

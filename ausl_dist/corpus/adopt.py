@@ -1,19 +1,32 @@
 """Shards that somebody else's tool wrote become a corpus: an index, a statement, and a list of what
 they lack.
 
-URL/*.tar ──(each read once)──▶ index.json, index.chunks.npy, corpus.json
+    URL/*.tar of clips ──(each read once)──▶ index.json, index.chunks.npy, corpus.json
+    URL/*.tar of face crops ──fill.py──▶ URL/adopted-*.tar ──▶ the same, of those
 """
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from ausl_dist.corpus.fill import PREFIX, Filled, Filling, fill
 from ausl_dist.corpus.lock import Lock, locked
-from ausl_dist.corpus.publish import STATEMENT_NAME, Tally, statement, to_json
-from ausl_dist.corpus.sources import list_files, local_copy
+from ausl_dist.corpus.publish import (
+    LEDGER_NAME,
+    STATEMENT_NAME,
+    Tally,
+    json_lines,
+    statement,
+    to_json,
+)
+from ausl_dist.corpus.raw_tar import list_samples
+from ausl_dist.corpus.sources import list_files, local_copy, open_tar
 from ausl_dist.shards import clip, storage
 from ausl_dist.shards.index import ShardEntry, scan_shard, write_index
 from ausl_dist.shards.reader import read_clips
+from ausl_dist.shards.tar import TarError
 
 # What a part of the clip record is for; objectives say which they need (landmarks, identity,
 # action_units).
@@ -29,6 +42,7 @@ class Adoption:
     """What was found in the shards."""
 
     tally: Tally = field(default_factory=Tally)
+    filled: Filled | None = None  # where the shards were none of clips
     # clips that have each part of the record
     present: Counter[str] = field(default_factory=Counter)
 
@@ -43,21 +57,32 @@ class Adoption:
 
 
 def adopt(
-    url: str, *, on_shard: Callable[[ShardEntry, int], None] = lambda entry, total: None
+    url: str,
+    *,
+    filling: Filling | None = None,
+    on_shard: Callable[[ShardEntry, int], None] = lambda entry, total: None,
 ) -> Adoption:
     """Index the shards at `url` (not in folders below it).
+
+    Shards that hold no clip record are left as they are; what they show is written beside them as
+    clips, with what is missing filled in (`filling` says what is known), and those are indexed.
 
     Raises ValueError, naming shard and clip, where they break the clip record.
     """
     with locked(url) as lock:
-        return _adopt(url, lock, on_shard)
+        return _adopt(url, lock, filling or Filling(), on_shard)
 
 
-def _adopt(url: str, lock: Lock, on_shard: Callable[[ShardEntry, int], None]) -> Adoption:
+def _adopt(
+    url: str, lock: Lock, filling: Filling, on_shard: Callable[[ShardEntry, int], None]
+) -> Adoption:
     names = [name for name in list_files(url) if name.endswith(".tar") and "/" not in name]
     if not names:
         raise FileNotFoundError(f"{url} holds no .tar file")
     found, entries = Adoption(), list[ShardEntry]()
+    raw = [name for name in names if not name.startswith(f"{PREFIX}-")]
+    if raw and _is_foreign(url, raw[0]):
+        names, found.filled = _fill(url, raw, filling)
     for name in names:
         with local_copy(url, name) as path:
             entries.append(scan_shard(path, name))
@@ -68,9 +93,33 @@ def _adopt(url: str, lock: Lock, on_shard: Callable[[ShardEntry, int], None]) ->
                 found.present["action_units"] += clip.ACTION_UNITS_SUFFIX in stored.members
                 found.present["identity"] += bool(meta.identity) and "#" not in meta.identity
         on_shard(entries[-1], len(names))
-    if not storage.exists(storage.join(url, STATEMENT_NAME)):
-        made = statement(url.rstrip("/").rsplit("/", 1)[-1], found.tally, books={}, settings={})
+    if found.filled is not None or not storage.exists(storage.join(url, STATEMENT_NAME)):
+        name = url.rstrip("/").rsplit("/", 1)[-1]
+        made = statement(name, found.tally, books={}, settings={})
         storage.write_bytes(storage.join(url, STATEMENT_NAME), to_json(made))
     lock.confirm()
     write_index(url, entries)
     return found
+
+
+def _is_foreign(url: str, name: str) -> bool:
+    """Whether the first sample of a shard has nothing of a clip record."""
+    try:
+        first = next(list_samples(*open_tar(storage.join(url, name))), None)
+    except TarError:
+        return False  # the scan says what is wrong, and where
+    return first is not None and not {"alignment", "detector"} <= first.about.keys()
+
+
+def _fill(url: str, names: list[str], filling: Filling) -> tuple[list[str], Filled]:
+    """Write clips made of these shards beside them; their names, and what was filled in."""
+    tars = [storage.join(url, name) for name in names]
+    with tempfile.TemporaryDirectory(prefix="ausl-adopted-") as folder:
+        filled = fill(tars, Path(folder), filling)
+        made = sorted(Path(folder).glob("*.tar"))
+        for path in made:
+            storage.upload(path, storage.join(url, path.name))
+    ledger = storage.join(url, LEDGER_NAME)
+    if filled.ledger or storage.exists(ledger):
+        storage.write_bytes(ledger, json_lines(filled.ledger))
+    return [path.name for path in made], filled

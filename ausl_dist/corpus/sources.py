@@ -219,7 +219,7 @@ def _file(
     if suffix == SHARD_SUFFIX:
         shard = name.removesuffix(PurePosixPath(name).suffix)
         try:
-            for sample in raw_tar.list_samples(*_open_tar(location)):
+            for sample in raw_tar.list_samples(*open_tar(location)):
                 about = tuple(sorted(sample.about.items()))
                 yield Found(sample.name, raw_tar.location_of(location, sample), shard, about)
         except TarError as error:
@@ -236,7 +236,7 @@ def _under(folder: str, item: Found) -> Found:
     return item._replace(name=f"{folder}/{item.name}")
 
 
-def _open_tar(location: str) -> tuple[raw_tar.ReadAt, int]:
+def open_tar(location: str) -> tuple[raw_tar.ReadAt, int]:
     """How to read a tar at any place, and its size."""
     filesystem, path = storage.connect(location)
     size = storage.size_of(location)
@@ -297,7 +297,7 @@ def bring(location: str, folder: Path, on_bytes: Callable[[int], object]) -> Pat
     """
     if raw_tar.is_in_tar(location):
         tar, start, end = raw_tar.tar_of(location)
-        return raw_tar.extract(_open_tar(tar)[0], start, end, folder, on_bytes)
+        return raw_tar.extract(open_tar(tar)[0], start, end, folder, on_bytes)
     if "://" not in location:
         return Path(location)
     copy = folder / (
