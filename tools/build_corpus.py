@@ -4,7 +4,8 @@ of every second.
     python -m tools.build_corpus INPUT ... --out s3://bucket/name|DIR
 
 INPUT is a folder, a file, a glob in quotes, a list of paths (.txt), WebDataset shards (.tar) of
-videos or of frames, or an s3:// prefix. Run the same command again to go on after a kill; when everything is done it does nothing.
+videos or of frames, or an s3:// prefix. Run the same command again to go on after a kill; when
+everything is done it does nothing.
 """
 
 import argparse

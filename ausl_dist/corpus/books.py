@@ -46,6 +46,10 @@ REASONS = {
     "duplicate": "the same footage as an earlier clip",
 }
 KEPT = "kept"
+_COUNTS = (
+    *("sources", "sources_kept", "source_frames", "clips"),
+    *("frames", "kept", "faces", "faces_kept"),
+)
 _CODES = {reason: code for code, reason in enumerate([*REASONS, KEPT])}
 _NAMES = {code: reason for reason, code in _CODES.items()}
 
@@ -117,16 +121,7 @@ class Books:
     source_problems: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Books") -> None:
-        for name in (
-            "sources",
-            "sources_kept",
-            "source_frames",
-            "clips",
-            "frames",
-            "kept",
-            "faces",
-            "faces_kept",
-        ):
+        for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.rejected.update(other.rejected)
         self.faces_rejected.update(other.faces_rejected)

@@ -37,9 +37,8 @@ _ENCODERS: dict[Codec, tuple[str, dict[str, str]]] = {
     "mjpeg": ("mjpeg", {"qmin": "3", "qmax": "3"}),
 }
 
-MIN_PSNR = (
-    25.0  # dB on luma; a real clip has about 40, pure noise about 30, a frame out of place below 20
-)
+# dB on luma; a real clip has about 40, pure noise about 30, a frame out of place below 20
+MIN_PSNR = 25.0
 
 
 class VideoMismatch(ValueError):
@@ -176,5 +175,6 @@ def _luma_of(pixels: NDArray[np.uint8], pixel_format: str) -> NDArray[np.uint8]:
 
 def _luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
     plane = frame.planes[0]
-    rows: NDArray[np.uint8] = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
+    data: NDArray[np.uint8] = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]
+    rows = data.reshape(-1, plane.line_size)
     return rows[: frame.height, : frame.width]

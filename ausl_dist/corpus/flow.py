@@ -1,6 +1,7 @@
 """How a face moves between two frames of its clip, measured once, for objectives that predict it.
 
-    crops T 256 256 3 ──▶ DIS optical flow from frame t to t + gap ──▶ mean of each cell ──▶ int8 T-gap 2 cells cells (KEY.flow.npy)
+    crops T 256 256 3 ──▶ DIS optical flow from frame t to t + gap ──▶ mean of each cell
+                      ──▶ int8 T-gap 2 cells cells (KEY.flow.npy)
 
 DIS: Kroeger et al., ECCV 2016, as in OpenCV. The crops are aligned, which takes off how the head
 moves in the picture, but not how it turns; `single_image_flow` takes off that. Quarters of a pixel
@@ -42,9 +43,6 @@ def in_cells(flows: list[NDArray[np.float32]], cells: int) -> NDArray[np.int8]:
     means = np.stack(
         [cv2.resize(flow, (cells, cells), interpolation=cv2.INTER_AREA) for flow in flows]
     )
-    steps = (
-        np.rint(FLOW_STEPS_PER_PIXEL * CROP_SIZE / len(flows[0]) * means)
-        .clip(-127, 127)
-        .astype(np.int8)
-    )
+    steps_per_pixel = FLOW_STEPS_PER_PIXEL * CROP_SIZE / len(flows[0])
+    steps = np.rint(steps_per_pixel * means).clip(-127, 127).astype(np.int8)
     return np.ascontiguousarray(steps.transpose(0, 3, 1, 2))

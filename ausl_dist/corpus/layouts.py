@@ -5,8 +5,9 @@ A rule is a regular expression on the path below the input folder, '/' between p
 groups
 
     identity   who is seen; then the source shows one person, and only the largest face of each
-    frame is kept source     what the source is called in the corpus (take-down works by its
-    beginning); the whole path where absent
+               frame is kept
+    source     what the source is called in the corpus (take-down works by its beginning); the whole
+               path where absent
 """
 
 import re

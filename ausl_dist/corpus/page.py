@@ -27,7 +27,7 @@ from ausl_dist.pages.charts import histogram
 from ausl_dist.pages.page import note, picture, pictures_row, section, table, verbatim
 from ausl_dist.shards import clip, storage
 from ausl_dist.shards.clip import ClipMeta, array_from_bytes
-from ausl_dist.shards.index import Index
+from ausl_dist.shards.index import Chunk, Index
 from ausl_dist.shards.reader import StoredClip, clips_in
 from ausl_dist.shards.retry import Retry
 
@@ -83,17 +83,16 @@ def account_text(statement: dict[str, Any]) -> str:
 def sample_clips(url: str, max_chunks: int = MAX_CHUNKS) -> Iterator[StoredClip]:
     """The clips of chunks spread evenly over the corpus."""
     index = Index.load(url)
-    for number in np.unique(
-        np.linspace(0, len(index.chunks) - 1, max_chunks).round().astype(int)
-    ).tolist():
-        chunk = index.chunk(number)
-        filesystem, path = storage.connect(storage.join(url, chunk.shard))
-        data = Retry().call(
-            lambda seconds, chunk=chunk, filesystem=filesystem, path=path: storage.read_range(  # type: ignore[misc]
-                filesystem, path, chunk.offset, chunk.offset + chunk.bytes, seconds
-            )
-        )
+    places = np.linspace(0, len(index.chunks) - 1, max_chunks).round().astype(int)
+    for number in np.unique(places).tolist():
+        data = _bytes_of(url, index.chunk(number))
         yield from clips_in(io.BytesIO(data))
+
+
+def _bytes_of(url: str, chunk: Chunk) -> bytes:
+    filesystem, path = storage.connect(storage.join(url, chunk.shard))
+    start, end = chunk.offset, chunk.offset + chunk.bytes
+    return Retry().call(lambda seconds: storage.read_range(filesystem, path, start, end, seconds))
 
 
 def page(url: str) -> str:

@@ -1,7 +1,8 @@
 """What a candidate clip is worth: measures that travel in KEY.json, the limits that reject, and the
 signature that finds duplicates.
 
-    crops T 256 256 3 + faces ──▶ measure ──▶ {"sharpness": …, "yaw": …, …} ──▶ first_problem ──▶ reason or None
+    crops T 256 256 3 + faces ──▶ measure ──▶ {"sharpness": …, "yaw": …, …}
+                              ──▶ first_problem ──▶ reason or None
 
 | measure | of | unit |
 |---|---|---|
@@ -26,10 +27,7 @@ from ausl_dist.faces.align import AlignedFace
 from ausl_dist.faces.landmarks import TEMPLATE
 
 # rows and columns of a crop that show the face and little else
-FACE = (
-    slice(56, 216),
-    slice(56, 200),
-)
+FACE = slice(56, 216), slice(56, 200)
 # side in pixels at which motion and signature are measured: above codec noise, below expression
 SMALL = 64
 BLACK, WHITE = 8, 247

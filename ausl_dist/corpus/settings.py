@@ -56,8 +56,7 @@ class QualitySettings:
     # mean change of the aligned face from frame to frame, luma levels; less is a photograph
     min_motion: float = 0.15
     min_presence: float = 0.7  # mean over the clip
-    # of 256; a clip whose signature is this near an earlier one shows the same footage; -1 keeps
-    # them
+    # of 256; a clip whose signature is this near an earlier one shows the same footage; -1 keeps it
     duplicate_bits: int = 36
 
 
@@ -65,9 +64,8 @@ class QualitySettings:
 class LabelSettings:
     """Which of the action-unit labels travel into clips: for studies of how few are enough."""
 
-    share: float = (
-        1.0  # of the labelled frames of each source, drawn at random; the others become unknown
-    )
+    # of the labelled frames of each source, drawn at random; the others become unknown
+    share: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -4,8 +4,8 @@
         ──▶ Source (name, location, identity, licence), …
 
 A folder is searched for video files by their suffix, for folders of numbered images and for
-WebDataset shards of either; what it holds besides is counted, so that nobody wonders. Files that are named themselves are taken whatever
-they are called: FFmpeg looks at the content.
+WebDataset shards of either; what it holds besides is counted, so that nobody wonders. Files that are
+named themselves are taken whatever they are called: FFmpeg looks at the content.
 """
 
 import glob

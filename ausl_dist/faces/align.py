@@ -1,7 +1,8 @@
 """A track's faces become steady crops: one smoothed similarity transform per frame to the template
 of `landmarks.py`.
 
-    Frame + Sighting ──▶ (centre, size, angle) of the anchors ──▶ smoothed over 17 frames ──▶ warp ──▶ AlignedFace
+    Frame + Sighting ──▶ (centre, size, angle) of the anchors ──▶ smoothed over 17 frames
+                     ──▶ warp ──▶ AlignedFace
 
 Landmarks tremble by about a pixel, and a crop made from each frame alone would tremble with them:
 motion that is not there. Each of the four numbers of the transform is therefore replaced by the

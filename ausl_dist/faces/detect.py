@@ -162,13 +162,14 @@ class Landmarker:
             np.asarray(cv2.invertAffineTransform(to_model), np.float64), mesh[:, :2]
         )
         yaw, pitch = _pose(mesh)
+        (left, top), (right, bottom) = points.min(0), points.max(0)
         presence = float(1 / (1 + np.exp(-np.clip(logit, -50, 50))))
         return Face(
             landmarks=points[MESH_TO_68].astype(np.float32),
             presence=presence if np.isfinite(points).all() else 0.0,
             yaw=yaw,
             pitch=pitch,
-            extent=(*(float(v) for v in points.min(0)), *(float(v) for v in points.max(0))),  # type: ignore[arg-type]
+            extent=(float(left), float(top), float(right), float(bottom)),
         )
 
 

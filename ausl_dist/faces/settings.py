@@ -9,9 +9,8 @@ class ReadSettings:
 
     fps: float = 25.0
     min_source_fps: float = 12.0  # below, most frames of the constant rate would be repetitions
-    max_gap_seconds: float = (
-        0.2  # a longer wait for the next source frame is a hole, not a frame shown for long
-    )
+    # a longer wait for the next source frame is a hole, not a frame shown for long
+    max_gap_seconds: float = 0.2
     # pixels; a decoder may hold 16 such frames, which is what a worker's memory is planned for
     max_side: int = 4096
     work_side: int = 1920  # larger frames are shrunk to this side when read; a crop has 256
@@ -49,9 +48,8 @@ class FaceSettings:
     max_faces: int = 4  # followed at once, the largest first
     min_eye_pixels: float = 16.0  # distance of the outer eye corners in the source; a crop has 91
     max_outside: float = 0.1  # share of the 68 landmarks that may lie outside the picture
-    cut: float = (
-        0.25  # change of a 32 x 32 luma thumbnail, 0 to 1, that ends every track; see track.py
-    )
+    # change of a 32 x 32 luma thumbnail, 0 to 1, that ends every track; see track.py
+    cut: float = 0.25
 
     def __post_init__(self) -> None:
         require("faces", self.detect_every_seconds >= 0, "detect_every_seconds must be >= 0")

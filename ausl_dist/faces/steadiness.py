@@ -1,7 +1,8 @@
 """How steady crops are: the acceleration of points that are fixed to a head, measured on a head
 that keeps still.
 
-    AlignedFace of each frame ──▶ its transform ──▶ where the head's fixed points lie in the crop ──▶ second difference, RMS
+    AlignedFace of each frame ──▶ its transform ──▶ where the head's fixed points lie in the crop
+                              ──▶ second difference, RMS
 
 On a still head the fixed points are known better than any frame shows them: as the mean over all
 frames. What their places in the crops then do from frame to frame is the alignment's own tremble,

@@ -1,6 +1,7 @@
 """Faces in frames become tracks: one person without a break, from being found to being lost.
 
-    Frame ──▶ cut? ──▶ follow each track by its landmarks ──▶ detect (every 0.4 s, and when a track was lost) ──▶ Sighting per track
+    Frame ──▶ cut? ──▶ follow each track by its landmarks
+          ──▶ detect (every 0.4 s, and when a track was lost) ──▶ Sighting per track
 
 A track ends at a cut, at a hole in the source, when the landmark model no longer sees a face, when
 its face jumps, or when the detector disagrees for several rounds. A person who is lost and found

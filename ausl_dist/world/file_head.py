@@ -6,13 +6,15 @@ The file is an .npz (no pickles) with
     neutral              float [V, 3]      points of the mean face, y up, z to the viewer, any unit
     triangles            int [F, 3]        outwards side counter-clockwise
     triangle_material    int [F]           row of material_names
-    material_names       text [N]          a name with 'Face' or 'Head' in it is skin, with 'Iris' or 'Sclera' eye, 'Teeth' teeth, 'Gums' or
-                                           'Tongue' mouth, in any case; triangles of other materials
-                                           (lashes, tears) are left out
+    material_names       text [N]          a name with 'Face' or 'Head' in it is skin, with 'Iris' or
+                                           'Sclera' eye, 'Teeth' teeth, 'Gums' or 'Tongue' mouth, in
+                                           any case; triangles of other materials (lashes, tears)
+                                           are left out
     multipie68_vertices  int [68]          the vertex of each landmark
     identity_delta       float [M, V, 3]   ways in which faces differ, at one standard deviation
     expression_delta     float [E, V, 3]   blendshapes at full strength
-    expression_names     text [E]          as in SHAPES below; `_L` and `_R` are added for shapes that have sides
+    expression_names     text [E]          as in SHAPES below; `_L` and `_R` are added for shapes that
+                                           have sides
 
 The light version of ICT-FaceKit (Li et al., CVPR 2020), converted to these arrays, is one. The head
 brings no colours: skin, brows, lips and eyes are painted around the landmarks (paint.py), in a

@@ -1,6 +1,7 @@
 """A rendered world becomes a corpus like any other: shards, index and statement at a URL.
 
-    WorldSettings ──▶ shard numbers ──▶ N processes, a shard at a time: render, encode, verify, write ──▶ publish
+    WorldSettings ──▶ shard numbers ──▶ N processes, a shard at a time: render, encode, verify, write
+                  ──▶ publish
 
 Shard n holds clips n * clips_per_shard and following, identity by identity, so its bytes depend on
 the settings alone: not on the number of processes, and not on kills. A shard that is there is not

@@ -1,6 +1,7 @@
 """Skin, hair, brows, lips and eyes, painted around the 68 landmarks: the atlas of one identity.
 
-    landmarks in the chart, Look ──▶ tone ─▶ shadows, blush, marks ─▶ beard ─▶ folds of age ─▶ lips ─▶ lids ─▶ brows ─▶ hair ──▶ atlas
+    landmarks in the chart, Look ──▶ tone ─▶ shadows, blush, marks ─▶ beard ─▶ folds of age
+                                 ─▶ lips ─▶ lids ─▶ brows ─▶ hair ──▶ atlas
 
 Works for any head whose points have a place in the chart, so the built-in head and one from a file
 are painted alike.

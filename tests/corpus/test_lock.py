@@ -13,6 +13,7 @@ from ausl_dist.corpus.lock import LOCK_NAME, locked
 from ausl_dist.corpus.publish import publish
 from ausl_dist.shards import storage
 from ausl_dist.shards.index import Index
+from launch.object_store import ObjectStore
 from tests.support.corpora import make_corpus
 
 pytestmark = pytest.mark.timeout(300)
@@ -65,7 +66,7 @@ def test_take_downs_at_once_remove_all_that_was_asked_for(tmp_path: Path, attemp
     check_what_is_left(str(folder), 6)
 
 
-def test_take_downs_at_once_in_an_object_store(object_store, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_take_downs_at_once_in_an_object_store(object_store: ObjectStore, tmp_path: Path) -> None:
     object_store.make_bucket("two-at-once")
     folder = make_corpus(tmp_path, clips=12, shard_bytes=40 << 10)
     for attempt in range(2):
@@ -98,8 +99,8 @@ def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_lock_in_a_store_whose_holder_died_is_taken_over_and_its_holder_told(
-    object_store, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+    object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     object_store.make_bucket("locks")
     monkeypatch.setattr(locking, "RENEW_SECONDS", 3600.0)  # the first holder stands still
     with locked("s3://locks/c") as first:
@@ -114,8 +115,8 @@ def test_a_lock_in_a_store_whose_holder_died_is_taken_over_and_its_holder_told(
 
 
 def test_a_lock_in_a_store_is_kept_by_its_holder(
-    object_store, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+    object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     object_store.make_bucket("kept")
     monkeypatch.setattr(locking, "RENEW_SECONDS", 0.2)
     order = []

@@ -6,6 +6,7 @@ import pytest
 
 from ausl_dist.corpus.layouts import LAYOUTS, layout
 from ausl_dist.corpus.sources import bring, collect, fetch
+from launch.object_store import ObjectStore
 
 PLAIN = layout("plain")
 
@@ -185,7 +186,9 @@ def test_what_a_system_left_is_passed_over_wherever_inputs_are_listed(tmp_path: 
 
 
 @pytest.mark.timeout(120)
-def test_videos_in_an_object_store_are_found_and_fetched(object_store, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_videos_in_an_object_store_are_found_and_fetched(
+    object_store: ObjectStore, tmp_path: Path
+) -> None:
     from ausl_dist.shards import storage
 
     object_store.make_bucket("raw-video")

@@ -18,6 +18,7 @@ from ausl_dist.shards.index import Index
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.settings import CorpusSource, DataSettings
 from ausl_dist.world.make import WorldSettings, make_world, work_folder
+from launch.object_store import ObjectStore
 
 SETTINGS = WorldSettings(identities=2, clips=3, seconds=0.4, size=64, seed=9, clips_per_shard=4)
 
@@ -81,7 +82,9 @@ def test_a_finished_corpus_is_left_alone(corpus: Path) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in corpus.iterdir()} == before
 
 
-def test_an_object_store_gets_the_same_corpus(object_store, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_object_store_gets_the_same_corpus(
+    object_store: ObjectStore, corpus: Path, tmp_path: Path
+) -> None:
     object_store.make_bucket("rendered-world")
     url, work = "s3://rendered-world/small", tmp_path / "work"
     assert not make_world(SETTINGS, url, work=work).was_done

@@ -1,7 +1,8 @@
 """A labelled data set, cropped once as in pretraining, kept as a corpus of shards beside which any
 number of evaluations run.
 
-    recordings ──faces found, followed, aligned (ausl_dist.corpus)──▶ runs of labelled faces ──▶ shards with KEY.au.npy, index, statement
+    recordings ──faces found, followed, aligned (ausl_dist.faces)──▶ runs of labelled faces
+               ──▶ shards with KEY.au.npy, index, statement
 
 The corpus is an ordinary one: the stream reads it, `frames` of a clip are the labelled pictures in
 their order, and `identity` is the subject. A labelled picture in which no face is found is left out

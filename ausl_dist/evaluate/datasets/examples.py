@@ -1,7 +1,7 @@
 """Small trees in exactly the formats of the data sets, made of faces whose labels are known: for
 tests, and for users to look at.
 
-    faces by subject (frames, intensities) ──write_tree("disfa", folder, faces)──▶ folder as DISFA is distributed
+    faces by subject (frames, intensities) ──write_tree("disfa", folder, faces)──▶ folder as DISFA is
 
 None of these data sets may be passed on, so nobody can ship an example of one; these trees hold no
 byte of them.
@@ -25,30 +25,8 @@ from ausl_dist.evaluate.datasets import aff_wild2, bp4d, bp4d_plus, ck_plus, dis
 from ausl_dist.files import write_atomically
 
 # packed: column 5 is AU 6
-BP4D_PLUS_HEADER = (
-    0,
-    1,
-    2,
-    4,
-    5,
-    6,
-    7,
-    9,
-    10,
-    11,
-    12,
-    13,
-    14,
-    15,
-    16,
-    17,
-    18,
-    19,
-    20,
-    22,
-    23,
-    24,
-)
+BP4D_PLUS_HEADER = (0, 1, 2, 4, 5, 6, 7, *range(9, 21), 22, 23, 24)
+SHEET_NAMESPACE = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 DISFA_FPS = 20
 FPS = 25
 
@@ -237,10 +215,7 @@ def _write_emotionet_table(folder: Path, faces: Faces) -> None:
         rows.append([f"http://example.org/photos/{subject}.jpg", *map(str, [*values[:-1], 999])])
     rows.append(["http://example.org/gone/lost.jpg", *["0"] * len(emotionet.UNITS)])
     cells = "".join("<row>" + "".join(_cell(value) for value in row) + "</row>" for row in rows)
-    sheet = (
-        "<worksheet "
-        f'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>{cells}</sheetData></worksheet>'
-    )
+    sheet = f'<worksheet xmlns="{SHEET_NAMESPACE}"><sheetData>{cells}</sheetData></worksheet>'
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("xl/worksheets/sheet1.xml", sheet)
