@@ -3,20 +3,24 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from ausl_dist.corpus.settings import CorpusSettings
 from tools.build_corpus import read_settings
 
-CONFIG = Path(__file__).parents[2] / "configs" / "corpus" / "default.yaml"
+
+def test_a_corpus_says_its_settings_as_they_are_read_again(tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    OmegaConf.save(OmegaConf.create(CorpusSettings().to_dict()), config)
+    assert read_settings(config, []) == CorpusSettings()
 
 
-def test_the_default_file_says_what_the_defaults_are() -> None:
-    assert read_settings(CONFIG, []) == CorpusSettings()
-
-
-def test_one_setting_on_top() -> None:
-    settings = read_settings(CONFIG, ["clips.seconds=2", "quality.duplicate_bits=-1"])
-    assert (settings.clips.seconds, settings.quality.duplicate_bits) == (2.0, -1)
+def test_one_setting_on_top_of_a_file(tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text("clips: {seconds: 4, min_seconds: 1}\n")
+    settings = read_settings(config, ["clips.seconds=2", "quality.duplicate_bits=-1"])
+    assert (settings.clips.seconds, settings.clips.min_seconds) == (2.0, 1.0)
+    assert settings.quality.duplicate_bits == -1
     assert settings.digest != CorpusSettings().digest
 
 
