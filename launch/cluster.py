@@ -40,8 +40,12 @@ class SlurmCluster:
     qos: str | None = None
     constraint: str | None = None
     exclude: str | None = None
+    # hosts that `doctor --on-node` found sick or slow are left out at the next submit
+    leave_out_unfit: bool = False
     signal_delay_seconds: int = 180
     setup: tuple[str, ...] = ()
+    # variables of every rank, such as NCCL's
+    environment: dict[str, str] = field(default_factory=dict)
     python: str | None = None
     srun_arguments: tuple[str, ...] = ()
     sbatch: dict[str, Any] = field(default_factory=dict)
@@ -56,6 +60,9 @@ class SlurmCluster:
                 "each rank drives one GPU, "
                 f"so set cluster.ranks_per_node={self.gpus_per_node}"
             )
+        for name in self.environment:
+            if not name.isidentifier():
+                raise ValueError(f"environment: {name!r} is no name of a variable")
         if self.signal_delay_seconds >= self.time_minutes * 60:
             raise ValueError(
                 f"signal_delay_seconds={self.signal_delay_seconds} leaves no time to compute in "

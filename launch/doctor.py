@@ -7,6 +7,7 @@ A check returns what it found, or raises; an error is the ✗, and its sentence 
 """
 
 import shutil
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ from ausl_dist.files import read_json
 from launch.compose import Composed
 from launch.findings import Finding, run_checks
 
+UNFIT = ("node: health", "node: GPU health")  # checks that are about the node, not about the run
+SLOW_SHARE = 0.8  # of the median rank's speed: in a synchronous step all wait for the slowest
 NODE_SECONDS = 600.0  # for the short job to get its turn and end
 
 
@@ -46,7 +49,7 @@ def _on_nodes(composed: Composed, rank_bytes: float) -> list[Finding]:
     """Run node_checks.py on the cluster as the run itself would be started, and gather what its
     ranks found.
     """
-    from launch import scheduler, slurm
+    from launch import left_out, scheduler, slurm
     from launch.cluster import slurm_only
     from launch.node_checks import NodeChecks
 
@@ -74,6 +77,11 @@ def _on_nodes(composed: Composed, rank_bytes: float) -> list[Finding]:
         return [Finding("job on the nodes", False, waited)]
     results = [read_json(path) for path in sorted(folder.glob("rank-*.json"))]
     findings = _merge(results, cluster.ranks)
+    unfit = left_out.note(folder.parent, unfit_hosts(results))
+    if unfit:
+        hosts = "; ".join(f"{host}: {why}" for host, why in unfit.items())
+        remedy = f"cluster.leave_out_unfit=true, or cluster.exclude={','.join(unfit)}"
+        findings.append(Finding("nodes to leave out", False, f"{hosts}. Submit with {remedy}"))
     if state.state != "COMPLETED":
         findings.append(
             Finding(
@@ -118,6 +126,20 @@ def _merge(results: list[dict[str, Any]], ranks: int) -> list[Finding]:
             Finding("clocks of the nodes", skew < 1.0, f"{skew * 1000:.0f} ms apart{remedy}")
         )
     return findings
+
+
+def unfit_hosts(results: list[dict[str, Any]]) -> dict[str, str | None]:
+    """Of each host, why a run should do without it, or None: a sick node or GPU, or a slow one."""
+    found: dict[str, str | None] = {result["host"]: None for result in results}
+    usual = statistics.median(result["teraflops"] for result in results) if results else 0.0
+    for result in results:
+        sick = [row["text"] for row in result["rows"] if row["name"] in UNFIT and not row["good"]]
+        if result["teraflops"] < SLOW_SHARE * usual:
+            share = result["teraflops"] / usual
+            sick.append(f"computes at {share:.0%} of the speed of the others")
+        if sick:
+            found[result["host"]] = sick[0]
+    return found
 
 
 def _print(findings: list[Finding]) -> None:

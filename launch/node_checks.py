@@ -25,6 +25,7 @@ REDUCE_BYTES = 64 * MIB
 MIN_REDUCE_GBIT = (
     0.5  # a step of a model of 20 M weights would spend more than a second on its gradients
 )
+PRODUCT_SIDE, CPU_PRODUCT_SIDE, PRODUCTS = 8192, 512, 10
 MIN_FREE_SHARED_MEMORY = 256 * MIB
 
 
@@ -39,10 +40,12 @@ class NodeChecks:
 
         place = place_of_this_task()
         os.environ.update(place.environment(0))
-        self.clock = time.time()
+        self.clock, self.teraflops = time.time(), 0.0
         checks: list[tuple[str, Callable[[], str]]] = [
             ("node: health", self.health),
             ("node: accelerator", self.accelerator),
+            ("node: GPU health", self.gpu_health),
+            ("node: speed", self.speed),
             ("node: memory", self.memory),
             ("node: ranks meet", self.meet),
             ("node: all-reduce", self.all_reduce),
@@ -55,6 +58,7 @@ class NodeChecks:
             "host": place.ranks[place.rank],
             "rows": [asdict(row) for row in rows],
             "clock": self.clock,
+            "teraflops": self.teraflops,
         }
         write_json(Path(self.folder) / f"rank-{place.rank:05d}.json", result)
 
@@ -76,11 +80,7 @@ class NodeChecks:
             raise Unchecked("no NVIDIA driver here; the run computes on the CPU")
         import torch
 
-        query = [
-            "nvidia-smi",
-            "--query-gpu=name,memory.total,ecc.errors.uncorrected.volatile.total",
-            "--format=csv,noheader",
-        ]
+        query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
         said = subprocess.run(
             query, capture_output=True, text=True, timeout=60, check=True
         ).stdout.splitlines()
@@ -90,12 +90,54 @@ class NodeChecks:
                 f"torch sees {torch.cuda.device_count()} GPUs and this is rank {local} of its "
                 "node; set cluster.gpus_per_node"
             )
-        if said[local].rsplit(",", 1)[1].strip() not in ("0", "[N/A]"):
-            raise OSError(
-                f"memory errors on GPU {local} ({said[local]}); "
-                f"use cluster.exclude={socket.gethostname()}"
-            )
         return said[local]
+
+    def gpu_health(self) -> str:
+        import torch
+
+        from ausl_dist.observe import gpu_health
+
+        if not torch.cuda.is_available():
+            raise Unchecked("no GPU here")
+        import pynvml
+
+        pynvml.nvmlInit()
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        old = gpu_health.driver_problem(driver)
+        if old is not None:
+            raise OSError(old)
+        local = int(os.environ["LOCAL_RANK"])
+        # by UUID: NVML counts GPUs that this job may not see
+        uuid = str(torch.cuda.get_device_properties(local).uuid)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid[:4] == "GPU-" else f"GPU-{uuid}")
+        bus = pynvml.nvmlDeviceGetPciInfo(handle).busId
+        bus = bus.decode() if isinstance(bus, bytes) else bus
+        wrong = gpu_health.problems(pynvml, handle) + gpu_health.xids(bus, gpu_health.kernel_log())
+        if wrong:
+            raise OSError(
+                f"GPU {local}: {'; '.join(wrong)}; set cluster.exclude={socket.gethostname()}, "
+                "or cluster.leave_out_unfit=true"
+            )
+        return f"no faults, driver {driver}"
+
+    def speed(self) -> str:
+        """Products of matrices by this rank alone: no other node is waited for, so that a slow one
+        shows.
+        """
+        import torch
+
+        cuda = torch.cuda.is_available()
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else "cpu"
+        side = PRODUCT_SIDE if cuda else CPU_PRODUCT_SIDE
+        matrix = torch.ones(side, side, device=device)
+        for repeat in range(1 + PRODUCTS):
+            if repeat == 1:
+                self._settle(torch.device(device))
+                started = time.monotonic()
+            torch.mm(matrix, matrix)
+        self._settle(torch.device(device))
+        self.teraflops = PRODUCTS * 2 * side**3 / (time.monotonic() - started) / 1e12
+        return f"{self.teraflops:.2g} TFLOP/s of fp32 products a rank"
 
     def memory(self) -> str:
         import torch

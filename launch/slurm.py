@@ -19,7 +19,7 @@ from typing import Any
 from ausl_dist.files import append_json_line, read_json_lines
 from ausl_dist.run_folder import SUBMISSIONS_FILE
 from ausl_dist.settings import SettingsError
-from launch import scheduler
+from launch import left_out, scheduler
 from launch.child import TRAINER
 from launch.cluster import SlurmCluster
 from launch.snapshot import take_snapshot
@@ -117,8 +117,10 @@ def parameters(
         values["gpus_per_node"] = cluster.gpus_per_node
     if cluster.memory_gigabytes_per_node is not None:
         values["mem"] = f"{round(cluster.memory_gigabytes_per_node * 1024)}MB"
-    if cluster.setup:
-        values["setup"] = list(cluster.setup)
+    # srun hands the first node's environment to every rank; what `setup` does comes after
+    exports = [f"export {key}={shlex.quote(value)}" for key, value in cluster.environment.items()]
+    if exports or cluster.setup:
+        values["setup"] = [*exports, *cluster.setup]
     optional = {"partition", "account", "qos", "constraint", "exclude"}
     values |= {key: getattr(cluster, key) for key in optional if getattr(cluster, key) is not None}
     if cluster.exclusive:
@@ -167,9 +169,9 @@ def submit_run(
             f"status {run_folder}`, "
             f"or end it first: `python -m launch cancel {run_folder}`"
         )
-    return submit([RankJob(run_folder, module)], run_folder, cluster, name, dependency=dependency)[
-        0
-    ]
+    cluster = left_out.leave_out(cluster, run_folder.parent / ".doctor")
+    (job,) = submit([RankJob(run_folder, module)], run_folder, cluster, name, dependency=dependency)
+    return job
 
 
 def submit_array(

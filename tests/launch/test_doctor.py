@@ -1,13 +1,16 @@
 """What `doctor` finds wrong before a job is started."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from launch import left_out
 from launch.checks import Examination
+from launch.cluster import SlurmCluster, read_settings
 from launch.compose import compose
 from launch.corpus import part_commands
-from launch.doctor import _merge
+from launch.doctor import _merge, unfit_hosts
 from launch.findings import Finding, run_checks
 from tests.support.corpora import make_corpus
 
@@ -111,3 +114,30 @@ def test_a_corpus_is_shared_out_over_an_array() -> None:
     )
     with pytest.raises(ValueError, match="--part is set"):
         part_commands(["/videos", "--out", "x", "--part", "0/2"], 3, 8)
+
+
+def rank_result(host: str, teraflops: float, health: str = "") -> dict[str, object]:
+    row = {"name": "node: GPU health", "good": not health, "text": health or "no faults"}
+    return {"host": host, "clock": 0.0, "teraflops": teraflops, "rows": [row]}
+
+
+def test_sick_and_slow_nodes_are_named_and_left_out_if_asked(tmp_path: Path) -> None:
+    results = [
+        rank_result("node1", 50.0),
+        rank_result("node2", 30.0),
+        rank_result("node3", 49.0, "GPU 2: Xid 79 (GPU has fallen off the bus)"),
+        rank_result("node4", 51.0),
+    ]
+    unfit = unfit_hosts(results)
+    assert unfit["node1"] is None
+    assert unfit["node2"] == "computes at 61% of the speed of the others"
+    assert "Xid 79" in (unfit["node3"] or "")
+    assert list(left_out.note(tmp_path, unfit)) == ["node2", "node3"]
+    words = {"scheduler": "slurm", "nodes": 1, "ranks_per_node": 1, "cpus_per_rank": 1}
+    asked = read_settings({**words, "time_minutes": 60, "exclude": "old", "leave_out_unfit": True})
+    assert isinstance(asked, SlurmCluster)
+    assert left_out.leave_out(asked, tmp_path).exclude == "old,node2,node3"
+    unasked = replace(asked, leave_out_unfit=False)
+    assert left_out.leave_out(unasked, tmp_path).exclude == "old"
+    # looked at again, and well: it comes back
+    assert list(left_out.note(tmp_path, {"node2": None})) == ["node3"]

@@ -19,6 +19,7 @@ def test_the_job_script_says_what_the_cluster_config_says(tmp_path: Path) -> Non
         "constraint": "a100",
         "exclude": "bad1",
         "setup": ("module load x",),
+        "environment": {"NCCL_IB_TIMEOUT": "22", "NOTE": "two words"},
     }
     cluster = SlurmCluster(
         scheduler="slurm",
@@ -41,6 +42,8 @@ def test_the_job_script_says_what_the_cluster_config_says(tmp_path: Path) -> Non
         "--requeue",
     ):
         assert f"#SBATCH {line}" in text
+    exports = [text.index(f"export {each}") for each in ("NCCL_IB_TIMEOUT=22", "NOTE='two words'")]
+    assert max(exports) < text.index("module load x"), "what the site's setup says comes last"
     for key in ("partition", "account", "qos", "constraint", "exclude"):
         assert f"#SBATCH --{key}={settings[key]}" in text
     assert "module load x" in text

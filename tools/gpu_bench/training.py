@@ -65,7 +65,8 @@ def engine_of(
 
 def step(bench: Bench) -> Numbers:
     """Milliseconds, clips a second, MFU and memory of the joint step."""
-    size, numbers = bench.size, {}
+    size = bench.size
+    numbers: Numbers = {}
     variants: dict[str, dict[str, object]] = {
         "fp32": {},
         "bf16": {"precision": "bf16_autocast"},
@@ -79,7 +80,7 @@ def step(bench: Bench) -> Numbers:
             engine = engine_of(backbone, size, **options)  # type: ignore[arg-type]
             batch = batch_for(engine.model, size)
             seconds = _seconds(lambda: engine.train_step(batch, RATE), size)  # noqa: B023
-            numbers |= _step_numbers(f"{backbone}, {name}", engine, size, seconds)
+            numbers |= _step_numbers(f"{backbone}, {name}", backbone, engine, size, seconds)
             engine.release()
     return numbers
 
@@ -179,7 +180,7 @@ def _trained(bench: Bench, backbone: str, cut: int | None) -> str:
     return digest.hexdigest()
 
 
-def _step_numbers(name: str, engine: Engine, size: Size, seconds: float) -> Numbers:
+def _step_numbers(name: str, backbone: str, engine: Engine, size: Size, seconds: float) -> Numbers:
     numbers: Numbers = {
         f"{name}, ms": 1000 * seconds,
         f"{name}, clips/s": size.batch / seconds,
@@ -188,7 +189,7 @@ def _step_numbers(name: str, engine: Engine, size: Size, seconds: float) -> Numb
     card = torch.cuda.get_device_name() if cuda else None
     peak = peak_flops(EngineSettings(precision=engine.settings.precision), card)
     if peak is not None:
-        model = model_of(engine.model.backbone.settings.name, size).to(device())
+        model = model_of(backbone, size).to(device())
         flops = count_flops(model, size.image_size, 1)[JOINT]
         numbers[f"{name}, MFU"] = flops * size.batch / seconds / peak
     if cuda:
