@@ -2,16 +2,18 @@
 clips lack.
 
     python -m tools.index_shards s3://bucket/name|DIR
+    python -m tools.index_shards CROPS --out s3://bucket/name|DIR
 
 Shards of ready face crops that were not made here (KEY.mp4 with a caption, or frames beside a class)
-stay as they are: clips made of them are written beside them (adopted-*.tar) and indexed.
+stay as they are: clips made of them are written beside them (adopted-*.tar) and indexed. With --out,
+face crops as videos, as folders of numbered frames or in shards become a corpus there.
 """
 
 import argparse
 import sys
 
 from ausl_dist import command
-from ausl_dist.corpus.adopt import adopt
+from ausl_dist.corpus.adopt import adopt, adopt_crops
 from ausl_dist.corpus.fill import Filling
 from ausl_dist.shards.index import ShardEntry
 
@@ -20,7 +22,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("corpus", help="where the .tar files are; the index is written beside them")
+    parser.add_argument("corpus", help="where the .tar files are, or the face crops")
+    parser.add_argument("--out", metavar="URL", help="where a corpus made of face crops goes")
     parser.add_argument("--licence", help="of crops made elsewhere (default: unknown)")
     parser.add_argument("--fps", type=float, help="of the corpus (default: of its first video)")
     parser.add_argument(
@@ -47,7 +50,11 @@ def main() -> int:
             flush=True,
         )
 
-    found = adopt(url, filling=filling, on_shard=report)
+    if arguments.out is None:
+        found = adopt(url, filling=filling, on_shard=report)
+    else:
+        url, crops = arguments.out, arguments.corpus
+        found = adopt_crops([crops], url, filling=filling, on_shard=report)
     print(
         f"{url}: {found.tally.clips} clips, {found.tally.frames} frames at "
         f"{found.tally.uniform['fps']} frames/s are indexed"

@@ -3,11 +3,12 @@ they lack.
 
     URL/*.tar of clips ──(each read once)──▶ index.json, index.chunks.npy, corpus.json
     URL/*.tar of face crops ──fill.py──▶ URL/adopted-*.tar ──▶ the same, of those
+    files of face crops ──fill.py──▶ OUT/adopted-*.tar ──▶ the same, at OUT
 """
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from ausl_dist.corpus.publish import (
 from ausl_dist.corpus.raw_tar import list_samples
 from ausl_dist.corpus.sources import list_files, local_copy, open_tar
 from ausl_dist.shards import clip, storage
-from ausl_dist.shards.index import ShardEntry, scan_shard, write_index
+from ausl_dist.shards.index import INDEX_NAME, ShardEntry, scan_shard, write_index
 from ausl_dist.shards.reader import read_clips
 from ausl_dist.shards.tar import TarError
 
@@ -73,16 +74,52 @@ def adopt(
         return _adopt(url, lock, filling or Filling(), on_shard)
 
 
+def adopt_crops(
+    inputs: Sequence[str],
+    out: str,
+    *,
+    filling: Filling | None = None,
+    on_shard: Callable[[ShardEntry, int], None] = lambda entry, total: None,
+) -> Adoption:
+    """Write ready face crops (videos, folders of frames, shards of either) as a corpus at `out`.
+
+    Raises ValueError when there is one already, or no input is a clip.
+    """
+    if storage.exists(storage.join(out, INDEX_NAME)):
+        raise ValueError(f"{out} holds a corpus already: choose another --out, or delete it first")
+    with tempfile.TemporaryDirectory(prefix="ausl-adopted-") as folder:
+        filled = fill(inputs, Path(folder), filling or Filling())
+        made = sorted(Path(folder).glob("*.tar"))
+        for path in made:
+            storage.upload(path, storage.join(out, path.name))
+    if filled.ledger:
+        storage.write_bytes(storage.join(out, LEDGER_NAME), json_lines(filled.ledger))
+    with locked(out) as lock:
+        return _index(out, [path.name for path in made], filled, lock, on_shard)
+
+
 def _adopt(
     url: str, lock: Lock, filling: Filling, on_shard: Callable[[ShardEntry, int], None]
 ) -> Adoption:
     names = [name for name in list_files(url) if name.endswith(".tar") and "/" not in name]
     if not names:
         raise FileNotFoundError(f"{url} holds no .tar file")
-    found, entries = Adoption(), list[ShardEntry]()
+    filled = None
     raw = [name for name in names if not name.startswith(f"{PREFIX}-")]
     if raw and _is_foreign(url, raw[0]):
-        names, found.filled = _fill(url, raw, filling)
+        names, filled = _fill(url, raw, filling)
+    return _index(url, names, filled, lock, on_shard)
+
+
+def _index(
+    url: str,
+    names: Sequence[str],
+    filled: Filled | None,
+    lock: Lock,
+    on_shard: Callable[[ShardEntry, int], None],
+) -> Adoption:
+    """Read the shards of these names once; write statement and index."""
+    found, entries = Adoption(filled=filled), list[ShardEntry]()
     for name in names:
         with local_copy(url, name) as path:
             entries.append(scan_shard(path, name))

@@ -100,6 +100,29 @@ def test_a_video_that_is_a_clip_already_keeps_its_bytes_and_a_second_time_change
     assert (shards / "adopted-000000.tar").read_bytes() == made
 
 
+def test_folders_of_face_crops_become_a_corpus_by_one_command(tmp_path: Path) -> None:
+    (tmp_path / "in" / "anna" / "01").mkdir(parents=True)
+    (tmp_path / "in" / "ben").mkdir()
+    write_video(tmp_path / "in" / "ben" / "a.avi", draw_clip(0).frames, codec="mpeg4")
+    for number, frame in enumerate(draw_clip(1).frames):
+        path = tmp_path / "in" / "anna" / "01" / f"{number:05d}.png"
+        cv2.imwrite(str(path), np.ascontiguousarray(frame[:, :, ::-1]))
+    out = tmp_path / "out"
+    arguments = ["--out", str(out), "--layout", "(?P<identity>[^/]+)/"]
+    command = [sys.executable, "-m", "tools.index_shards", str(tmp_path / "in"), *arguments]
+    first = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert first.returncode == 0, first.stderr
+    metas = {name: stored.meta for name, stored in clips_of(out).items()}
+    assert {name: meta.identity for name, meta in metas.items()} == {
+        "anna/01": "anna",
+        "ben/a.avi": "ben",
+    }
+    assert [meta.frames for meta in metas.values()] == [20, 20]
+    again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert again.returncode == 2
+    assert "holds a corpus already" in again.stderr
+
+
 def test_shards_of_nothing_usable_are_refused(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", {"a.mp4": b"no video", "a.txt": "x"})
     with pytest.raises(ValueError, match="not one of 1 samples"):
