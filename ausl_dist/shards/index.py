@@ -1,8 +1,9 @@
 """The index of a corpus: what a reader must know of its shards without opening them.
 
-    shard-000000.tar ──scan_shard──▶ ShardEntry ──write_index──▶ index.json        sizes, checksums, clip counts of the shards
-                                                                 index.chunks.npy  one row of 24
-                                                                 bytes for each chunk
+    shard-000000.tar ──scan_shard──▶ ShardEntry ──write_index──▶ index.json, index.chunks.npy
+
+    index.json        sizes, checksums and clip counts of the shards
+    index.chunks.npy  one row of 24 bytes for each chunk
 
 A chunk is a run of whole clips of about 8 MiB: the unit that is fetched, verified and shuffled. A
 corpus made by any WebDataset writer gets its index from one pass of `scan_shard` over each tar.
@@ -28,15 +29,12 @@ from numpy.typing import NDArray
 
 from ausl_dist.shards import storage
 from ausl_dist.shards.clip import (
-    KEY_PATTERN,
-    META_SUFFIX,
-    REQUIRED_SUFFIXES,
     SUFFIXES,
-    ClipMeta,
     array_from_bytes,
 )
 from ausl_dist.shards.retry import Retry
-from ausl_dist.shards.tar import BLOCK_BYTES, MAX_MEMBER_BYTES, Member, hashing, read_members
+from ausl_dist.shards.scan import ShardScan
+from ausl_dist.shards.tar import BLOCK_BYTES, MAX_MEMBER_BYTES, hashing, read_members
 
 INDEX_NAME = "index.json"
 CHUNKS_NAME = "index.chunks.npy"
@@ -278,91 +276,9 @@ class Index:
         )
 
 
-class _Scan:
-    """Clips and chunks under construction while a shard goes by."""
-
-    def __init__(self, chunk_bytes: int) -> None:
-        self.chunk_bytes = chunk_bytes
-        self.chunks: list[tuple[int, int, int, int, int]] = []
-        self.clips = self.frames = 0
-        self.min_frames = 1 << 62
-        self.fps: float | None = None
-        self.keys: set[str] = set()
-        self._key = ""
-        self._suffixes: set[str] = set()
-        self._start = self._bytes = self._chunk_clips = 0
-        self._hash = xxhash.xxh3_64()
-
-    def add(self, member: Member) -> None:
-        key, _, suffix = member.name.removeprefix("./").partition(".")
-        if not KEY_PATTERN.fullmatch(key):
-            raise ValueError(
-                f"member {member.name[:200]!r}: a clip's key has letters, digits, '-' and '_', "
-                "and no folder"
-            )
-        if key != self._key:
-            self._finish_clip()
-            if self._bytes >= self.chunk_bytes:
-                self._finish_chunk()
-            if key in self.keys:
-                raise ValueError(
-                    f"clip {key}: its members are not adjacent, or two clips have this key"
-                )
-            self.keys.add(key)
-            self._key, self._suffixes = key, set()
-            if self._bytes == 0:
-                self._start = member.start
-        if suffix in self._suffixes:
-            raise ValueError(f"clip {key}: member {member.name} stands twice")
-        self._suffixes.add(suffix)
-        if suffix == META_SUFFIX:
-            self._add_meta(key, member.data)
-        self._hash.update(member.raw)
-        self._bytes += len(member.raw)
-
-    def finish(self) -> None:
-        self._finish_clip()
-        if not self.clips:
-            raise ValueError("holds no clip")
-        self._finish_chunk()
-
-    def _add_meta(self, key: str, data: bytes) -> None:
-        try:
-            meta = ClipMeta.from_bytes(data)
-        except ValueError as error:
-            raise ValueError(f"clip {key}: {error}") from error
-        self.frames += meta.frames
-        self.min_frames = min(self.min_frames, meta.frames)
-        if self.fps not in (None, meta.fps):
-            raise ValueError(
-                f"clip {key} has {meta.fps} frames/s, those before it {self.fps}; "
-                "a corpus has one frame rate"
-            )
-        self.fps = meta.fps
-
-    def _finish_clip(self) -> None:
-        if not self._key:
-            return
-        missing = [suffix for suffix in REQUIRED_SUFFIXES if suffix not in self._suffixes]
-        if missing:
-            raise ValueError(
-                f"clip {self._key} has no {self._key}.{missing[0]} (found: "
-                f"{', '.join(sorted(self._suffixes))})"
-            )
-        self.clips += 1
-        self._chunk_clips += 1
-
-    def _finish_chunk(self) -> None:
-        self.chunks.append(
-            (self._hash.intdigest(), 0, self._start // BLOCK_BYTES, self._bytes, self._chunk_clips)
-        )
-        self._bytes = self._chunk_clips = 0
-        self._hash = xxhash.xxh3_64()
-
-
 def _scan(file: IO[bytes], name: str, chunk_bytes: int) -> ShardEntry:
     sha256, size = hashlib.sha256(), [0]
-    scan = _Scan(chunk_bytes)
+    scan = ShardScan(chunk_bytes)
 
     def count(data: bytes) -> None:
         size[0] += len(data)

@@ -30,8 +30,8 @@ from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.stream.augment import MAX_BLUR_SIGMA, Draw
 from ausl_dist.stream.carrier import Carrier
 from ausl_dist.stream.frames import FrameDecoder, view_frames
+from ausl_dist.stream.ledger import telling_line
 from ausl_dist.stream.mp4 import Video, VideoError
-from ausl_dist.stream.probe import reason
 
 # Beyond this share of clips that DALI's decoder refuses, decoding is set up wrongly.
 MAX_REFUSED_SHARE = 0.25
@@ -244,7 +244,7 @@ class Graph:
                 try:
                     self._run([clip])
                 except RuntimeError as error:
-                    refused[place] = reason(error)
+                    refused[place] = telling_line(error)
         return refused
 
     def _count(self, refused: Mapping[int, str]) -> None:

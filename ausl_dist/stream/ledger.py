@@ -78,3 +78,16 @@ class Ledger:
                         f"{lines}. All are listed in {self._path}; mend the corpus, "
                         f"or raise data.budgets.{reason}"
                     )
+
+
+def telling_line(error: Exception | str) -> str:
+    """The line of an error that says why: DALI puts it behind the names of operator and file."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    skipped = ("critical error in pipeline", 'file "', "error in ")
+    telling = [line for line in lines if not line.lower().startswith(skipped)]
+    for word in ("support", "unable", "failed", "cannot", "invalid"):
+        for line in telling:
+            if word in line.lower():
+                # without the place in DALI's own source
+                return line.partition("] ")[2][:300] if line.startswith("[/") else line[:300]
+    return (telling or lines or [type(error).__name__])[0][:300]

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ausl_dist.files import read_json, write_json
+from ausl_dist.stream.ledger import telling_line
 
 AT_ONCE = (1, 4, 8)  # clips that are decoded together when speed is measured
 POLL_SECONDS = 0.05
@@ -193,7 +194,7 @@ def main(folder: Path) -> None:
             with open(log, "rb") as console:
                 console.seek(told)
                 heard = console.read().decode(errors="replace")
-            said = {"error": reason(f"{heard}\n{error}")}
+            said = {"error": telling_line(f"{heard}\n{error}")}
             decoder = None  # a pipeline that met an error is dead
         write_json(_result(folder, number), said)
 
@@ -227,19 +228,6 @@ def _speed(decoder: Decoder, sample: bytes, wanted: list[int], width: int, secon
         decoder(videos, frames)
         rounds += 1
     return rounds * width * len(wanted) / (time.monotonic() - began)
-
-
-def reason(error: Exception | str) -> str:
-    """The line of an error that says why: DALI puts it behind the names of operator and file."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    skipped = ("critical error in pipeline", 'file "', "error in ")
-    telling = [line for line in lines if not line.lower().startswith(skipped)]
-    for word in ("support", "unable", "failed", "cannot", "invalid"):
-        for line in telling:
-            if word in line.lower():
-                # without the place in DALI's own source
-                return line.partition("] ")[2][:300] if line.startswith("[/") else line[:300]
-    return (telling or lines or [type(error).__name__])[0][:300]
 
 
 if __name__ == "__main__":

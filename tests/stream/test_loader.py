@@ -21,8 +21,9 @@ from ausl_dist.corpus.encode import Codec
 from ausl_dist.shards.index import scan_shard, write_index
 from ausl_dist.stream import fetch
 from ausl_dist.stream import loader as loader_module
+from ausl_dist.stream.corpora import check_memory
 from ausl_dist.stream.ledger import BudgetPassed
-from ausl_dist.stream.loader import Loader, check_memory
+from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.settings import Budgets, CorpusSource, DataSettings
 from tests.support.corpora import ACTION_UNITS, draw_clip, make_corpus
 
