@@ -11,6 +11,7 @@ python -m launch cancel runs/demo                         end it for good
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,14 +100,12 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         import yaml
 
-        print(
-            yaml.safe_dump(
-                {**composed.run, "cluster": composed.cluster}, sort_keys=False, allow_unicode=True
-            ),
-            end="",
-        )
+        whole = {**composed.run, "cluster": composed.cluster}
+        print(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True), end="")
+        print(composed.batch, file=sys.stderr)
         return 0
     cluster = local_only(composed.cluster, "run")
+    print(composed.batch, file=sys.stderr)
     return run_ranks(prepare(composed), cluster.ranks)
 
 
@@ -121,10 +120,12 @@ def _submit(arguments: argparse.Namespace) -> int:
     name = str(composed.run["name"])
     if arguments.dry_run:
         print(slurm.script(cluster, name, Path(composed.run["folder"]).expanduser().resolve()))
+        print(composed.batch, file=sys.stderr)
         return 0
     folder = prepare(composed)
     dependency = f"afterok:{arguments.after}" if arguments.after else None
     job = slurm.submit_run(folder, cluster, name, dependency=dependency)
+    print(composed.batch)
     print(
         f"job {job}: {cluster.nodes} nodes, {cluster.ranks} ranks; follow it by `python -m launch "
         f"status {folder}`"
@@ -142,7 +143,7 @@ def _array(arguments: argparse.Namespace) -> int:
 
     points = sweep.compose_points(arguments.overrides)
     if arguments.dry_run:
-        print("\n".join(str(point.run["folder"]) for point in points))
+        print("\n".join(f"{point.run['folder']}: {point.batch}" for point in points))
         return 0
     cluster = slurm_only(points[0].cluster, "array")
     folders = [prepare(point) for point in points]

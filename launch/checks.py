@@ -138,12 +138,6 @@ class Examination:
 
     def lanes(self) -> str:
         data, ranks = self.settings.data, self.cluster.ranks
-        if data.lanes % ranks:
-            near = [number for number in range(1, data.lanes + 1) if data.lanes % number == 0]
-            raise ValueError(
-                f"data.lanes={data.lanes} cannot be dealt to {ranks} ranks: "
-                f"use one of {near} ranks, or data.lanes={ranks}"
-            )
         clips = sum(index.num_clips for index in self.indexes.values())
         if clips < data.lanes:
             raise ValueError(f"the corpus has {clips} clips, fewer than data.lanes={data.lanes}")

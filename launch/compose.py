@@ -3,7 +3,7 @@
     words ──▶ hydra: config.yaml, its groups, the experiment, the words
           ──▶ one file of `objective/` for each name in the mixture, under `objectives.NAME`
           ──▶ the defaults of dataclasses and objectives, for all that nobody has said
-          ──▶ interpolations resolved, every setting checked ──▶ Composed
+          ──▶ interpolations resolved, the batch cut for the ranks, every setting checked ──▶ Composed
 
 Any word `dotted.name=value` adds the setting or replaces it. `cluster` (where it runs) is split
 from the rest (what it computes), so that a run can go on elsewhere with the same config.
@@ -18,7 +18,10 @@ from typing import Any
 from ausl_dist.addresses import refuse_secrets
 from ausl_dist.settings import SettingsError, from_mapping, unknown, with_defaults
 from launch.cluster import read_settings, with_cluster_defaults
+from launch.global_batch import BatchPlan, BatchSettings, check_ranks, describe, plan_batch
 
+# what a cluster's file says of the run itself, where it has GPUs; files and words of the run win
+ON_GPUS = "on_gpus"
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -30,6 +33,7 @@ class Composed:
 
     run: dict[str, Any]
     cluster: dict[str, Any]
+    batch: str = ""  # what a step is, in a line for people
 
 
 def compose(words: list[str], config_folder: Path = CONFIGS) -> Composed:
@@ -39,15 +43,27 @@ def compose(words: list[str], config_folder: Path = CONFIGS) -> Composed:
     Raises SettingsError with what to type instead.
     """
     refuse_secrets(words)
-    whole = _resolved(completed(words, config_folder))
+    given = _given(words, config_folder)
+    whole = _resolved(_complete(given))
     refuse_secrets(whole)
-    composed = Composed(cluster=whole.pop("cluster"), run=whole)
-    _check(composed)
-    return composed
+    cluster = whole.pop("cluster")
+    batch = from_mapping(BatchSettings, whole.pop("batch"), "batch")
+    _check(whole)
+    ranks = read_settings(cluster).ranks
+    whole = _with_batch(whole, plan_batch(batch, ranks, whole["optimizer"]["kind"]), given)
+    data, pieces = whole["data"], whole["engine"]["gradient_accumulation"]
+    cut = (data["lanes"], data["clips_per_lane"], pieces, ranks)
+    check_ranks(*cut)
+    return Composed(whole, cluster, describe(*cut, float(whole["optimizer"]["learning_rate"])))
 
 
 def completed(words: list[str], config_folder: Path = CONFIGS) -> dict[str, Any]:
     """The whole config with every default, interpolations not yet resolved and nothing checked."""
+    return _complete(_given(words, config_folder))
+
+
+def _given(words: list[str], config_folder: Path) -> dict[str, Any]:
+    """What files and words say, and nothing else."""
     words = [add_or_replace(word, config_folder) for word in words]
     # Later entries win: objectives, then the experiment, then the user's own words.
     experiment = [word for word in words if word.startswith("+experiment=")]
@@ -57,13 +73,49 @@ def completed(words: list[str], config_folder: Path = CONFIGS) -> dict[str, Any]
     _check_objectives(mixture, own, config_folder)
     objectives = [f"+objective@objectives.{name}={name}" for name in mixture]
     given = _hydra([*objectives, *experiment, *own], config_folder)
-    cluster = with_cluster_defaults(given.pop("cluster"))
-    return {**complete_run(given), "cluster": cluster}
+    cluster = dict(given["cluster"])
+    on_gpus: dict[str, Any] = cluster.pop(ON_GPUS, None) or {}
+    if cluster.get("gpus_per_node"):
+        given = _merged(on_gpus, given)
+    return {**given, "cluster": cluster}
+
+
+def _complete(given: dict[str, Any]) -> dict[str, Any]:
+    apart = ("batch", "cluster")
+    run = complete_run({name: value for name, value in given.items() if name not in apart})
+    batch = with_defaults(BatchSettings, given.get("batch", {}))
+    return {**run, "batch": batch, "cluster": with_cluster_defaults(given["cluster"])}
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above`, with what only `below` says."""
+    both = dict(below)
+    for name, value in above.items():
+        under = below.get(name)
+        if isinstance(value, dict) and isinstance(under, dict):
+            value = _merged(under, value)
+        both[name] = value
+    return both
+
+
+def _with_batch(run: dict[str, Any], plan: BatchPlan, given: dict[str, Any]) -> dict[str, Any]:
+    """The run with what follows from the batch; lanes, clips a lane and pieces that somebody has
+    said himself stay, and the learning rate with them.
+    """
+    data, engine, optimizer = dict(run["data"]), dict(run["engine"]), dict(run["optimizer"])
+    if not {"lanes", "clips_per_lane"} & set(given["data"]):
+        data |= {"lanes": plan.lanes, "clips_per_lane": plan.clips_per_lane}
+        optimizer["learning_rate"] = float(optimizer["learning_rate"]) * plan.rate_factor
+        if "gradient_accumulation" not in given["engine"]:
+            engine["gradient_accumulation"] = plan.pieces
+    return {**run, "data": data, "engine": engine, "optimizer": optimizer}
 
 
 def compose_cluster(word: str, config_folder: Path = CONFIGS) -> dict[str, Any]:
     """Compose the `cluster` group alone, from `cluster=NAME`."""
-    return _resolved(with_cluster_defaults(_hydra([word], config_folder)["cluster"]))
+    cluster = _hydra([word], config_folder)["cluster"]
+    cluster.pop(ON_GPUS, None)
+    return _resolved(with_cluster_defaults(cluster))
 
 
 def choices(group: str, config_folder: Path = CONFIGS) -> list[str]:
@@ -131,15 +183,14 @@ def _resolved(values: dict[str, Any]) -> dict[str, Any]:
     return dict(resolved)
 
 
-def _check(composed: Composed) -> None:
+def _check(run: dict[str, Any]) -> None:
     """Refuse a config that no rank could use before anything is written or started."""
     from ausl_dist.model.objective_settings import check_objective
     from ausl_dist.train.settings import RunSettings
 
-    for name, settings in composed.run["objectives"].items():
+    for name, settings in run["objectives"].items():
         check_objective(settings, f"objectives.{name}")
-    from_mapping(RunSettings, composed.run)
-    read_settings(composed.cluster)
+    from_mapping(RunSettings, run)
 
 
 def _check_objectives(mixture: Iterable[str], words: list[str], config_folder: Path) -> None:

@@ -15,6 +15,7 @@ from ausl_dist.run_folder import CLUSTER_FILE, CONFIG_FILE, LOGS_FOLDER
 from ausl_dist.settings import SettingsError
 from launch.cluster import read_settings
 from launch.compose import Composed, complete_run, compose_cluster
+from launch.global_batch import check_ranks
 
 
 def prepare(composed: Composed) -> Path:
@@ -87,9 +88,19 @@ def change_cluster(folder: Path, overrides: list[str]) -> dict[str, Any]:
         OmegaConf.merge(values, OmegaConf.from_dotlist(dotted)), resolve=True
     )
     if overrides:
-        read_settings(changed)
+        _check_ranks(folder, read_settings(changed).ranks)
         write_atomically(Path(folder) / CLUSTER_FILE, _to_yaml(changed))
     return dict(changed)
+
+
+def _check_ranks(folder: Path, ranks: int) -> None:
+    """Refuse a number of ranks that cannot share the batches of the run in `folder`."""
+    import yaml
+
+    stored = yaml.safe_load((Path(folder) / "config.yaml").read_text())
+    run = complete_run(stored)
+    pieces = run["engine"]["gradient_accumulation"]
+    check_ranks(run["data"]["lanes"], run["data"]["clips_per_lane"], pieces, ranks)
 
 
 def _whole(path: Path) -> str:

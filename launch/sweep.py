@@ -58,4 +58,5 @@ def _point(fixed: list[str], keys: list[str], values: tuple[str, ...]) -> Compos
     return Composed(
         run={**composed.run, "folder": str(Path(composed.run["folder"]) / name)},
         cluster=composed.cluster,
+        batch=composed.batch,
     )

@@ -172,6 +172,7 @@ def _settings(arguments: argparse.Namespace) -> RunSettings:
         f"data.corpora.main.url={arguments.work / 'train'}",
         f"steps={arguments.steps}",
         f"data.image_size={arguments.size}",
+        "cluster.ranks=1",
         "data.lanes=1",
         "data.clips_per_lane=8",
         "engine=zero0",
@@ -213,9 +214,9 @@ def _model(case: str, settings: RunSettings) -> JointModel:
         *_mild(f"objectives.{case}.view"),
         f"objectives.{case}.patch={patch}",
     ]
-    added = compose([*words, "name=single", "steps=1", "data.corpora.main.url=none"]).run[
-        "objectives"
-    ]
+    added = compose(
+        [*words, "name=single", "steps=1", "cluster.ranks=1", "data.corpora.main.url=none"]
+    ).run["objectives"]
     return build_model(settings.backbone, added, {case: 1.0})
 
 

@@ -37,7 +37,7 @@ def build_objective(
     """
     cls = _objective(settings, "objective")
     own = _without_targets(_own(settings), cls.__name__)
-    widths = {"feature_dim": feature_dim}
+    widths: dict[str, Any] = {"feature_dim": feature_dim}
     if "map_dim" in inspect.signature(cls).parameters:
         widths["map_dim"] = map_dim or feature_dim
     try:

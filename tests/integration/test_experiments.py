@@ -47,6 +47,7 @@ def _train(experiment: str, url: str, scratch: Path, device: torch.device) -> li
         f"experiment={experiment}",
         f"data.corpora.main.url={url}",
         "data.image_size=32",
+        "cluster.ranks=1",
         "data.lanes=1",
         "data.clips_per_lane=2",
     ]
