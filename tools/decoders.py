@@ -1,6 +1,6 @@
 """Which decoders tell the truth about a corpus, and which to type.
 
-    python tools/decoders.py URL
+    python -m tools.decoders URL
 
 Decodes a clip of each kind in the corpus by every way there is on this machine: FFmpeg, DALI on the
 CPU, DALI with NVDEC. Says of each whether it works, how far its pixels are from FFmpeg's, whether

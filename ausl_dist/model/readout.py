@@ -36,7 +36,7 @@ class ReadoutSettings:
 
     kind: Kind = "mean"
     cells: int = 3  # grid: a side
-    # regions: side of what the network sees, as a share of the aligned frame's, as data.view
+    # regions: side of what the network sees, as a share of the aligned frame's, as View.crop
     crop: float = 213 / 256
     channels: int = 64  # learnt: to which the map is narrowed before it is flattened
     dim: int = 256  # learnt: W
