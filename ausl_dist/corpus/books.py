@@ -85,11 +85,10 @@ class Timeline:
 
     def runs(self) -> list[tuple[int, int, str]]:
         """The outcomes as runs (first, end, outcome)."""
-        edges = (
-            [0, *(np.flatnonzero(np.diff(self._codes)) + 1).tolist(), len(self._codes)]
-            if len(self._codes)
-            else []
-        )
+        if not len(self._codes):
+            return []
+        changes = np.flatnonzero(np.diff(self._codes)) + 1
+        edges = [0, *changes.tolist(), len(self._codes)]
         return [
             (first, end, _NAMES[int(self._codes[first])])
             for first, end in itertools.pairwise(edges)

@@ -103,11 +103,9 @@ class Packer:
         self._duplicates = Duplicates(settings.quality.duplicate_bits)
         # keys of the duplicates of each source, as far as decided
         self._decided: list[list[str]] = []
-        state = (
-            read_json(work / STATE_NAME)
-            if (work / STATE_NAME).exists()
-            else {"shards": 0, "source": 0, "clip": 0}
-        )
+        state = {"shards": 0, "source": 0, "clip": 0}
+        if (work / STATE_NAME).exists():
+            state = read_json(work / STATE_NAME)
         self._next, self._skip = state["source"], state["clip"]
         self._writer = ShardWriter(
             shards, settings.max_shard_bytes, first=state["shards"], prefix=prefix

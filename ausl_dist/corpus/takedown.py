@@ -225,17 +225,12 @@ def next_revision(name: str) -> str:
 
 def _write_account(url: str, plan: dict[str, Any]) -> None:
     ledger, old_url = storage.join(url, LEDGER_NAME), storage.join(url, STATEMENT_NAME)
-    before = (
-        storage.read_bytes(ledger, MAX_ACCOUNT_BYTES).splitlines() if storage.exists(ledger) else []
-    )
+    before = _read_if_there(ledger).splitlines()
     removed = json_lines(plan["ledger"]).splitlines()
-    kept = [line for line in before if line not in set(removed)]  # of an earlier, killed attempt
+    written = set(removed)  # perhaps, by an earlier attempt that was killed
+    kept = [line for line in before if line not in written]
     storage.write_bytes(ledger, b"".join(line + b"\n" for line in [*kept, *removed]))
-    old = (
-        json.loads(storage.read_bytes(old_url, MAX_ACCOUNT_BYTES))
-        if storage.exists(old_url)
-        else {}
-    )
+    old = json.loads(_read_if_there(old_url) or b"{}")
     entry = {**plan["asked"], "removed_clips": len(removed)}
     made = statement(
         old.get("name", ""),
@@ -246,6 +241,10 @@ def _write_account(url: str, plan: dict[str, Any]) -> None:
         removed=[*(past for past in old.get("removed", []) if past != entry), entry],
     )
     storage.write_bytes(old_url, to_json(made))
+
+
+def _read_if_there(url: str) -> bytes:
+    return storage.read_bytes(url, MAX_ACCOUNT_BYTES) if storage.exists(url) else b""
 
 
 def _write_index(url: str, entries: dict[str, ShardEntry], lock: Lock) -> None:

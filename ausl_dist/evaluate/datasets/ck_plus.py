@@ -35,12 +35,8 @@ def read(root: Path) -> list[Recording]:
     for folder in subfolders(labels_folder):
         rows, images, missing = [], [], 0
         for path in label_files(folder, "*/*_facs.txt"):
-            image = (
-                images_folder
-                / folder.name
-                / path.parent.name
-                / f"{path.stem.removesuffix('_facs')}.png"
-            )
+            name = f"{path.stem.removesuffix('_facs')}.png"
+            image = images_folder / folder.name / path.parent.name / name
             if not image.is_file():
                 missing += 1
                 continue
