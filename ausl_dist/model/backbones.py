@@ -31,6 +31,8 @@ from ausl_dist.run_folder import check_weights
 OWN_NETWORKS: dict[str, Callable[[], nn.Module]] = {**VIDEO_NETWORKS, "small_conv": SmallConv}
 READOUT = "readout."  # before the names of its weights, where they lie beside timm's
 
+MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 16, 1024  # pixels; faces are crops of 256
+
 
 @dataclass(frozen=True)
 class BackboneSettings:
@@ -47,8 +49,11 @@ class BackboneSettings:
     readout: ReadoutSettings = field(default_factory=ReadoutSettings)
 
     def __post_init__(self) -> None:
-        if self.image_size < 16:
-            raise ValueError(f"image_size must be at least 16 pixels, not {self.image_size}")
+        if not MIN_IMAGE_SIZE <= self.image_size <= MAX_IMAGE_SIZE:
+            raise ValueError(
+                f"image_size must lie in [{MIN_IMAGE_SIZE}, {MAX_IMAGE_SIZE}] pixels, "
+                f"not {self.image_size}"
+            )
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must lie in [0, 1), not {self.drop_path}")
 

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,17 +21,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from ausl_dist.files import read_json, write_atomically, write_json
+from ausl_dist.files import write_atomically, write_json
 from ausl_dist.objectives.action_units import LEVELS
 from ausl_dist.release.action_units import Unit, name_of
 from ausl_dist.release.over_time import Context, Memory, OverTime, Row
-from ausl_dist.release.verify import BundleError
+from ausl_dist.release.verify import BundleError, read_object
 from ausl_dist.settings import SettingsError, from_mapping
 
 SPEC_NAME, TENSORS_NAME = "head.json", "head.safetensors"
 PROBE_NAME = "probe.safetensors"  # beside the report of an evaluation: a head yet to be released
 MAX_INTENSITY = float(LEVELS - 1)
 FORMAT = 1
+MAX_UNIT = 99  # FACS numbers have two digits
 
 Task = Literal["detection", "intensity", "ordinal"]
 
@@ -72,6 +73,8 @@ class Head:
         over_time: Mapping[str, Tensor] | None = None,
     ) -> "Head":
         """Raises ValueError where the tensors are not of so many units."""
+        if len(set(units)) != len(units) or not all(1 <= unit <= MAX_UNIT for unit in units):
+            raise ValueError(f"{source}: action units {str(units)[:80]} are no FACS numbers")
         rows = len(units) * (LEVELS if task == "ordinal" else 1)
         if weight.ndim != 2 or len(weight) != rows or bias.shape != (rows,):
             raise ValueError(
@@ -96,10 +99,11 @@ class Head:
                     f"it is for features of width {self.weight.shape[1]}, the backbone's have {dim}"
                 )
             return ActionUnitHead(self, None)
-        with torch.random.fork_rng(devices=[]):
+        # Without memory of its own: the width is what a file says, its tensors are what it holds.
+        with torch.device("meta"):
             over_time = OverTime(map_dim, self.weight.shape[1], self.spec.context)
         try:
-            over_time.load_state_dict(dict(self.over_time), strict=True)
+            over_time.load_state_dict(dict(self.over_time), strict=True, assign=True)
         except RuntimeError as error:
             raise ValueError(
                 f"its tensors are not those of a recurrent head on maps of width {map_dim}: {error}"
@@ -159,8 +163,8 @@ def read_head(folder: Path, dim: int, map_dim: int) -> ActionUnitHead:
 
     Raises BundleError where it is of another format or does not fit.
     """
-    raw: Any = read_json(folder / SPEC_NAME)
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+    raw = read_object(folder, SPEC_NAME)
+    if raw.get("format") != FORMAT:
         raise BundleError(
             f"{folder / SPEC_NAME} is not of format {FORMAT}: install the version of ausl_dist "
             "that config.json names"

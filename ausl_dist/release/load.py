@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ausl_dist.files import read_json
 from ausl_dist.model.backbones import Backbone, BackboneSettings
 from ausl_dist.model.encode import encode_stream
 from ausl_dist.release.action_units import ActionUnitScores, columns_of
@@ -26,7 +25,7 @@ from ausl_dist.release.head import SPEC_NAME, TENSORS_NAME, ActionUnitHead, read
 from ausl_dist.release.network import CONFIG_NAME, FORMAT, READOUT_NAME, WEIGHTS_NAME, load_weights
 from ausl_dist.release.over_time import Memory, Row
 from ausl_dist.release.preprocessing import PREPROCESSING_NAME, Preprocessing, read_preprocessing
-from ausl_dist.release.verify import BundleError, read_sums, release_name, verify
+from ausl_dist.release.verify import BundleError, read_object, read_sums, release_name, verify
 from ausl_dist.settings import SettingsError, from_mapping
 
 HUB_PREFIX = "hf-hub:"
@@ -255,29 +254,39 @@ def load_backbone(path: str | Path) -> ReleasedBackbone:
             f"{folder}: SHA256SUMS does not name {', '.join(sorted(unchecked))}; "
             "copy or download the bundle again"
         )
-    config = read_json(folder / CONFIG_NAME)
-    settings = _backbone_settings(config, folder)
+    settings = _backbone_settings(read_object(folder, CONFIG_NAME), folder)
     preprocessing = read_preprocessing(folder)
-    record = read_json(folder / RECORD_NAME)
+    if settings.image_size != preprocessing.image_size:
+        raise BundleError(
+            f"{folder}: {CONFIG_NAME} says pictures of {settings.image_size} pixels, "
+            f"{PREPROCESSING_NAME} {preprocessing.image_size}; copy or download the bundle again"
+        )
+    record = read_object(folder, RECORD_NAME)
+    run, step = record.get("run"), record.get("step")
+    if not isinstance(run, str) or not isinstance(step, int) or not 0 <= step < 1 << 63:
+        raise BundleError(f"{folder / RECORD_NAME} does not say which step of which run this is")
     info = BundleInfo(
         identity=identity,
-        name=str(record["run"]),
-        step=int(record["step"]),
+        name=run,
+        step=step,
         backbone=settings,
         preprocessing=preprocessing,
-        corpora=read_json(folder / CORPUS_NAME),
+        corpora=read_object(folder, CORPUS_NAME),
         record=record,
         models=folder / MODELS_NAME if model_files() <= sums.keys() else None,
     )
-    backbone = load_weights(settings, folder / WEIGHTS_NAME)
+    try:
+        backbone = load_weights(settings, folder / WEIGHTS_NAME)
+    except ValueError as error:
+        raise BundleError(f"{folder}: the weights cannot be used ({error})") from error
     head = None
     if {SPEC_NAME, TENSORS_NAME} <= sums.keys():
         head = read_head(folder, backbone.dim, backbone.map_dim)
     return ReleasedBackbone(backbone, info, head)
 
 
-def _backbone_settings(config: Any, folder: Path) -> BackboneSettings:
-    own = config.get("ausl_dist") if isinstance(config, dict) else None
+def _backbone_settings(config: Mapping[str, Any], folder: Path) -> BackboneSettings:
+    own = config.get("ausl_dist")
     if not isinstance(own, dict):
         raise BundleError(
             f"{folder / CONFIG_NAME} is not of a bundle of ours; load it with timm: "
@@ -289,9 +298,12 @@ def _backbone_settings(config: Any, folder: Path) -> BackboneSettings:
             f"install ausl_dist {own.get('version')}"
         )
     try:
-        return from_mapping(BackboneSettings, own["backbone"], "backbone")
+        settings = from_mapping(BackboneSettings, own.get("backbone"), "backbone")  # type: ignore[arg-type]
     except SettingsError as error:
         raise BundleError(f"{folder / CONFIG_NAME}: {error}") from error
+    if settings.weights is not None:
+        raise BundleError(f"{folder / CONFIG_NAME} names weights outside the bundle")
+    return settings
 
 
 def _from_hub(address: str) -> Path:

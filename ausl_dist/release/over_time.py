@@ -19,6 +19,7 @@ from ausl_dist.objectives.layers import ConvGRU
 MAX_CHAINS = (
     512  # remembered at a time; the one that was longest without a frame is forgotten first
 )
+MAX_WINDOW = 4096  # frames; no clip is longer
 Row = tuple[int, int, float]  # frame number, track, seconds
 
 
@@ -30,9 +31,10 @@ class Context:
     stride: int
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.stride < 1:
+        if not (1 <= self.frames <= MAX_WINDOW and 1 <= self.stride <= MAX_WINDOW):
             raise ValueError(
-                f"frames and stride must be at least 1, not {self.frames} and {self.stride}"
+                f"frames and stride must lie in [1, {MAX_WINDOW}], "
+                f"not {self.frames} and {self.stride}"
             )
 
 

@@ -9,6 +9,7 @@ alignment template point by point, crop, size, rate, pixel statistics.
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,15 @@ from typing import Any
 
 from ausl_dist.batch import View
 from ausl_dist.faces import landmarks
-from ausl_dist.files import read_json
-from ausl_dist.release.verify import BundleError
+from ausl_dist.model.backbones import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
+from ausl_dist.release.verify import BundleError, read_object
 from ausl_dist.settings import SettingsError, from_mapping
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 
 PREPROCESSING_NAME = "preprocessing.json"
 EVALUATION_VIEW = View()  # what training looks at, without its randomness: the middle of the crop
 FORMAT = 1
+MAX_FPS, MAX_STRIDE, MIN_VIEW = 1000.0, 10_000, 0.1
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,23 @@ class Preprocessing:
     pixel_mean: tuple[float, float, float] = PIXEL_MEAN  # RGB in 0-1
     pixel_std: tuple[float, float, float] = PIXEL_STD
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        numbers = {
+            "crop_size": (self.crop_size, 1, MAX_IMAGE_SIZE),
+            "image_size": (self.image_size, MIN_IMAGE_SIZE, MAX_IMAGE_SIZE),
+            "fps": (self.fps, 0, MAX_FPS),
+            "stride": (self.stride, 1, MAX_STRIDE),
+            "view": (self.view, MIN_VIEW, 1),
+        }
+        for name, (value, low, high) in numbers.items():
+            if not low <= value <= high:
+                raise ValueError(f"{name} must lie in [{low}, {high}], not {value}")
+        points = [number for point in self.template for number in point]
+        if not all(math.isfinite(number) for number in (*points, *self.pixel_mean)):
+            raise ValueError("template and pixel_mean must be finite")
+        if not all(math.isfinite(number) and number > 0 for number in self.pixel_std):
+            raise ValueError(f"pixel_std must be above 0, not {self.pixel_std}")
 
     @property
     def digest(self) -> str:
@@ -102,12 +121,11 @@ def describe(statements: Sequence[Mapping[str, Any]], image_size: int) -> Prepro
 
 def read_preprocessing(folder: Path) -> Preprocessing:
     """The record of a bundle; BundleError when it is of a format that this version does not know."""
-    raw = read_json(folder / PREPROCESSING_NAME)
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        found = raw.get("format") if isinstance(raw, dict) else None
+    raw = read_object(folder, PREPROCESSING_NAME)
+    if raw.get("format") != FORMAT:
         raise BundleError(
-            f"{folder / PREPROCESSING_NAME} has format {found}, this ausl_dist reads {FORMAT}: "
-            "install a matching version"
+            f"{folder / PREPROCESSING_NAME} has format {str(raw.get('format'))[:20]}, this "
+            f"ausl_dist reads {FORMAT}: install a matching version"
         )
     try:
         return from_mapping(Preprocessing, raw, "preprocessing")

@@ -8,11 +8,14 @@ the identity of the bundle: equal content, equal identity.
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
-from ausl_dist.files import sha256_of, write_atomically
+from ausl_dist.files import read_json, sha256_of, write_atomically
 
 SUMS_NAME = "SHA256SUMS"
 MAX_SUMS_BYTES = 1 << 20
+MAX_BUNDLE_BYTES = 64 << 30  # the largest vision transformers in fp32 have about a third of it
+MAX_JSON_BYTES = 64 << 20
 # as sha256sum writes and checks it
 LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.\-/]*)\n")
 
@@ -49,16 +52,41 @@ def verify(folder: Path) -> str:
     Raises BundleError on the first difference.
     """
     sums = read_sums(folder)
+    _check_sizes(folder, sums)
     for name, wanted in sums.items():
-        path = folder / name
-        if not path.is_file():
-            raise BundleError(f"{folder}: {name} is missing; copy or download the bundle again")
-        if sha256_of(path) != wanted:
+        if sha256_of(folder / name) != wanted:
             raise BundleError(
                 f"{folder}: {name} differs from what was released (SHA-256); "
                 "copy or download the bundle again"
             )
     return hashlib.sha256((folder / SUMS_NAME).read_bytes()).hexdigest()
+
+
+def _check_sizes(folder: Path, sums: dict[str, str]) -> None:
+    """All files are there, and not so large that hashing them would never end."""
+    total = 0
+    for name in sums:
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{folder}: {name} is missing; copy or download the bundle again")
+        total += path.stat().st_size
+    if total > MAX_BUNDLE_BYTES:
+        raise BundleError(
+            f"{folder} holds {total} bytes, more than {MAX_BUNDLE_BYTES}: this is not one of our "
+            "bundles"
+        )
+
+
+def read_object(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a bundle, which must be an object; BundleError where it is not."""
+    path = folder / name
+    try:
+        value = read_json(path, MAX_JSON_BYTES)
+    except ValueError as error:  # of a number with thousands of digits, too
+        raise BundleError(f"{path} cannot be read ({error})") from error
+    if not isinstance(value, dict):
+        raise BundleError(f"{path} is no JSON object; copy or download the bundle again")
+    return value
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -85,4 +113,6 @@ def read_sums(folder: Path) -> dict[str, str]:
         )
     if any(".." in Path(name).parts for _, name in lines):
         raise BundleError(f"{path} names files outside the bundle")
+    if len({name for _, name in lines}) != len(lines):
+        raise BundleError(f"{path} names a file twice; copy or download the bundle again")
     return {name: digest for digest, name in lines}

@@ -45,6 +45,7 @@ MAX_INDEX_BYTES = 256 << 20
 MAX_CHUNKS_BYTES = 64 << 30
 MAX_CHUNK_BYTES = CHUNK_BYTES + len(SUFFIXES) * (MAX_MEMBER_BYTES + (1 << 20))
 SHARD_NAME_PATTERN = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,254}")
+MAX_COUNT = 1 << 62  # of bytes, clips or frames: sums of a few stay whole numbers of 64 bits
 ROWS_AT_ONCE = 1 << 18  # keeps checks of a huge table small in memory
 
 # bits flip on the way now and then; bytes that are wrong every time are wrong where they lie
@@ -242,7 +243,7 @@ class Index:
             raise FileNotFoundError(
                 f"{error}; a folder of shards gets its index by: python -m tools.index_shards {url}"
             ) from error
-        except (KeyError, TypeError, RecursionError, ValueError) as error:
+        except (KeyError, TypeError, RecursionError, ValueError, OverflowError) as error:
             raise ValueError(
                 f"{storage.join(url, INDEX_NAME)} cannot be used: {error!r}"
             ) from error
@@ -319,7 +320,11 @@ def _shard_row(values: dict[str, Any]) -> ShardRow | dict[str, Any]:
     """
     if values.keys() != _ROW_TYPES.keys():
         return values
-    if not all(type(value) is _ROW_TYPES[name] for name, value in values.items()):
+    fits = all(
+        type(value) is _ROW_TYPES[name] and (type(value) is str or 0 <= value <= MAX_COUNT)
+        for name, value in values.items()
+    )
+    if not fits:
         raise ValueError(f"has a malformed row of a shard: {str(values)[:200]}")
     return ShardRow(**values)
 
@@ -356,6 +361,9 @@ def _check(index: Index, checksum: str) -> None:
             f"{CHUNKS_NAME} does not belong to this index.json (checksum differs); "
             "index the shards again"
         )
+    counts = (index.num_clips, index.num_frames, index.min_frames)
+    if not all(type(count) is int and 1 <= count <= MAX_COUNT for count in counts):
+        raise ValueError(f"clips, frames, min_frames {str(counts)[:80]} are impossible")
     names = [shard.name for shard in index.shards]
     if len(set(names)) != len(names) or not all(
         SHARD_NAME_PATTERN.fullmatch(name) for name in names
@@ -363,13 +371,8 @@ def _check(index: Index, checksum: str) -> None:
         raise ValueError(
             "shard names must be distinct file names of letters, digits, '.', '-' and '_'"
         )
-    if not (
-        isinstance(index.min_frames, int)
-        and index.min_frames >= 1
-        and math.isfinite(index.fps)
-        and index.fps > 0
-    ):
-        raise ValueError(f"min_frames {index.min_frames!r} or fps {index.fps!r} is impossible")
+    if not (math.isfinite(index.fps) and index.fps > 0):
+        raise ValueError(f"fps {index.fps!r} is impossible")
     sizes = np.array([shard.bytes for shard in index.shards], np.int64)
     clips = 0
     for start in range(0, len(index.chunks), ROWS_AT_ONCE):

@@ -224,6 +224,11 @@ def test_an_index_that_does_not_fit_its_table_is_refused(corpus: Path, tmp_path:
     refused({"fps": "x"}, "cannot be used")
     refused({"shards": summary["shards"][:1]}, "points nowhere")
     refused({"shards": [{**row, "bytes": "1"} for row in summary["shards"]]}, "malformed row")
+    for huge in (1 << 63, 10**400, -1):
+        refused({"shards": [{**row, "bytes": huge} for row in summary["shards"]]}, "malformed row")
+        refused({"frames": huge}, "impossible")
+        refused({"clips": huge}, "impossible")
+    refused({"fps": 10**400}, "cannot be used")
     refused({"shards": [{"name": "x.tar"}]}, "without all of its columns")
     refused({"shards": [{**row, "name": "../x"} for row in summary["shards"]]}, "file names")
     refused({"shards": [{**row, "bytes": 10} for row in summary["shards"]]}, "behind the end")
