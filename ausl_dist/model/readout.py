@@ -27,6 +27,9 @@ from ausl_dist.objectives.regions import PLACE_OF_UNIT, centres, places_of
 OUTER_EYES = (36, 45)  # of the landmarks, image left first
 OUTER_EYES_IN_TEMPLATE = (0, 3)
 
+# What a released backbone may ask for: memory grows with these.
+MOST = {"cells": 16, "channels": 4096, "dim": 16_384}
+MIN_CROP = 0.1
 Kind = Literal["mean", "grid", "regions", "learnt"]
 
 
@@ -42,10 +45,13 @@ class ReadoutSettings:
     dim: int = 256  # learnt: W
 
     def __post_init__(self) -> None:
-        if self.cells < 1 or self.channels < 1 or self.dim < 1:
-            raise ValueError("readout: cells, channels and dim must be at least 1")
-        if not 0 < self.crop <= 1:
-            raise ValueError(f"readout: crop must lie in (0, 1], not {self.crop}")
+        for name, most in MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(
+                    f"readout: {name} must lie in [1, {most}], not {getattr(self, name)}"
+                )
+        if not MIN_CROP <= self.crop <= 1:
+            raise ValueError(f"readout: crop must lie in [{MIN_CROP}, 1], not {self.crop}")
 
 
 class Grid(nn.Module):

@@ -321,7 +321,7 @@ def _shard_row(values: dict[str, Any]) -> ShardRow | dict[str, Any]:
     if values.keys() != _ROW_TYPES.keys():
         return values
     fits = all(
-        type(value) is _ROW_TYPES[name] and (type(value) is str or 0 <= value <= MAX_COUNT)
+        type(value) is _ROW_TYPES[name] and (not isinstance(value, int) or 0 <= value <= MAX_COUNT)
         for name, value in values.items()
     )
     if not fits:

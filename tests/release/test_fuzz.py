@@ -86,6 +86,7 @@ def test_a_changed_config_of_a_run_is_used_or_refused(run: Path) -> None:
         ("config.json", lambda it: it["ausl_dist"]["backbone"].update(image_size=HUGE)),
         ("config.json", lambda it: it["ausl_dist"]["backbone"].update(weights="/x.safetensors")),
         ("config.json", lambda it: it["ausl_dist"].pop("backbone")),
+        ("config.json", lambda it: it["ausl_dist"]["backbone"].update(readout={"cells": 1 << 40})),
         ("preprocessing.json", lambda it: it.update(image_size=1 << 20)),
         ("preprocessing.json", lambda it: it.update(image_size=64)),
         ("preprocessing.json", lambda it: it.update(fps=HUGE)),
