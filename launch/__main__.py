@@ -8,6 +8,7 @@ python -m launch doctor cluster=mysite experiment=...     all that can fail befo
 python -m launch status runs/demo                         how it goes; --watch keeps looking
 python -m launch resume runs/demo                         go on from the newest whole checkpoint
 python -m launch cancel runs/demo                         end it for good
+python -m launch store DIR                                an object store on this machine, to try things
 """
 
 import argparse
@@ -86,6 +87,9 @@ def main() -> int:
     status.add_argument(
         "--watch", action="store_true", help="look again every few seconds until it has ended"
     )
+    store = verb("store", _store, "serve an object store on this machine until Ctrl-C")
+    store.add_argument("folder", type=Path, help="where its data lie, and are found again")
+    store.add_argument("--bucket", default="corpora", help="made at the start, if it is not there")
     arguments = parser.parse_args()
     return int(arguments.call(arguments))
 
@@ -212,6 +216,25 @@ def _cancel(arguments: argparse.Namespace) -> int:
         f"cancelled: {', '.join(alive)}; `python -m launch resume {arguments.folder}` goes on from "
         "the newest checkpoint"
     )
+    return 0
+
+
+def _store(arguments: argparse.Namespace) -> int:
+    import signal
+    import threading
+
+    from launch.object_store import ObjectStore
+
+    told_to_end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: told_to_end.set())
+    with ObjectStore(arguments.folder) as store:
+        store.make_bucket(arguments.bucket)
+        served = f"s3://{arguments.bucket} is served from {arguments.folder} until Ctrl-C"
+        print(f"# {served}; in the shell that uses it, type:")
+        for name, value in store.environment.items():
+            print(f"export {name}={value}", flush=True)
+        told_to_end.wait()
     return 0
 
 

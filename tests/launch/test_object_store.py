@@ -1,9 +1,12 @@
 """The object store serves whoever has its keys, and nobody else on the machine."""
 
 import os
+import signal
 import socket
 import ssl
 import stat
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 import s3fs
 
 from launch.object_store import ObjectStore
+from launch.ports import answers
 
 CONTENT = b"faces of people" * 1000
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # as gRPC begins
@@ -117,6 +121,23 @@ def test_what_lies_on_disk_is_the_owners_alone(store: ObjectStore) -> None:
     assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
     for name in ("identities.json", "security.toml", "tls.key"):
         assert stat.S_IMODE((store.folder / name).stat().st_mode) == 0o600
+
+
+def test_the_verb_prints_what_to_export_and_ends_with_its_server(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "launch", "store", str(tmp_path / "store"), "--bucket", "mine"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as verb:
+        assert verb.stdout is not None
+        assert "s3://mine" in verb.stdout.readline()
+        exports = [verb.stdout.readline().removeprefix("export ").strip() for _ in range(4)]
+        told = dict(line.split("=", 1) for line in exports)
+        own = {"key": told["AWS_ACCESS_KEY_ID"], "secret": told["AWS_SECRET_ACCESS_KEY"]}
+        files = s3fs.S3FileSystem(
+            endpoint_url=told["AWS_ENDPOINT_URL"], skip_instance_cache=True, **own
+        )
+        assert "mine" in files.ls("")
+        verb.send_signal(signal.SIGINT)
+        assert verb.wait(30) == 0
+    assert not answers(int(told["AWS_ENDPOINT_URL"].rsplit(":", 1)[1]))
 
 
 def test_data_and_keys_are_there_again_at_the_next_start_and_no_socket_stays(
