@@ -4,11 +4,14 @@ to.
 A shard is a plain WebDataset tar. One clip is a run of adjacent members with one key::
 
     KEY.mp4             the aligned face, constant frame rate, yuv420p, keyframe at least every 16
-    frames, VP9 or H.264 (or Motion JPEG) KEY.json            ClipMeta KEY.landmarks.npy   float16
-    [T, 68, 2], iBUG order, crop pixels KEY.au.npy          optional, int8 [T, K]: intensity 0-5 of
-    each action unit named in the metadata, -1 unknown KEY.flow.npy        optional, int8 [T - gap,
-    2, cells, cells]: (x, y) motion from frame t to frame t + gap, in quarters of a crop pixel
-                        (256 of which are a frame's side, whatever its size)
+                        frames, VP9 or H.264 (or Motion JPEG)
+    KEY.json            ClipMeta
+    KEY.landmarks.npy   float16 [T, 68, 2], iBUG order, crop pixels
+    KEY.au.npy          optional, int8 [T, K]: intensity 0-5 of each action unit named in the
+                        metadata, -1 unknown
+    KEY.flow.npy        optional, int8 [T - gap, 2, cells, cells]: (x, y) motion from frame t to
+                        frame t + gap, in quarters of a crop pixel (256 of which are a frame's
+                        side, whatever its size)
 
 No pickles are ever decoded. The same record is written by `corpus`, read by `stream` and
 `evaluate`.
@@ -42,7 +45,8 @@ KEY_PATTERN = re.compile(r"[A-Za-z0-9_\-]{1,128}")
 
 # The header of an .npy file as NumPy writes it: type, order, shape.
 NPY_HEADER = re.compile(
-    rb"\{'descr': (.{2,4096}), 'fortran_order': (True|False), 'shape': \(((?:[0-9]{1,18}, ?)*[0-9]{0,18})\), \} *\n"
+    rb"\{'descr': (.{2,4096}), 'fortran_order': (True|False), "
+    rb"'shape': \(((?:[0-9]{1,18}, ?)*[0-9]{0,18})\), \} *\n"
 )
 MAX_NPY_HEADER_BYTES = 1 << 16
 

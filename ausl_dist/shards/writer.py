@@ -133,7 +133,8 @@ class ShardWriter:
         if completed:
             self._complete()
         if self._file is None:
-            self._file = open(self._partial_path(), "wb")  # noqa: SIM115 (stays open from one clip to the next)
+            # it stays open from one clip to the next
+            self._file = open(self._partial_path(), "wb")  # noqa: SIM115
         self._file.write(blocks)
         self._written += len(blocks)
         self.clips_in_shard += 1

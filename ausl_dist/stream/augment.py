@@ -1,7 +1,7 @@
 """What augmentation does to one clip: numbers drawn here, applied by frames.py and decode.py, and
 to landmarks here.
 
-    (seed, epoch, clip key, view) ──draw──▶ Draw: for each frame a crop, an angle, a mirror flag, colour factors, a blur
+    (seed, epoch, clip key, view) ──draw──▶ Draw: of each frame crop, angle, mirroring, colour, blur
 
 A draw is a pure function of its arguments, so batches do not depend on threads, prefetching or a
 resume.

@@ -1,8 +1,10 @@
 """The DALI graph: pixels of a batch of clips to normalised tensors. The only file that imports
 DALI.
 
-    decoder=pyav:  frames.py's uint8 T S S 3 for each view ──────────────────────────────┐
-    decoder=dali:  mp4 bytes ──decode──▶ frames ──resize──▶ halved ──warp──▶ T S S 3 ────┴──▶ colour ──▶ blur ──▶ normalise ──▶ T 3 S S
+    decoder=pyav:  frames.py's uint8 T S S 3 for each view ─────────────────────────────┐
+    decoder=dali:  mp4 bytes ──decode──▶ frames ──resize──▶ halved ──warp──▶ T S S 3 ───┤
+                                                                                        ▼
+                                         T 3 S S ◀── normalise ◀── blur ◀── colour ◀────┘
 
 One function builds it for CPU and GPU (where decoding is NVDEC's). Everything random is drawn
 before (augment.py) and fed as input, so the graph has no state, and its output does not depend on

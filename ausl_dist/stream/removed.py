@@ -1,7 +1,8 @@
 """Clips that are taken out of a corpus while a run goes on over its old index.
 
-    URL/removals.json ──look, every minute──▶ chunks that moved ──▶ memory and disk cache let go of them
-                                                                └─▶ their other clips are read from the new place
+    URL/removals.json ──look, every minute──▶ chunks that moved
+        ──▶ memory and disk cache let go of them
+        ──▶ their other clips are read from the new place
 
 The order does not change. A removed clip keeps its slot with weight 0, for the reason `removed`.
 """

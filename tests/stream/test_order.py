@@ -345,7 +345,8 @@ def test_a_billion_clips_cost_no_more_than_their_table() -> None:
         for number in range(5000):
             order.slot(number % 64, 3119 * number)
         clip = (time.process_time() - start) / 5000
-        peak = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024  # ru_maxrss would be inherited
+        # ru_maxrss would be inherited
+        peak = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
         print(opened, clip * 1e6, peak)
         """
     )
