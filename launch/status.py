@@ -14,12 +14,14 @@ from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats, slowest_rank
 from ausl_dist.observe.history import last_metrics
 from ausl_dist.observe.thresholds import is_silent
 from ausl_dist.observe.wording import duration
-from ausl_dist.run_folder import MANIFEST_FILE, checkpoint_folder, newest_whole_step
+from ausl_dist.run_folder import MANIFEST_FILE, checkpoint_folder, log_file, newest_whole_step
 from launch import scheduler, slurm
 from launch.attempts import excluded_hosts, read_history
 from launch.run_folder import read_cluster
+from launch.supervise import last_line
 
 WATCH_SECONDS = 5.0
+START_SECONDS = 600.0  # for processes to say their first word
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,13 @@ def look(folder: Path, now: float) -> Status:
     beats = read_heartbeats(folder)
     history = read_history(folder)
     job = _job(folder) if cluster["scheduler"] == "slurm" else None
-    alive = (
-        job.alive
-        if job
-        else any(beat.standing == "running" and not is_silent(beat, now) for beat in beats)
-    )
-    rows = [("run", str(folder)), ("state", _state(job, beats, alive))]
+    if job:
+        alive = job.alive
+    elif beats:
+        alive = any(beat.standing == "running" and not is_silent(beat, now) for beat in beats)
+    else:
+        alive = _may_be_starting(folder, now)
+    rows = [("run", str(folder)), ("state", _state(folder, job, beats, alive, now))]
     rows += [("trouble", f"{finding.kind}: {finding.text}") for finding in findings(folder, now)]
     rows += _progress(folder, beats)
     rows += _ranks(beats, now, alive)
@@ -87,17 +90,23 @@ def _job(folder: Path) -> scheduler.JobState | None:
     return scheduler.job_state(jobs[-1]) if jobs else None
 
 
-def _state(job: scheduler.JobState | None, beats: list[Heartbeat], alive: bool) -> str:
+def _state(
+    folder: Path, job: scheduler.JobState | None, beats: list[Heartbeat], alive: bool, now: float
+) -> str:
     if job is not None:
         reason = f" ({job.reason})" if job.reason else ""
         where = f" on {job.nodes}" if job.nodes else ""
         left = f", {job.left} to its time limit" if job.left and job.state == "RUNNING" else ""
         return f"{job.state}{reason}, job {job.job}{where}{left}"
     if not beats:
-        return "not started"
+        return _before_the_first_beat(folder, now)
     failed = next((beat for beat in beats if beat.standing == "failed"), None)
     if failed:
         return f"failed: {failed.who}: {failed.error}"
+    if alive and not any(beat.steps_done for beat in beats):
+        first = min(beats, key=lambda beat: beat.rank)
+        waited = duration(now - first.phase_since)
+        return f"starting: {len(beats)} ranks are there, rank {first.rank} in {first.phase} for {waited}"
     if alive:
         return "running"
     return (
@@ -105,6 +114,27 @@ def _state(job: scheduler.JobState | None, beats: list[Heartbeat], alive: bool) 
         if all(beat.standing == "ended" for beat in beats)
         else "killed: its ranks fell silent without an end"
     )
+
+
+def _before_the_first_beat(folder: Path, now: float) -> str:
+    """What the log of rank 0, opened when its process starts, tells of a run without heartbeats."""
+    log = log_file(folder, 0)
+    if not log.exists():
+        return "not started"
+    said = last_line(log)
+    if said.startswith("error:"):
+        return f"failed before its first step: {said}"
+    waited = duration(now - log.stat().st_mtime)
+    if not _may_be_starting(folder, now):
+        return f"did not start: no word from its processes for {waited}; their log: {log}"
+    return f"starting for {waited}: its processes load the code and meet; their log: {log}"
+
+
+def _may_be_starting(folder: Path, now: float) -> bool:
+    log = log_file(folder, 0)
+    if not log.exists() or now - log.stat().st_mtime > START_SECONDS:
+        return False
+    return not last_line(log).startswith("error:")
 
 
 def _progress(folder: Path, beats: list[Heartbeat]) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from ausl_dist.files import append_json_line
 from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats, write_heartbeat
 from ausl_dist.observe.thresholds import straggler
-from ausl_dist.run_folder import checkpoint_folder, newest_whole_step
+from ausl_dist.run_folder import checkpoint_folder, log_file, newest_whole_step
 from launch.attempts import append_history
 from launch.status import look
 from launch.verdict import Decision, Ended
@@ -51,6 +52,26 @@ def rows(run: Path) -> dict[str, str]:
 def test_a_run_that_has_not_begun_is_told_as_such(run: Path) -> None:
     assert rows(run)["state"] == "not started"
     assert rows(run)["step"] == "none yet"
+
+
+def test_a_run_that_starts_says_so_and_what_it_waits_for(run: Path) -> None:
+    log = log_file(run, 0)
+    log.parent.mkdir()
+    log.touch()
+    os.utime(log, (NOW - 40, NOW - 40))
+    assert rows(run)["state"].startswith("starting for 40 s: its processes load the code")
+    assert look(run, NOW).alive, "worth looking again"
+    assert not look(run, NOW + 3600).alive
+    assert "did not start" in dict(look(run, NOW + 3600).rows)["state"]
+    write_heartbeat(run, dataclasses.replace(BEAT, steps_done=0, phase="data", phase_since=NOW - 9))
+    assert rows(run)["state"] == "starting: 1 ranks are there, rank 0 in data for 9 s"
+
+
+def test_a_run_that_failed_at_its_start_says_why(run: Path) -> None:
+    log = log_file(run, 0)
+    log.parent.mkdir()
+    log.write_text("loading\nerror: the corpus is not there\n")
+    assert rows(run)["state"] == "failed before its first step: error: the corpus is not there"
 
 
 def test_a_running_one_tells_step_rate_time_left_loss_and_corrupt_clips(run: Path) -> None:
