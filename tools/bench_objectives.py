@@ -9,8 +9,8 @@ Both take settings of a run behind their options, such as optimizer.learning_rat
 `learn` renders two worlds of different people, pretrains on the first, and probes frozen features
 on the second, by subjects: intensity (ICC), occurrence (F1 at the threshold chosen on training
 subjects) and identity. Backbones are kept in DIR, so that the same command goes on where it was.
-Settings are those of a run, on top of experiment=joint; the single objectives take theirs from it,
-so all cases see the same clips in the same view.
+Settings are those of a run, on top of experiment=joint_small; objectives that are no part of it take
+theirs from RECIPES, and all cases see the same clips in the same view.
 """
 
 import argparse
@@ -18,9 +18,10 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ from ausl_dist.evaluate.compare import CompareSettings, compare
 from ausl_dist.evaluate.features.table import TRUE_LANDMARKS, FeatureTable, extract
 from ausl_dist.evaluate.folds.splits import folds
 from ausl_dist.evaluate.scores.identity_leak import identity_leak
+from ausl_dist.files import read_json, write_json
 from ausl_dist.model.backbones import Backbone, build_backbone
 from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.randomness import stable_hash
@@ -48,25 +50,35 @@ from ausl_dist.train.memory import kept_for_backward
 from ausl_dist.train.schedule import learning_rate
 from ausl_dist.train.settings import RunSettings
 from ausl_dist.train.teacher import Teacher
+from ausl_dist.world.expressions import ACTION_UNITS
 from ausl_dist.world.make import WorldSettings, make_world
 from launch.compose import compose
 from launch.ports import free_ports
 
-RANDOM, JOINT, MASKED = "random", "joint", "masked_video"
+RANDOM, JOINT, LABELS = "random", "joint", "action_units"
 PIXELS = "grey pixels, 16 x 16"
-# Brows to chin, because a small image has no pixels to spare for hair and shoulders; and milder
-# than at full size, because what a small network learns in some hundred steps is little: with the
-# augmentation of experiment=joint it does not get off the ground.
-CROP = (0.58, 0.64)  # of the frame's side
-MILD = {
-    "crop": list(CROP),
-    "flip": 0.0,
-    "brightness": 0.2,
-    "contrast": 0.2,
-    "saturation": 0.2,
-    "grey": 0.0,
-    "blur": 0.0,
+CROP = (0.58, 0.64)  # of the frame's side, as in experiment=joint_small
+MILD = {"crop": list(CROP), "brightness": 0.2, "contrast": 0.2, "saturation": 0.2}
+MILD |= {"flip": 0.0, "grey": 0.0, "blur": 0.0}
+# What each objective wants in small runs where it is no part of the joint one: frames further apart,
+# since a small picture moves little from frame to frame, and a teacher as fast as the run is short.
+RECIPES: dict[str, list[str]] = {
+    "landmark_deviation": [],
+    "temporal_contrast": ["stride=6", "teacher_momentum=0.99"],
+    "temporal_ranking": ["n_far=7", "spacing=6", "batch_norm=merged", "crop=per_clip"],
+    "cross_identity_reconstruction": ["stride=6", "teacher_momentum=0.99", "bank_size=4096"],
+    "predictive_coding": [],
+    "roi_inpainting": [],
+    "single_image_flow": [],
+    "masked_video": ["patch=8"],
+    LABELS: [
+        "task=intensity",
+        f"units={list(ACTION_UNITS)}".replace(" ", ""),
+        "frames=8",
+        "stride=6",
+    ],
 }
+SINGLE = [name for name in RECIPES if name != LABELS]
 FOLDS = 4  # of the people who are probed: each is tested once
 REPORT_SECONDS = 10.0
 COST_ROUNDS = 5
@@ -98,11 +110,7 @@ def main() -> int:
         work=arguments.work / "rendering",
         workers=arguments.workers,
     )
-    cases = (
-        arguments.cases.split(",")
-        if arguments.cases
-        else [RANDOM, *settings.objectives, MASKED, JOINT]
-    )
+    cases = arguments.cases.split(",") if arguments.cases else [RANDOM, *SINGLE, JOINT, LABELS]
     for seed in range(arguments.seeds):
         for case in cases:
             _pretrain(case, replace(settings, seed=seed), arguments.work, device)
@@ -144,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of the images that the backbone sees (default 48)",
     )
     parser.add_argument(
-        "--backbone", default="test_resnet", help="a file of configs/backbone (default test_resnet)"
+        "--backbone", help="a file of configs/backbone (default: that of experiment=joint_small)"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes that render (default 1)")
     parser.add_argument(
@@ -163,39 +171,18 @@ def _world(arguments: argparse.Namespace, part: str) -> WorldSettings:
 
 
 def _settings(arguments: argparse.Namespace) -> RunSettings:
-    """The joint run, small; a teacher of a few hundred steps must be faster than one of a hundred
-    thousand.
-    """
+    """The joint run, small, on the world that was rendered."""
     words = [
-        "experiment=joint",
-        f"backbone={arguments.backbone}",
+        "experiment=joint_small",
+        "engine=zero0",
+        "cluster.ranks=1",
+        *([f"backbone={arguments.backbone}"] if arguments.backbone else []),
         f"data.corpora.main.url={arguments.work / 'train'}",
         f"steps={arguments.steps}",
         f"data.image_size={arguments.size}",
-        "cluster.ranks=1",
-        "data.lanes=1",
-        "data.clips_per_lane=8",
-        "engine=zero0",
         f"optimizer.warmup_steps={arguments.steps // 20}",
-        "objectives.cross_identity_reconstruction.bank_size=4096",
-        "objectives.temporal_contrast.teacher_momentum=0.99",
-        "objectives.cross_identity_reconstruction.teacher_momentum=0.99",
     ]
-    if arguments.what == "learn":  # a small image moves little from frame to frame
-        words += ["objectives.temporal_ranking.spacing=3", "objectives.temporal_ranking.n_far=7"]
-    composed = compose([*words, *arguments.settings]).run["objectives"]
-    views = [
-        f"objectives.{name}.{key}"
-        for name, own in composed.items()
-        for key in ("view", "key_view")
-        if key in own
-    ]
-    words += [word for view in views for word in _mild(view)]
     return from_mapping(RunSettings, compose([*words, *arguments.settings]).run)
-
-
-def _mild(view: str) -> list[str]:
-    return [f"++{view}.{name}={value}".replace(" ", "") for name, value in MILD.items()]
 
 
 def _model(case: str, settings: RunSettings) -> JointModel:
@@ -204,20 +191,24 @@ def _model(case: str, settings: RunSettings) -> JointModel:
         return build_model(
             settings.backbone, settings.objectives, settings.mixture, settings.balance_decay
         )
-    if case in settings.objectives:
-        return build_model(settings.backbone, {case: settings.objectives[case]}, {case: 1.0})
-    size = settings.data.image_size
-    # of 48 pixels, squares of 16 would be 9
-    patch = size // 6 if size < 96 and size % 6 == 0 else 16
-    words = [
-        f"mixture={case}",
-        *_mild(f"objectives.{case}.view"),
-        f"objectives.{case}.patch={patch}",
-    ]
-    added = compose(
-        [*words, "name=single", "steps=1", "cluster.ranks=1", "data.corpora.main.url=none"]
-    ).run["objectives"]
-    return build_model(settings.backbone, added, {case: 1.0})
+    own = settings.objectives.get(case) or _single(case)
+    return build_model(settings.backbone, {case: own}, {case: 1.0})
+
+
+def _single(case: str) -> Mapping[str, Any]:
+    """The settings of an objective that is no part of the joint run."""
+    words = ["mixture=none", f"+mixture.{case}=1.0", "name=single", "steps=1"]
+    words += ["data.corpora.main.url=none"]
+    own: Mapping[str, Any] = compose(words).run["objectives"][case]
+    for key in ("view", "key_view"):
+        if key in own:
+            words += [
+                f"++objectives.{case}.{key}.{name}={value}".replace(" ", "")
+                for name, value in MILD.items()
+            ]
+    words += [f"++objectives.{case}.{word}" for word in RECIPES[case]]
+    found: Mapping[str, Any] = compose(words).run["objectives"][case]
+    return found
 
 
 def _pretrain(case: str, settings: RunSettings, work: Path, device: torch.device) -> None:
@@ -227,7 +218,7 @@ def _pretrain(case: str, settings: RunSettings, work: Path, device: torch.device
         return
     model = _model(case, settings)
     engine = Engine(model, settings.engine, settings.optimizer, device)
-    reported = time.monotonic()
+    reported, started = time.monotonic(), time.process_time()
     with Loader(
         settings.data, model.plan, seed=settings.seed, rank=0, world_size=1, run_folder=work
     ) as loader:
@@ -248,13 +239,10 @@ def _pretrain(case: str, settings: RunSettings, work: Path, device: torch.device
                     flush=True,
                 )
     path.parent.mkdir(exist_ok=True)
-    save_file(
-        {
-            name: tensor.detach().cpu().contiguous()
-            for name, tensor in model.backbone.net.state_dict().items()
-        },
-        path,
-    )
+    weights = model.backbone.weights()
+    save_file({n: tensor.detach().cpu().contiguous() for n, tensor in weights.items()}, path)
+    minutes = (time.process_time() - started) / 60
+    write_json(path.with_suffix(".json"), {"steps": settings.steps, "cpu_minutes": minutes})
 
 
 def _weights(work: Path, case: str, seed: int) -> Path:
@@ -265,7 +253,7 @@ def _backbone(case: str, settings: RunSettings, work: Path, device: torch.device
     torch.manual_seed(stable_hash(settings.seed, "weights"))
     backbone = build_backbone(settings.backbone)
     if case != RANDOM:
-        backbone.net.load_state_dict(load_file(_weights(work, case, settings.seed)))
+        backbone.load_weights(load_file(_weights(work, case, settings.seed)))
     return backbone.eval().to(device)
 
 
@@ -289,7 +277,7 @@ def _table(
     scores = {name: _scores(table) for name, table in tables.items()}
     print(
         "\n| features | AU intensity, ICC(3,1) | AU occurrence, F1 chosen | identity, "
-        "accuracy |\n|---|---|---|---|"
+        "accuracy | CPU-minutes |\n|---|---|---|---|---|"
     )
     for case in cases:
         own = np.array([scores[f"{case}-{seed}"] for seed in range(arguments.seeds)])
@@ -297,13 +285,22 @@ def _table(
             f"{mean:.3f} ± {spread:.3f}"
             for mean, spread in zip(own.mean(0), own.std(0), strict=True)
         ]
-        print(f"| {case} | {' | '.join(cells)} |")
+        print(f"| {case} | {' | '.join(cells)} | {_cpu_minutes(case, arguments)} |")
     for name in (PIXELS, TRUE_LANDMARKS):
-        print(f"| {name} | {' | '.join(f'{value:.3f}' for value in scores[name])} |")
+        print(f"| {name} | {' | '.join(f'{value:.3f}' for value in scores[name])} | |")
     print(
         f"\nIdentity by chance: {identity_leak(tables[TRUE_LANDMARKS]).chance:.3f}; "
-        f"{arguments.seeds} seeds, {settings.steps} steps."
+        f"{arguments.seeds} seeds, {settings.steps} steps, readout of the map: "
+        f"{settings.backbone.readout.kind}."
     )
+
+
+def _cpu_minutes(case: str, arguments: argparse.Namespace) -> str:
+    """Of one run, all threads of this process counted; nothing for random weights."""
+    if case == RANDOM:
+        return "0"
+    paths = [_weights(arguments.work, case, seed) for seed in range(arguments.seeds)]
+    return f"{np.mean([read_json(path.with_suffix('.json'))['cpu_minutes'] for path in paths]):.0f}"
 
 
 class _Pixels(nn.Module):
