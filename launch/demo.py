@@ -1,6 +1,6 @@
 """The main job on one machine, step by step, each step a command that can be typed by itself.
 
-    video ─▶ shards on an object store (loopback) ─▶ pretraining, two ranks ─▶ backbone bundle ─▶ table
+    video ─▶ shards on an object store (loopback) ─▶ pretraining, two ranks ─▶ table ─▶ backbone bundle with it
 
 Without arguments the video is a rendered world of talking faces, whose action units are known, so
 the table can say what was learnt. With `--videos DIR` it is the user's own; then there are no
@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument(
         "overrides",
         nargs="*",
-        help="settings of the run, such as steps=100 or mixture.temporal_ranking=0.5",
+        help="settings of the run, such as steps=100 or mixture.temporal_contrast=0.5",
     )
     arguments = parser.parse_args()
     if arguments.videos and not arguments.videos.is_dir():
@@ -87,20 +87,12 @@ def main() -> int:
             f"folder={job.run}",
             *arguments.overrides,
         )
+        if not arguments.videos:
+            _judge(job)
         _step("tools.release", str(job.run), "--out", str(job.bundle))
         if arguments.videos:
             _step("tools.report", str(job.run))
             _print_curve(job.run)
-        else:
-            judged_on = ["--corpus", f"s3://{BUCKET}/world-heldout", "--stride", "3"]
-            _step(
-                "tools.evaluate",
-                "compare",
-                str(job.bundle),
-                *judged_on,
-                "--out",
-                str(job.folder / "evaluation"),
-            )
     print(
         f"\nDone in {time.monotonic() - start:.0f} s. The backbone: {_short(job.bundle)}, the run: "
         f"{_short(job.run)}"
@@ -110,6 +102,18 @@ def main() -> int:
         f'print(ausl_dist.load_backbone("{_short(job.bundle)}"))\''
     )
     return 0
+
+
+def _judge(job: Job) -> None:
+    """Score the backbone on other people before it is released, so that its card carries the table.
+
+    Scores are of a bundle; this one has none yet, and stays beside the released one.
+    """
+    unjudged = job.folder / "unjudged"
+    _step("tools.release", str(job.run), "--out", str(unjudged), "--evaluation", "none")
+    judged_on = ["--corpus", f"s3://{BUCKET}/world-heldout", "--stride", "3"]
+    report = job.run / "evaluation" / "rendered"
+    _step("tools.evaluate", "compare", str(unjudged), *judged_on, "--out", str(report))
 
 
 def _rendered_job() -> Job:

@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -35,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ausl_dist import command
 from ausl_dist.batch import Batch, View
 from ausl_dist.evaluate.compare import CompareSettings, compare
+from ausl_dist.evaluate.features.pixels import PIXELS, Pixels
 from ausl_dist.evaluate.features.table import TRUE_LANDMARKS, FeatureTable, extract
 from ausl_dist.evaluate.folds.splits import folds
 from ausl_dist.evaluate.scores.identity_leak import identity_leak
@@ -56,7 +56,6 @@ from launch.compose import compose
 from launch.ports import free_ports
 
 RANDOM, JOINT, LABELS = "random", "joint", "action_units"
-PIXELS = "grey pixels, 16 x 16"
 CROP = (0.58, 0.64)  # of the frame's side, as in experiment=joint_small
 MILD = {"crop": list(CROP), "brightness": 0.2, "contrast": 0.2, "saturation": 0.2}
 MILD |= {"flip": 0.0, "grey": 0.0, "blur": 0.0}
@@ -262,7 +261,7 @@ def _table(
 ) -> None:
     """Mean and spread over seeds of every score, as a Markdown table."""
     runs = [(case, seed) for case in cases for seed in range(arguments.seeds)]
-    backbones: dict[str, nn.Module] = {PIXELS: _Pixels().eval().to(device)}
+    backbones: dict[str, nn.Module] = {PIXELS: Pixels().to(device)}
     backbones |= {
         f"{case}-{seed}": _backbone(case, replace(settings, seed=seed), arguments.work, device)
         for case, seed in runs
@@ -301,19 +300,6 @@ def _cpu_minutes(case: str, arguments: argparse.Namespace) -> str:
         return "0"
     paths = [_weights(arguments.work, case, seed) for seed in range(arguments.seeds)]
     return f"{np.mean([read_json(path.with_suffix('.json'))['cpu_minutes'] for path in paths]):.0f}"
-
-
-class _Pixels(nn.Module):
-    """The picture itself: what a probe reads without any network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.grey = nn.Conv2d(3, 1, 1, bias=False)
-        nn.init.constant_(self.grey.weight, 1 / 3)
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        grey = F.adaptive_avg_pool2d(self.grey(images), 16)
-        return grey.flatten(1), grey
 
 
 def _scores(table: FeatureTable) -> tuple[float, float, float]:

@@ -17,6 +17,7 @@ from torch import nn
 
 from ausl_dist.evaluate.compare import CompareSettings, Comparison, compare
 from ausl_dist.evaluate.features.entrant import Entrant, fastest_device
+from ausl_dist.evaluate.features.pixels import PIXELS, Pixels
 from ausl_dist.evaluate.features.table import FeatureTable, extract
 from ausl_dist.model.backbones import build_backbone
 from ausl_dist.progress import shown
@@ -60,7 +61,7 @@ def open_corpus(url: str) -> LabelledCorpus:
 def compare_bundle(
     bundle: Path | str, url: str, settings: CompareSettings | None = None, *, stride: int = 1
 ) -> tuple[Comparison, dict[str, Any]]:
-    """Compare a bundle with random weights and a constant on every `stride`-th frame of the corpus
+    """Compare a bundle with random weights, the pixels and a constant on every `stride`-th frame of the corpus
     at `url`.
 
     Returns the comparison and what it was made of, for the report. Raises ValueError for a corpus
@@ -69,7 +70,11 @@ def compare_bundle(
     settings = settings or CompareSettings()
     entrant = open_bundle(bundle)
     corpus = open_corpus(url)
-    backbones = {PRETRAINED: entrant.backbone, RANDOM: entrant.random_double(settings.seed)}
+    backbones = {
+        PRETRAINED: entrant.backbone,
+        RANDOM: entrant.random_double(settings.seed),
+        PIXELS: Pixels(),
+    }
     truth = corpus.statement.get("detector") == RENDERED
     tables = extract_corpus(
         aligned_clips(entrant, corpus, stride=stride), backbones, true_landmarks=truth
