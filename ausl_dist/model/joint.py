@@ -142,7 +142,9 @@ class JointModel(nn.Module):
     def _losses(self, batch: Batch) -> tuple[Seen, dict[str, Loss]]:
         valid = batch.valid
         with _batch_norm_unmoved(self.backbone) if not valid else contextlib.nullcontext():
-            seen = Seen(_filled(batch, valid), self.plan.views, self._encode, self.teacher)
+            own = dict(self.objectives.named_children())
+            filled = _filled(batch, valid)
+            seen = Seen(filled, self.plan.views, self._encode, self.teacher, own)
             return seen, {
                 name: self.objectives[name](part) for name, part in self._parts(seen).items()
             }

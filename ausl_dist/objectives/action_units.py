@@ -1,20 +1,26 @@
 """Action units: the supervised loss on frames that carry labels, alone or beside self-supervised
 objectives.
 
-    features ──▶ (ConvGRU over the frames before) ──▶ linear head ──▶ loss where the label is known; -1 counts nowhere
+    features ──▶ (ConvGRU over the frames before) ──▶ linear head ──┐
+    (related tokens of the units' regions ──▶ linear head) ────────┴─▶ loss where the label is known; -1 counts nowhere
 
 `task`:
 
 * detection: a unit is present from intensity `positive_from` on (2 on DISFA; 1 where labels are
   occurrence). Binary cross-entropy, weighted by w_i = K / r_i / sum_j 1 / r_j where the units'
-  positive rates r are given, plus `dice` times 1 - (2 sum p y + 1) / (sum p^2 + sum y^2 + 1). Both
-  are the published code of JAA-Net (Shao et al.), as the papers of this field have them.
+  positive rates r are given, plus `dice` times the mean of w_i (1 - (2 sum p y + 1) / (sum p^2 +
+  sum y^2 + 1)). Both are the published code of JAA-Net (Shao et al.), as the papers of this field
+  have them.
 * intensity: mean squared error on the scale of 0 to 5.
 * ordinal: probabilities of the six levels; cross-entropy to a Gaussian of 0.5 levels around the
   label, plus the squared error of the mean level.
 
 This makes two papers' set-ups of the self-supervised objectives: RTATL (Yan et al., ACM MM 2021) is
-this loss, detection, beside `roi_inpainting` and `single_image_flow`. The second stage of Sanchez
+this loss, detection, beside `roi_inpainting` and `single_image_flow`, where the head sees the tokens
+of `roi_inpainting`, too (`regions`): fact of the paper is that regional features with relations
+between units, and motion in the global feature, serve the recognition; our decision, that a unit's
+score is the sum of a linear map of the global feature and one of the mean of its two tokens, read
+from the intact image. The second stage of Sanchez
 et al. (ACCV 2020) is this loss on the whole spatio-temporal model of `predictive_coding`: extractor
 (`backbone.weights`) and temporal module (`context: gru`, `context_weights`), where 2 % of the
 frames have labels (`data.label_share`). Facts of the paper: the model of the first stage is what the
@@ -35,7 +41,8 @@ from torch import Tensor, nn
 from ausl_dist.batch import PLAIN, Needs, View
 from ausl_dist.objectives.base import Loss, Objective, Seen, gather, in_float32, masked_mean
 from ausl_dist.objectives.layers import ConvGRU, feed
-from ausl_dist.objectives.regions import BP4D_UNITS
+from ausl_dist.objectives.region_tokens import RegionTokens
+from ausl_dist.objectives.regions import BP4D_UNITS, place_of
 
 LEVELS = 6  # intensities 0 to 5
 LABEL_SPREAD = 0.5  # standard deviation of an ordinal label, levels
@@ -64,6 +71,8 @@ class ActionUnits(Objective):
         stride: int = 5,
         context_weights: str | None = None,
         around_labels: bool = False,
+        regions: str | None = None,
+        region_width: int = 256,
         view: View = PLAIN,
     ) -> None:
         super().__init__()
@@ -105,12 +114,22 @@ class ActionUnits(Objective):
             width if context == "gru" else feature_dim,
             len(self.units) * (LEVELS if task == "ordinal" else 1),
         )
+        # the objective whose region tokens are read; frames without landmarks go without
+        self.regions = regions
+        self.region_head = (
+            None if regions is None else nn.Linear(region_width, self.head.out_features, bias=False)
+        )
         if context_weights is not None:
             load_context(self, Path(context_weights))
 
     def needs(self) -> Needs:
         around = self.offsets if self.around_labels else ()
-        return Needs(views={self.view: self.offsets}, action_units=True, label_offsets=around)
+        return Needs(
+            views={self.view: self.offsets},
+            landmarks=self.regions is not None,
+            action_units=True,
+            label_offsets=around,
+        )
 
     def forward(self, seen: Seen) -> Loss:
         labels = seen.action_units(self.view, self.offsets)  # B T K
@@ -126,11 +145,15 @@ class ActionUnits(Objective):
         with in_float32(features):
             # B T K L
             output = feed(self.head, features).float().unflatten(-1, (len(self.units), -1))
+            if self.region_head is not None:
+                output = output + self._of_regions(seen, self.region_head)
             values, guess = self._errors(output, truth)
         loss = masked_mean(values, known)
         if self.dice:
             present = (truth >= self.positive_from).float()
-            loss = loss + self.dice * dice_loss(gather(guess), gather(present), gather(known))
+            loss = loss + self.dice * dice_loss(
+                gather(guess), gather(present), gather(known), self.unit_weight
+            )
         logs = {"labelled": seen.mean((labels >= 0).float().mean((1, 2)))} | self._scores(
             guess.detach(), truth, known
         )
@@ -145,6 +168,22 @@ class ActionUnits(Objective):
         for step in steps.unbind(1)[1:]:
             states.append(self.gru(F.relu(step), states[-1]))
         return torch.stack(states, 1).mean((3, 4))
+
+    def _of_regions(self, seen: Seen, head: nn.Linear) -> Tensor:
+        """What each unit's own region adds to its outputs, B T K L."""
+        assert self.regions is not None
+        tokens_of = seen.shared_module(self.regions, "regions")
+        assert isinstance(tokens_of, RegionTokens)
+        own = [tokens_of.places.index(place) for place in map(place_of, self.units)]
+        landmarks = seen.landmarks(self.view, self.offsets)  # B T 68 2
+        size = seen.pixels(self.view, self.offsets).shape[-2:]
+        boxes, side = tokens_of.boxes(landmarks.nan_to_num(), (size[0], size[1]))
+        maps = seen.maps(self.view, self.offsets).flatten(0, 1)
+        tokens = tokens_of(maps, boxes.flatten(0, 1), side, size[1]).float()  # BT P 2 W
+        outputs = feed(head, tokens.mean(2)[:, own]).float()  # BT K KL: of each unit for all
+        outputs = outputs.unflatten(-1, (len(self.units), -1)).diagonal(dim1=1, dim2=2)  # BT L K
+        found = torch.isfinite(landmarks).all(-1).all(-1)  # B T
+        return outputs.transpose(1, 2).unflatten(0, found.shape) * found[..., None, None]
 
     def _errors(self, output: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of each label B T K, and the guess: probability, or intensity."""
@@ -199,13 +238,13 @@ def load_context(objective: ActionUnits, path: Path) -> None:
             ) from error
 
 
-def dice_loss(guess: Tensor, present: Tensor, known: Tensor) -> Tensor:
+def dice_loss(guess: Tensor, present: Tensor, known: Tensor, weight: Tensor) -> Tensor:
     """1 - (2 sum p y + 1) / (sum p^2 + sum y^2 + 1) of each unit over all known labels of N T K,
-    mean over units.
+    times the unit's weight K; mean over units.
     """
     p, y = guess * known, present * known
     overlap, size = (p * y).sum((0, 1)), (p.square() + y.square()).sum((0, 1))
-    return (1 - (2 * overlap + 1) / (size + 1)).mean()
+    return ((1 - (2 * overlap + 1) / (size + 1)) * weight).mean()
 
 
 def ordinal_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

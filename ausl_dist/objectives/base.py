@@ -106,8 +106,10 @@ class Seen:
         plan_offsets: Mapping[View, tuple[int, ...]],
         encode: Encoder,
         teacher: TeacherLike | None,
+        objectives: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.batch = batch
+        self._objectives = objectives or {}
         self.weight = batch.weight  # B float32, 1 or 0
         self._encode = encode
         self._plan_offsets = plan_offsets
@@ -158,6 +160,19 @@ class Seen:
         `taught`.
         """
         return self._need_teacher().module(f"{objective.label}.{name}")
+
+    def shared_module(self, owner: str, name: str) -> nn.Module:
+        """The submodule `name` of another objective of the run, which both then train.
+
+        Raises ValueError where the run has no such objective, or it no such module.
+        """
+        module = getattr(self._objectives.get(owner), name, None)
+        if not isinstance(module, nn.Module):
+            raise ValueError(
+                f"the run has no objective {owner} with a module {name} to share: add it to the "
+                f"mixture, as mixture.{owner}=1; there are {', '.join(self._objectives) or 'none'}"
+            )
+        return module
 
     def pixels(self, view: View, offsets: Iterable[int]) -> Tensor:
         """Normalised pixels B T C H W."""

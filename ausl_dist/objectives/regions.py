@@ -61,6 +61,12 @@ def places_of(action_units: Iterable[int]) -> tuple[Place, ...]:
     return tuple(dict.fromkeys(PLACE_OF_UNIT[unit] for unit in action_units))
 
 
+def place_of(action_unit: int) -> Place:
+    """The place of one action unit; ValueError as `places_of`."""
+    (place,) = places_of([action_unit])
+    return place
+
+
 def centres(landmarks: Tensor, places: tuple[Place, ...]) -> Tensor:
     """Centres [..., P, 2 sides, 2 (x, y)] from landmarks [..., 68, 2], pixels."""
     left, right = INNER_EYE_CORNERS

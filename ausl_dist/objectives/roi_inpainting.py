@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, in_float32, masked_mean
+from ausl_dist.objectives.base import Loss, Objective, Seen, masked_mean
 from ausl_dist.objectives.draws import uniform
-from ausl_dist.objectives.layers import UpDecoder, all_of, feed, learnt_tokens
+from ausl_dist.objectives.layers import UpDecoder
+from ausl_dist.objectives.region_tokens import RegionTokens
 from ausl_dist.objectives.regions import BP4D_UNITS, centres, corners, cut, inside, places_of
 
-BINS, SAMPLES = 3, 2  # a region is read as 3 x 3 bins, each the mean of 2 x 2 bilinear samples
 PATCH = 32  # side of the decoder's patches
 
 
@@ -60,18 +60,14 @@ class RoiInpainting(Objective):
             )
         self.max_removed, self.region, self.view = max_removed, region, view
         self.offsets = tuple(range(0, frames * stride, stride))
-        self.token = nn.Linear((map_dim or feature_dim) * BINS * BINS, width)
-        self.where = learnt_tokens(2 * len(self.places), width)
-        layer = nn.TransformerEncoderLayer(
-            width,
-            heads,
-            2 * width,
-            dropout=0.0,
-            activation="gelu",
-            batch_first=True,
-            norm_first=True,
+        self.regions = RegionTokens(
+            map_dim or feature_dim,
+            self.places,
+            region=region,
+            width=width,
+            layers=layers,
+            heads=heads,
         )
-        self.relate = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.spread = nn.Linear(width, width * 4)
         self.decode = UpDecoder(width, (128, 64, 32, 16), 3)  # 2 x 2 to 32 x 32
 
@@ -90,12 +86,9 @@ class RoiInpainting(Objective):
         # 0 is the mean colour of normalised pixels
         damaged = torch.where(hole[:, :, None], 0.0, pixels)
         # BT 2P W
-        tokens = self._tokens(
-            seen.encode(damaged).maps.flatten(0, 1),
-            boxes.flatten(0, 1).flatten(1, 2),
-            side,
-            size[0],
-        )
+        tokens = self.regions(
+            seen.encode(damaged).maps.flatten(0, 1), boxes.flatten(0, 1), side, size[0]
+        ).flatten(1, 2)
         # B T M 2 C p p
         painted = self._paint(tokens, chosen.flatten(0, 1)).unflatten(0, chosen.shape[:2])
         # BT 2M C side side
@@ -123,37 +116,9 @@ class RoiInpainting(Objective):
         count = (uniform(seen, f"{self.label}/count", frames, 1) * self.max_removed).long()
         return chosen, torch.arange(self.max_removed, device=chosen.device) <= count
 
-    def _tokens(self, maps: Tensor, boxes: Tensor, side: int, size: int) -> Tensor:
-        """Related tokens N R W of maps N D h w at boxes N R 2, in pixels of the image of side
-        `size`.
-        """
-        points = BINS * SAMPLES
-        # pixel edges are at integers here
-        steps = (torch.arange(points, device=boxes.device) + 0.5) * (side / points)
-        at = (boxes[..., None] + steps) / size  # N R 2 points, 0 to 1 over the image
-        with in_float32(maps):
-            along_x = bin_weights(at[:, :, 0], maps.shape[-1])  # N R 3 w
-            along_y = bin_weights(at[:, :, 1], maps.shape[-2])  # N R 3 h
-            rows = torch.einsum("nryh,ndhw->nrdyw", along_y, maps.float())
-            bins = torch.einsum("nrxw,nrdyw->nrdyx", along_x, rows)
-        return self.relate(feed(self.token, bins.flatten(2)) + all_of(self.where))
-
     def _paint(self, tokens: Tensor, chosen: Tensor) -> Tensor:
         """Patches N M 2 C p p from tokens N 2P W for the chosen places N M."""
         pairs = tokens.unflatten(1, (-1, 2))  # N P 2 W
         own = pairs.gather(1, chosen[..., None, None].expand(-1, -1, *pairs.shape[2:]))  # N M 2 W
         seeds = self.spread(own).unflatten(-1, (-1, 2, 2))  # N M 2 W 2 2
         return self.decode(seeds.flatten(0, 2)).unflatten(0, own.shape[:3])
-
-
-def bin_weights(at: Tensor, cells: int) -> Tensor:
-    """How much each of `cells` cells of a map counts in each bin of a region: N R 3 cells.
-
-    For places N R points along one side of the image, 0 to 1; each point is read from its two
-    nearest cells, and points beyond the outermost centres from these. A product of matrices, since
-    the gradient of `grid_sample` differs from call to call on a GPU.
-    """
-    place = (at * cells - 0.5).clamp(0, cells - 1)
-    centres = torch.arange(cells, device=at.device)
-    near = (1 - (place[..., None] - centres).abs()).clamp(min=0)  # N R points cells
-    return near.unflatten(2, (BINS, SAMPLES)).mean(3)

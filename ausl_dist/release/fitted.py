@@ -64,6 +64,11 @@ def _trained(run: Run) -> Head | None:
     settings = {**run.settings.objectives[names[0]], "context_weights": None}
     objective = build_objective(settings, feature_dim=tensors["head.weight"].shape[1])
     assert isinstance(objective, ActionUnits)
+    if objective.regions is not None:
+        raise ValueError(
+            f"the run's action-unit head reads region tokens of {objective.regions}, at landmarks "
+            "that a bundle has not: release with --head none, or --head DIR of an evaluation"
+        )
     source = f"trained with the backbone for {run.step} steps"
     if objective.task == "detection":
         source += f", where frames count as positive from intensity {objective.positive_from} on"

@@ -59,12 +59,15 @@ def test_presence_begins_at_the_threshold() -> None:
     assert (present > 1).flatten().tolist() == [True, False, False]
 
 
+EQUAL = torch.ones(2)
+
+
 def test_dice_of_a_perfect_guess_is_zero_and_unknown_labels_do_not_matter() -> None:
     present, known = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), torch.tensor([[[1, 1]], [[1, 0]]])
-    assert float(dice_loss(present, present, known)) == 0
+    assert float(dice_loss(present, present, known, EQUAL)) == 0
     wrong_where_unknown = present.clone()
     wrong_where_unknown[1, 0, 1] = 0.0
-    assert float(dice_loss(wrong_where_unknown, present, known)) == 0
+    assert float(dice_loss(wrong_where_unknown, present, known, EQUAL)) == 0
 
 
 def test_ordinal_levels_have_their_mean_and_prefer_the_label() -> None:
@@ -154,3 +157,54 @@ def test_a_checkpoint_without_a_temporal_module_is_refused(tmp_path: Path) -> No
         make_model(au={**SECOND_STAGE, "context_weights": str(path)})
     with pytest.raises(ValueError, match=r"must be RUN/checkpoints/STEP/objectives.safetensors"):
         make_model(au={**SECOND_STAGE, "context_weights": str(tmp_path / "nothing.safetensors")})
+
+
+def test_dice_weighs_rare_units_as_cross_entropy_does() -> None:
+    guess, known = torch.tensor([[[0.5, 0.5]]]), torch.ones(1, 1, 2)
+    present = torch.tensor([[[1.0, 0.0]]])
+    # 1 - (2 * 0.5 + 1) / (0.25 + 1 + 1) = 1 / 9, and 1 - 1 / (0.25 + 1) = 1 / 5
+    weighed = dice_loss(guess, present, known, torch.tensor([1.6, 0.4]))
+    assert float(weighed) == pytest.approx((1.6 / 9 + 0.4 / 5) / 2)
+
+
+INPAINTING: dict[str, Any] = {
+    "_target_": "ausl_dist.objectives.roi_inpainting.RoiInpainting",
+    "width": 16,
+    "heads": 2,
+}
+REGIONAL: dict[str, Any] = {"_target_": TARGET, "regions": "inpainting", "region_width": 16}
+
+
+def test_related_region_tokens_serve_the_recognition_of_units() -> None:
+    model = make_model(inpainting=INPAINTING, au=REGIONAL)
+    model.weights["inpainting"] = 0.0
+    batch = make_batch(model.plan, 3)
+    loss = model(batch).loss
+    loss.backward()
+    tokens: Any = model.objectives["inpainting"].regions
+    for part in (tokens.token.weight, tokens.where.weight, *tokens.relate.parameters()):
+        assert part.grad.abs().sum() > 0
+    losses = losses_of_a_few_steps(model, batch)
+    assert losses[-1] < losses[0]
+
+
+def test_a_frame_without_landmarks_is_judged_by_the_global_feature_alone() -> None:
+    model = make_model(inpainting=INPAINTING, au=REGIONAL)
+    alone = make_model(au={"_target_": TARGET})
+    alone.backbone.load_state_dict(model.backbone.state_dict())
+    alone.objectives["au"].load_state_dict(
+        {k: v for k, v in model.objectives["au"].state_dict().items() if "region" not in k}
+    )
+    model.weights["inpainting"] = 0.0
+    batch = make_batch(model.plan, 2)
+    with_regions = float(model(batch).loss.detach())
+    batch.landmarks = {view: torch.full_like(p, torch.nan) for view, p in batch.landmarks.items()}
+    without = float(model(batch).loss.detach())
+    assert without == pytest.approx(float(alone(batch).loss.detach()), rel=1e-5)
+    assert without != with_regions
+
+
+def test_region_tokens_of_an_objective_that_is_not_there_are_refused() -> None:
+    model = make_model(au=REGIONAL)
+    with pytest.raises(ValueError, match="no objective inpainting with a module regions"):
+        model(make_batch(model.plan, 2))

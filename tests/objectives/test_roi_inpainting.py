@@ -7,6 +7,7 @@ import torch
 
 from ausl_dist.faces.landmarks import MIRROR
 from ausl_dist.objectives.base import Seen
+from ausl_dist.objectives.region_tokens import bin_weights
 from ausl_dist.objectives.regions import (
     BP4D_UNITS,
     DISFA_UNITS,
@@ -17,7 +18,7 @@ from ausl_dist.objectives.regions import (
     inside,
     places_of,
 )
-from ausl_dist.objectives.roi_inpainting import PATCH, RoiInpainting, bin_weights
+from ausl_dist.objectives.roi_inpainting import PATCH, RoiInpainting
 from tests.support.tiny import make_batch, make_model
 
 SIZE = 96
