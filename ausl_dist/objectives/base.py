@@ -161,6 +161,10 @@ class Seen:
         """
         return self._need_teacher().module(f"{objective.label}.{name}")
 
+    def shared_teacher_module(self, owner: str, name: str) -> nn.Module:
+        """The teacher's copy of a shared module, which its owner lists in `taught`."""
+        return self._need_teacher().module(f"{owner}.{name}")
+
     def shared_module(self, owner: str, name: str) -> nn.Module:
         """The submodule `name` of another objective of the run, which both then train.
 

@@ -21,7 +21,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ausl_dist.batch import Needs, View
 from ausl_dist.objectives.base import Loss, Objective, Seen, gather, in_float32, masked_mean
@@ -35,7 +35,7 @@ class CrossIdentityReconstruction(Objective):
     """
 
     needs_teacher = True
-    taught = ("head",)
+    taught: tuple[str, ...] = ("head",)
     bank: Tensor  # K E, unit length
     bank_identity: Tensor  # K int64
     bank_step: Tensor  # K int64: the step that wrote it; -1 where nothing was written yet
@@ -55,6 +55,7 @@ class CrossIdentityReconstruction(Objective):
         hidden_dim: int = 512,
         embedding_dim: int = 128,
         teacher_momentum: float = 0.999,
+        shared_head: str | None = None,
         view: View = STRONG,
         key_view: View = STRONG_KEY,
     ) -> None:
@@ -83,7 +84,11 @@ class CrossIdentityReconstruction(Objective):
         self.teacher_momentum = teacher_momentum
         self.view, self.key_view = view, key_view
         self.offsets = tuple(range(0, frames * stride, stride))
-        self.head = projector(feature_dim, hidden_dim, embedding_dim)
+        # the objective whose projector, and its slow copy, embed here too
+        self.shared_head = shared_head
+        own = shared_head is None
+        self.head = projector(feature_dim, hidden_dim, embedding_dim) if own else None
+        self.taught = ("head",) if own else ()
         self.register_buffer("bank", torch.zeros(bank_size, embedding_dim))
         self.register_buffer("bank_identity", torch.zeros(bank_size, dtype=torch.int64))
         self.register_buffer("bank_step", torch.full((bank_size,), -1))
@@ -94,7 +99,11 @@ class CrossIdentityReconstruction(Objective):
         return Needs(views={self.view: self.offsets, self.key_view: self.offsets}, identity=True)
 
     def forward(self, seen: Seen) -> Loss:
-        queries = embed(self.head, seen.pooled(self.view, self.offsets))  # B n E
+        head: nn.Module | None = self.head
+        if self.shared_head is not None:
+            head = seen.shared_module(self.shared_head, "head")
+        assert head is not None
+        queries = embed(head, seen.pooled(self.view, self.offsets))  # B n E
         keys, key_identity = self._keys_of_all_ranks(seen)
         # K+G E; renormalised: the bank may be held in 16 bits
         entries = torch.cat([F.normalize(self.bank.float(), dim=-1), keys])
@@ -132,12 +141,13 @@ class CrossIdentityReconstruction(Objective):
 
     @torch.no_grad()
     def _keys_of_all_ranks(self, seen: Seen) -> tuple[Tensor, Tensor]:
-        # B n E of all ranks
-        keys = gather(
-            embed(
-                seen.teacher_module(self, "head"), seen.teacher_pooled(self.key_view, self.offsets)
-            )
+        taught = (
+            seen.teacher_module(self, "head")
+            if self.shared_head is None
+            else seen.shared_teacher_module(self.shared_head, "head")
         )
+        # B n E of all ranks
+        keys = gather(embed(taught, seen.teacher_pooled(self.key_view, self.offsets)))
         valid = gather(seen.weight) > 0
         return keys[valid].flatten(0, 1), gather(seen.identity)[valid].repeat_interleave(
             len(self.offsets)

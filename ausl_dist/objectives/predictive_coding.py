@@ -16,7 +16,8 @@ Sanchez et al., "Semi-supervised Facial Action Unit Intensity Estimation with Co
 ACCV 2020, learn so from unlabelled face video (fact) with a ResNet, a ConvGRU and this loss
 (recalled). Our decisions: `encoder: frame`, which takes each frame of the shared image backbone,
 brought to W channels by a 1 x 1 convolution, and averages the L frames of a block (here L = 1); the
-stride; one crop and colour for the whole clip, where Han et al. change colour from frame to frame.
+stride; one crop and colour for the whole clip, where Han et al. change colour from frame to frame
+(`view.colour_per_frame`, as experiment=predictive_coding_block has it).
 
 Two ranks do not give the loss of one, which is the authors' choice: with negatives of one rank,
 half as many clips a rank mean easier questions. Chance is ln(clips of the rank x P h w), logged as

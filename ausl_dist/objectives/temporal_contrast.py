@@ -9,7 +9,8 @@ After the temporal half (TCL) of Li and Shan, "Contrastive Learning of Person-in
 Representations for Facial Action Unit Detection", IEEE TIP 32, 2023. No code of the authors is
 known. Fact of the paper: the signal (frames of one clip are told apart, with margins, for coherence
 and evolution), a momentum encoder. Our decisions: both formulas below, every number, the projector,
-the views and that the two halves of the paper are objectives with projectors of their own.
+the views, every third frame, and that the two halves of the paper are objectives with projectors of
+their own. `experiment=clp_consecutive` takes consecutive frames (a fact) and one projector for both.
 
 * soft: -mean_i log softmax_j((s_ij + m(|i-j|)) / tau)[i], m(d) = m0 d / (n-1): the further a frame,
   the further it must be pushed.

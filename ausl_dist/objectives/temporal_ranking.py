@@ -9,8 +9,9 @@ Consistency", BMVC 2020, after the authors' published pre-training code: the los
 0.03, the linear embedding to 256, the crop of 213 of the central 224 of 256 pixels drawn for each
 frame alone, and three forward passes (one per role, so that batch norm sees each role by itself)
 are theirs. The spacing k of the published table is unknown (the code's default is 1), and they
-start from ImageNet weights (`backbone.weights`). Here the anchor is redrawn in every epoch, by the
-loader; theirs is drawn once for each video.
+start from ImageNet weights (`backbone.weights`). Theirs draws one anchor a video, once; the loader
+draws one a clip, once (`data.window_drawn`, as experiment=temporal_ranking sets it) or anew in every
+epoch.
 """
 
 import dataclasses

@@ -112,6 +112,7 @@ class Loader:
             settings.window_start,
             settings.action_units,
             decode_here=settings.decoder == "pyav",
+            window_once=settings.window_drawn == "once",
             label_share=settings.label_share,
             label_seed=settings.label_seed,
         )

@@ -61,6 +61,7 @@ class Preparation:
     window_start: int | None
     action_units: tuple[int, ...]  # columns of the labels
     decode_here: bool  # pyav; False where DALI decodes
+    window_once: bool = False  # in all epochs the window of the first
     label_share: float = 1.0  # of a clip's frames keep their labels, drawn once for all epochs
     label_seed: int = 0
 
@@ -78,7 +79,7 @@ class Preparation:
             raise MissingClip("unpack", f"clip {raw.key}: {error}") from error
         try:
             video = parse_video(raw, meta)
-            start = self._window_start(raw.key, video, epoch, labels)
+            start = self._window_start(raw.key, video, 0 if self.window_once else epoch, labels)
             pixels = self._pixels(raw.key, video, epoch, start, decoder)
         except ValueError as error:
             raise MissingClip("decode", f"clip {raw.key}: {error}") from error

@@ -64,6 +64,8 @@ class DataSettings:
     window_start: int | None = (
         None  # first frame of every clip's window; None: drawn for each clip and epoch
     )
+    # once: the same window of a clip in every epoch, augmentation drawn anew all the same
+    window_drawn: Literal["each_epoch", "once"] = "each_epoch"
     action_units: tuple[
         int, ...
         # FACS numbers of the label columns of a batch; needed only by objectives that use labels
@@ -113,6 +115,8 @@ class DataSettings:
             raise ValueError(
                 f"window_start must be a frame number or null, not {self.window_start}"
             )
+        if self.window_drawn not in ("each_epoch", "once"):
+            raise ValueError(f"window_drawn must be each_epoch or once, not {self.window_drawn!r}")
         if not 0 < self.label_share <= 1:
             raise ValueError(f"label_share must lie in (0, 1], not {self.label_share}")
         if self.reader not in get_args(Way):

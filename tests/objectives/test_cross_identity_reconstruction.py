@@ -14,6 +14,7 @@ from ausl_dist.objectives.cross_identity_reconstruction import (
     reconstruct,
 )
 from ausl_dist.train.teacher import Teacher
+from launch.compose import compose
 from tests.support.tiny import make_batch, make_model
 
 TARGET = "ausl_dist.objectives.cross_identity_reconstruction.CrossIdentityReconstruction"
@@ -111,3 +112,18 @@ def test_a_reconstruction_that_is_the_query_is_recognised() -> None:
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="bank_size"):
         CrossIdentityReconstruction(feature_dim=8, bank_size=2)
+
+
+def test_both_halves_may_share_one_projector_and_its_slow_copy() -> None:
+    words = ["experiment=clp_consecutive", "data.corpora.main.url=none"]
+    own = compose([*words, "objectives.cross_identity_reconstruction.bank_size=64"]).run
+    model = make_model(**own["objectives"])
+    model.teacher = Teacher(model, torch.device("cpu"))
+    heads = [name for name, _ in model.objectives.named_parameters() if ".head." in name]
+    assert heads
+    assert all(name.startswith("temporal_contrast.") for name in heads)
+    model.weights["temporal_contrast"] = 0.0
+    model(make_batch(model.plan, 4)).loss.backward()
+    head = model.objectives["temporal_contrast"].head
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
+    assert all(len(offsets) - 1 == offsets[-1] for offsets in model.plan.views.values())

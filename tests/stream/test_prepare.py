@@ -179,3 +179,16 @@ def test_windows_are_drawn_around_the_labels_that_a_share_of_the_frames_keeps(
             kept |= {(clip.key, int(number)) for number in numbers[labelled]}
     # the same few frames in every epoch
     assert 0.05 * 240 < len(kept) < 0.15 * 240
+
+
+def test_a_window_that_is_drawn_once_stays_while_augmentation_goes_on(clip: StoredClip) -> None:
+    plan = Needs.union([Needs({VIEW: (0,)})])
+    once, anew = replace(PREPARE, plan=plan, window_once=True), replace(PREPARE, plan=plan)
+    starts, angles = set(), set()
+    for epoch in range(12):
+        pixels = once(clip, "main", epoch, FrameDecoder()).pixels
+        starts.add(pixels.start)
+        angles.add(float(pixels.draws[VIEW].angle[0]))
+    assert len(starts) == 1
+    assert len(angles) == 12
+    assert len({anew(clip, "main", epoch, FrameDecoder()).pixels.start for epoch in range(12)}) > 1
