@@ -184,6 +184,7 @@ def _join(parts: list[Batch]) -> Batch:
         frames=cat("frames"),
         landmarks=cat("landmarks"),
         action_units=cat("action_units"),
+        flow=cat("flow"),
         identity=None
         if parts[0].identity is None
         else torch.cat([p.identity for p in parts if p.identity is not None]),
