@@ -96,11 +96,12 @@ class Match:
     """Which sources have labels, and which tables or rows have no source."""
 
     labelled: int
+    sources: int
     unmet: int
     examples: tuple[str, ...] = field(default=())
 
     def __str__(self) -> str:
-        text = f"labels for {self.labelled} sources"
+        text = f"labels for {self.labelled} of {self.sources} sources"
         if self.unmet:
             names = ", ".join(self.examples) + (", …" if self.unmet > len(self.examples) else "")
             text += f"; {self.unmet} names in the tables are no source of this build: {names}"
@@ -145,7 +146,8 @@ class LabelTables:
     @property
     def match(self) -> Match:
         examples = tuple(list(self._unmet)[:MAX_SHOWN])
-        return Match(len(self._read) + len(self._files), len(self._unmet), examples)
+        labelled = len(self._read) + len(self._files)
+        return Match(labelled, len(self._names.sources), len(self._unmet), examples)
 
     def check(self) -> None:
         """Read every table once, so that a wrong one stops a build before its first video."""

@@ -402,7 +402,7 @@ def test_labels_of_two_videos_of_one_name_reach_their_own_clips(
     more = ("--labels", str(tmp_path / "labels"), "--models", models)
     finished = run(*command(tmp_path / "in", out, *more))
     assert finished.returncode == 0, finished.stderr
-    assert "labels for 2 sources\n" in finished.stdout
+    assert "labels for 2 of 2 sources\n" in finished.stdout
     known = {}
     for path in out.glob("*.tar"):
         for stored in read_clips(path):
