@@ -13,6 +13,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+LAST_TRY_SHARE = 0.1  # of the deadline that a try must have left
+
 
 class Permanent(Exception):
     """Carries an error that no repetition can cure; `call` raises that error at once."""
@@ -72,7 +74,8 @@ class Retry:
                     self.longest_wait_seconds, self.first_wait_seconds * 2**attempt
                 )
                 attempt += 1
-                if self.clock() + wait >= end:
+                # a try without time to come to anything would hide why the others failed
+                if self.clock() + wait >= end - self.deadline_seconds * LAST_TRY_SHARE:
                     raise DeadlinePassed(
                         f"gave up after {attempt} tries in {self.deadline_seconds:.0f} s: {error}"
                     ) from error
