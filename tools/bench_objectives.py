@@ -45,8 +45,9 @@ from ausl_dist.randomness import stable_hash
 from ausl_dist.settings import from_mapping
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.scan import scan
-from ausl_dist.train.engine import Engine, start_ranks
+from ausl_dist.train.engine import Engine
 from ausl_dist.train.memory import kept_for_backward
+from ausl_dist.train.process_group import start_ranks
 from ausl_dist.train.schedule import learning_rate
 from ausl_dist.train.settings import RunSettings
 from ausl_dist.train.teacher import Teacher

@@ -39,8 +39,10 @@ from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.run_folder import CONFIG_FILE
 from ausl_dist.train.checkpoint import Saver, take_snapshot
-from ausl_dist.train.engine import Engine, start_ranks
+from ausl_dist.train.engine import Engine
 from ausl_dist.train.flops import JOINT, count_flops, peak_flops
+from ausl_dist.train.place import RunPlace
+from ausl_dist.train.process_group import start_ranks
 from ausl_dist.train.settings import (
     CheckpointSettings,
     EngineSettings,
@@ -326,14 +328,8 @@ def all_reduce_seconds(elements: int, device: torch.device) -> float:
 def save_during(engine: Engine, batch: Batch, scratch: Path, number: int) -> dict[str, float]:
     """Train through one background save, and as many steps without one."""
     (scratch / CONFIG_FILE).write_text("name: bench\n")
-    saver = Saver(
-        scratch,
-        CheckpointSettings(every_steps=1, keep_last=1),
-        attempt=1,
-        rank=0,
-        world_size=1,
-        timeout_seconds=600,
-    )
+    settings = CheckpointSettings(every_steps=1, keep_last=1)
+    saver = Saver(RunPlace(scratch, attempt=1, rank=0, world_size=1), settings, 600)
     copies: list[float] = []
 
     def saving_step() -> None:

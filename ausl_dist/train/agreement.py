@@ -53,3 +53,20 @@ def mean_of(reports: list[Report]) -> tuple[float, dict[str, float]]:
         for name in reports[0].logs
     }
     return sum(report.loss for report in reports) / len(reports), logs
+
+
+def average_over_ranks(statistics: list[Tensor]) -> None:
+    """Make batch norm's running statistics their mean over the ranks, in place."""
+    # Each rank's batch norm has seen its own clips: averaged, every rank holds the same model, and
+    # a checkpoint needs it once.
+    # counts are equal as they are
+    statistics = [statistic for statistic in statistics if statistic.is_floating_point()]
+    if statistics and dist.get_world_size() > 1:
+        flat = torch.cat([statistic.view(-1) for statistic in statistics])
+        dist.all_reduce(flat)
+        parts = (flat / dist.get_world_size()).split(
+            [statistic.numel() for statistic in statistics]
+        )
+        torch._foreach_copy_(
+            statistics, [part.view_as(s) for part, s in zip(parts, statistics, strict=True)]
+        )

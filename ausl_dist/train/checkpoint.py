@@ -2,13 +2,12 @@
 
     engine ──copy──▶ host memory ──thread──▶ staging folder ──manifest, rename──▶ RUN_FOLDER/checkpoints/step-00000100/
 
-    rank-00000-of-00002.safetensors   this rank's pieces: "master/NAME@OFFSET", "exp_avg/NAME@OFFSET", ...
+    rank-00000-of-00002.safetensors   this rank's pieces: "master/NAME@OFFSET", "exp_avg/NAME@OFFSET", ... (zero_state.Piece)
     buffers.safetensors               the model's buffers: batch norm statistics, banks
     teacher.safetensors               the teacher, where there is one
     backbone.safetensors              the backbone in fp32 under its own names, for release and evaluation
     objectives.safetensors            the objectives' weights in fp32 as OBJECTIVE.NAME, for release
-    state.json                        the data integer (steps done), seed, order version, optimizer
-                                      scalars, how it was run
+    state.json                        the data integer (steps done), seed, order version, optimizer scalars, how it was run
     config.yaml                       the run's settings
     manifest.json                     size and SHA-256 of every file above, and of itself
 
@@ -52,6 +51,7 @@ from ausl_dist.run_folder import (
 from ausl_dist.train import fence
 from ausl_dist.train.engine import Engine
 from ausl_dist.train.pieces import StoredPieces, piece_key
+from ausl_dist.train.place import RunPlace
 from ausl_dist.train.remote import upload_checkpoint
 from ausl_dist.train.settings import CheckpointSettings
 
@@ -87,19 +87,11 @@ class Saver:
     """
 
     def __init__(
-        self,
-        run_folder: Path,
-        settings: CheckpointSettings,
-        *,
-        attempt: int,
-        rank: int,
-        world_size: int,
-        timeout_seconds: float,
+        self, place: RunPlace, settings: CheckpointSettings, timeout_seconds: float
     ) -> None:
-        self._run_folder = run_folder
+        self._run_folder, self._attempt = place.folder, place.attempt
+        self._rank, self._world_size = place.rank, place.world_size
         self._settings = settings
-        self._attempt = attempt
-        self._rank, self._world_size = rank, world_size
         self._timeout_seconds = timeout_seconds
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -306,7 +298,7 @@ def take_snapshot(step: int, engine: Engine, state: Mapping[str, Any]) -> Snapsh
     """Copy what an engine holds out of the way of its next step; this is all that training waits
     for.
     """
-    owned = engine.pieces_to_save()
+    owned = engine.state.pieces_to_save()
     tensors = {piece_key("master", piece.name, piece.offset): piece.master for piece in owned}
     tensors |= {
         piece_key(kind, piece.name, piece.offset): tensor
@@ -317,7 +309,7 @@ def take_snapshot(step: int, engine: Engine, state: Mapping[str, Any]) -> Snapsh
         "format": CHECKPOINT_FORMAT,
         "step": step,
         **state,
-        "optimizer": engine.scalars(),
+        "optimizer": engine.state.scalars(),
         "parameters": engine.shapes(),
     }
     teacher = {} if engine.teacher is None else to_host(engine.teacher.state())

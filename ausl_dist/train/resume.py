@@ -108,10 +108,10 @@ class Resume:
     @torch.no_grad()
     def restore(self, engine: Engine) -> None:
         """Put exact masters and optimizer state into an engine whose model has had `load_weights`."""
-        for piece in engine.pieces():
+        for piece in engine.state.pieces():
             targets = {"master": piece.master, **piece.states}
             for kind, target in targets.items():
                 target.copy_(self._pieces.read(kind, piece.name, piece.offset, target.numel()))
         if engine.teacher is not None:
             engine.teacher.load_state(load_file(self.path / TEACHER_FILE))
-        engine.set_scalars(self.state["optimizer"])
+        engine.state.set_scalars(self.state["optimizer"])

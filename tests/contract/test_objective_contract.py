@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from ausl_dist.batch import Batch
 from ausl_dist.model.joint import JointModel, ModelOutput
-from ausl_dist.train.engine import split
+from ausl_dist.train.accumulation import split
 from ausl_dist.train.teacher import Teacher
 from tests.support.ranks import run_ranks
 from tests.support.tiny import LAYER_NORM, make_batch, make_model

@@ -13,7 +13,8 @@ from ausl_dist.model.joint import build_model
 from ausl_dist.settings import from_mapping
 from ausl_dist.shards import storage
 from ausl_dist.stream.loader import Loader
-from ausl_dist.train.engine import Engine, start_ranks
+from ausl_dist.train.engine import Engine
+from ausl_dist.train.process_group import start_ranks
 from ausl_dist.train.settings import EngineSettings, RunSettings
 from launch.compose import choices, compose
 from launch.object_store import ObjectStore

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import build_model
-from ausl_dist.train.engine import Engine, start_ranks
+from ausl_dist.train.engine import Engine
+from ausl_dist.train.process_group import start_ranks
 from ausl_dist.train.settings import EngineSettings, OptimizerSettings
 from tests.support.ranks import run_ranks
 from tests.support.tiny import IMAGE_SIZE, TRANSFORMER, make_batch

@@ -17,6 +17,7 @@ from ausl_dist.run_folder import complete_checkpoints, damage, newest_whole_chec
 from ausl_dist.train import fence
 from ausl_dist.train.checkpoint import Saver, Snapshot, sweep
 from ausl_dist.train.pieces import StoredPieces, piece_key
+from ausl_dist.train.place import RunPlace
 from ausl_dist.train.settings import CheckpointSettings
 
 SHAPES = {"backbone.net.conv": [4, 5], "objectives.a.head": [3]}
@@ -41,10 +42,7 @@ def savers(folder: Path, attempt: int = 1, **settings: Any) -> list[Saver]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text("name: test\n")
     made = CheckpointSettings(every_steps=1, **settings)
-    return [
-        Saver(folder, made, attempt=attempt, rank=rank, world_size=2, timeout_seconds=5)
-        for rank in (0, 1)
-    ]
+    return [Saver(RunPlace(folder, attempt, rank, 2), made, timeout_seconds=5) for rank in (0, 1)]
 
 
 def save(ranks: list[Saver], *steps: int) -> None:
@@ -122,9 +120,7 @@ def test_a_save_that_was_killed_leaves_nothing_that_looks_like_a_checkpoint(tmp_
 
 
 def test_a_rank_that_never_writes_is_named(tmp_path: Path) -> None:
-    lonely = Saver(
-        _ready(tmp_path), CheckpointSettings(), attempt=1, rank=0, world_size=2, timeout_seconds=0.2
-    )
+    lonely = Saver(RunPlace(_ready(tmp_path), 1, 0, 2), CheckpointSettings(), timeout_seconds=0.2)
     lonely.save(snapshot(1, 0))
     with pytest.raises(TimeoutError, match="rank 1"):
         lonely.finish()
@@ -162,9 +158,7 @@ def test_a_late_process_of_an_older_attempt_cannot_write(tmp_path: Path) -> None
 
 def test_a_failed_background_write_is_raised_in_the_training_thread(tmp_path: Path) -> None:
     (_ready(tmp_path) / "checkpoints").write_text("in the way")
-    saver = Saver(
-        tmp_path, CheckpointSettings(), attempt=1, rank=0, world_size=1, timeout_seconds=5
-    )
+    saver = Saver(RunPlace(tmp_path, 1, 0, 1), CheckpointSettings(), timeout_seconds=5)
     saver.save(snapshot(1, 0))
     with pytest.raises(OSError, match="checkpoints"):
         saver.finish()

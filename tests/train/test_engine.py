@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from ausl_dist.batch import Batch, Needs, View
 from ausl_dist.objectives.base import Loss, Objective, Seen, rank
-from ausl_dist.train.engine import Engine, Outcome, split, start_ranks
+from ausl_dist.train.accumulation import split
+from ausl_dist.train.engine import Engine, Outcome
 from ausl_dist.train.optimizer import parameter_groups
+from ausl_dist.train.process_group import start_ranks
 from ausl_dist.train.settings import EngineSettings, OptimizerSettings
 from ausl_dist.train.teacher import Teacher
 from tests.support.ranks import run_ranks
@@ -181,13 +183,13 @@ def poisoned(configs: list[Config]) -> list[tuple[list[str | None], bool, float]
         same = all(
             torch.equal(mine.master, other.master)
             and all(torch.equal(mine.states[k], other.states[k]) for k in mine.states)
-            for mine, other in zip(engine.pieces(), good_only.pieces(), strict=True)
+            for mine, other in zip(engine.state.pieces(), good_only.state.pieces(), strict=True)
         )
         same &= all(
             torch.equal(a, b)
             for a, b in zip(engine.buffers().values(), good_only.buffers().values(), strict=True)
         )
-        same &= engine.scalars() == good_only.scalars()
+        same &= engine.state.scalars() == good_only.state.scalars()
         results.append(
             (
                 [outcome.bad for outcome in outcomes],
@@ -276,7 +278,8 @@ def teach(configs: list[Config]) -> list[tuple[float, list[float]]]:
             batch = my_part(make_batch(model.plan, CLIPS, step=step))
             losses.append(engine.train_step(batch, 1e-2, teacher_momentum=momentum).loss)
             whole = {
-                name: engine._whole(dict(engine.model.named_parameters())[name]) for name in average
+                name: engine.state.whole(dict(engine.model.named_parameters())[name])
+                for name in average
             }
             average = {
                 name: momentum * average[name] + (1 - momentum) * whole[name] for name in average

@@ -8,7 +8,7 @@ import time
 import torch
 import torch.distributed as dist
 
-from ausl_dist.train.engine import end_startup, start_ranks
+from ausl_dist.train.process_group import end_startup, start_ranks
 from ausl_dist.train.settings import EngineSettings
 from tests.support.ranks import run_ranks
 

@@ -17,8 +17,10 @@ from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.run_folder import CHECKPOINTS_FOLDER, CONFIG_FILE
 from ausl_dist.train.checkpoint import Saver, take_snapshot
-from ausl_dist.train.engine import Engine, start_ranks
+from ausl_dist.train.engine import Engine
 from ausl_dist.train.flops import JOINT, count_flops, peak_flops
+from ausl_dist.train.place import RunPlace
+from ausl_dist.train.process_group import start_ranks
 from ausl_dist.train.resume import Resume
 from ausl_dist.train.settings import CheckpointSettings, EngineSettings, OptimizerSettings
 from launch.ports import free_ports
@@ -239,4 +241,4 @@ def _run_folder(bench: Bench, name: str) -> Path:
 
 def _saver(folder: Path) -> Saver:
     settings = CheckpointSettings(every_steps=1, keep_last=1)
-    return Saver(folder, settings, attempt=1, rank=0, world_size=1, timeout_seconds=600)
+    return Saver(RunPlace(folder, attempt=1, rank=0, world_size=1), settings, timeout_seconds=600)
