@@ -1,7 +1,8 @@
 """Everything that can fail before a GPU is asked for, checked in about a minute: a table of ✓ and ✗
 with what to do for each ✗.
 
-    config ──▶ checks of this machine (checks.py) ──▶ with --on-node: a short job on the real nodes (node_checks.py) ──▶ table, exit code
+    config ──▶ checks of this machine (checks.py) ──▶ table, exit code
+        with --on-node: ──▶ a short job on the real nodes (node_checks.py) ──▶ the same table
 
 A check returns what it found, or raises; an error is the ✗, and its sentence says what to type.
 """

@@ -22,9 +22,8 @@ from launch.findings import Finding, Unchecked, run_checks
 MIB, GIB = 1 << 20, 1 << 30
 MEETING_SECONDS = 60.0
 REDUCE_BYTES = 64 * MIB
-MIN_REDUCE_GBIT = (
-    0.5  # a step of a model of 20 M weights would spend more than a second on its gradients
-)
+# with less, a step of a model of 20 M weights would spend more than a second on its gradients
+MIN_REDUCE_GBIT = 0.5
 PRODUCT_SIDE, CPU_PRODUCT_SIDE, PRODUCTS = 8192, 512, 10
 MIN_FREE_SHARED_MEMORY = 256 * MIB
 

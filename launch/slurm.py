@@ -1,6 +1,7 @@
 """Submit a prepared run folder to SLURM through submitit.
 
-    RUN/config.yaml, cluster.yaml ──▶ RUN/code/HASH (snapshot) ──▶ sbatch script ──▶ job; one line in RUN/slurm/submissions.jsonl
+    RUN/config.yaml, cluster.yaml ──▶ RUN/code/HASH (snapshot) ──▶ sbatch script ──▶ job,
+        with one line in RUN/slurm/submissions.jsonl
 
 submitit writes the script, pickles what each task calls (`RankJob`: only the run folder's path) and
 starts it. Requeues are asked for by supervise.py, and a resume rests on the checkpoints on disk

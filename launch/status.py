@@ -1,7 +1,9 @@
 """How a run goes: from its folder, from Slurm, and from what its ranks last said of themselves.
 
-metrics.jsonl, ranks/, checkpoints/, supervision/ ─┐   what is wrong, in words (observe/diagnosis.py), stands first
-squeue, sacct ─────────────────────────────────────┴─▶ Status ──▶ a table
+    metrics.jsonl, ranks/, checkpoints/, supervision/ ─┐
+    squeue, sacct ─────────────────────────────────────┴─▶ Status ──▶ a table
+
+What is wrong, in words (observe/diagnosis.py), stands first.
 """
 
 import time

@@ -1,7 +1,8 @@
 """What each task of a job does: run one rank, watch it, and draw the conclusion that all ranks
 draw.
 
-    task ──▶ child `python -m ausl_dist.train RUN` ──▶ report ──▶ decision of all ──▶ again | requeue | leave | stop | done
+    task ──▶ child `python -m ausl_dist.train RUN` ──▶ report ──▶ decision of all ranks:
+             again | requeue | leave | stop | done
 
 1. a signal before the time limit or a preemption (SIGUSR2) and a termination (SIGTERM) are passed
    to the child, which saves with the others at a step boundary and ends; the job is then requeued,
@@ -47,9 +48,8 @@ from launch.network import interface_towards, is_free, rendezvous_port
 from launch.verdict import Decision, End, Ended, Report, after_termination, blame, decide
 
 POLL_SECONDS = 0.25
-SETTLE_SECONDS = (
-    10.0  # after another rank's failure, for a rank to fail by itself with its own reason
-)
+# after another rank's failure, for a rank to fail by itself with its own reason
+SETTLE_SECONDS = 10.0
 SAVE_SECONDS = 20.0  # the same when all were told to end and may be saving
 DUMP_SECONDS = 5.0  # for writing stacks, then it is killed
 REPORT_SECONDS = 45.0  # after which a rank without a report counts as silent: its host is gone

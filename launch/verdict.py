@@ -1,6 +1,7 @@
 """What follows from how an attempt ended: pure rules from reports and history to one decision.
 
-reports of all ranks ──▶ who failed first (blame) ──▶ with the run's history: go on here, requeue without a host, or stop
+reports of all ranks ──▶ who failed first (blame) ──▶ with the run's history:
+    go on here, requeue without a host, or stop
 """
 
 import re
@@ -23,13 +24,7 @@ HOST_FAILURES = 2  # a host that failed or straggled this often is kept out of t
 # cluster
 MAX_EXCLUDED_SHARE = 0.25
 # before the n-th start without progress: what failed may need time to come back
-RESTART_DELAYS_SECONDS = (
-    0,
-    5,
-    30,
-    120,
-    300,
-)
+RESTART_DELAYS_SECONDS = (0, 5, 30, 120, 300)
 
 # Whose report explains the end of all, first the one that explains most.
 BLAME_ORDER = (
