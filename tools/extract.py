@@ -2,6 +2,7 @@
 it has a head.
 
     python -m tools.extract VIDEO ... --backbone BUNDLE --out features.csv
+python -m tools.extract VIDEO --backbone BUNDLE --overlay drawn.mp4
 """
 
 import argparse
@@ -12,6 +13,7 @@ import torch
 
 from ausl_dist import command
 from ausl_dist.release.load import load_backbone
+from ausl_dist.release.overlay import Overlay
 from ausl_dist.release.progress import expected_frames, frames_shown
 from ausl_dist.release.tables import TableWriter
 
@@ -33,9 +35,14 @@ def main() -> int:
     parser.add_argument(
         "--out",
         type=Path,
-        required=True,
         metavar="FILE",
         help="features.csv, or features.parquet (needs pyarrow)",
+    )
+    parser.add_argument(
+        "--overlay",
+        type=Path,
+        metavar="FILE",
+        help="of one VIDEO: write it as .mp4 with landmarks, crop and action units drawn on it",
     )
     parser.add_argument(
         "--models",
@@ -47,6 +54,10 @@ def main() -> int:
         "--everyone", action="store_true", help="all faces of a frame instead of the largest"
     )
     arguments = parser.parse_args()
+    if arguments.overlay is not None:
+        return _overlay(arguments)
+    if arguments.out is None:
+        raise ValueError("give --out FILE for a table, or --overlay FILE for a video")
     missing = [str(video) for video in arguments.videos if not video.exists()]
     if missing:
         raise ValueError(
@@ -80,6 +91,23 @@ def main() -> int:
         + (f"; {problems} videos skipped" if problems else "")
     )
     return 1 if problems else 0
+
+
+def _overlay(arguments: argparse.Namespace) -> int:
+    if len(arguments.videos) != 1 or arguments.out is not None:
+        raise ValueError("--overlay draws on one VIDEO and writes no table: leave out --out")
+    if arguments.overlay.suffix != ".mp4":
+        raise ValueError(f"the overlay is written as .mp4; name it so, not {arguments.overlay}")
+    (video,) = arguments.videos
+    backbone = load_backbone(arguments.backbone)
+    faces = backbone.preprocess(video, models=arguments.models, everyone=arguments.everyone)
+    overlay = Overlay(faces, backbone)
+    with frames_shown(str(video), expected_frames(video, faces.fps)) as show:
+        for part in backbone.iterate(overlay):
+            overlay.add(part)
+            show(faces.frames_read)
+    print(f"{overlay.write(arguments.overlay)} frames in {arguments.overlay}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -71,13 +71,16 @@ class Faces:
         self.frames_read = 0
 
     def __iter__(self) -> Iterator[FaceFrame]:
-        for face in self.aligned():
-            yield FaceFrame(
-                face.track,
-                face.frame,
-                face.frame / self.fps,
-                to_input(face.crop, self._preprocessing),
-            )
+        yield from map(self.as_input, self.aligned())
+
+    def as_input(self, face: AlignedFace) -> FaceFrame:
+        """An aligned face as the backbone takes it."""
+        pixels = to_input(face.crop, self._preprocessing)
+        return FaceFrame(face.track, face.frame, face.frame / self.fps, pixels)
+
+    def frames(self) -> Iterator[Frame]:
+        """The whole frames of the source, in order."""
+        return read_frames(self._source, self.fps)
 
     def aligned(self) -> Iterator[AlignedFace]:
         """The same faces as crops in the template's place, before the backbone's view is taken of
