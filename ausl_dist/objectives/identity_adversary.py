@@ -10,8 +10,6 @@ no list of identities is needed (one of n identities shares its class with anoth
 probability of about n / buckets).
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -57,32 +55,25 @@ class IdentityAdversary(Objective):
         return Needs(views={self.view: self.offsets}, identity=True)
 
     def forward(self, seen: Seen) -> Loss:
-        # A head that knows nothing yet is fooled best by features that explode: it gets time to
-        # learn first.
-        strength = self.strength * min((seen.batch.step + 1) / self.warmup_steps, 1.0)
+        strength = self._strength(seen)
         features = reverse_gradient(seen.pooled(self.view, self.offsets), strength)  # B T D
         target = (seen.identity % self.buckets)[:, None].expand(-1, len(self.offsets))  # B T
         with in_float32(features):
             logits = feed(self.head, features).float()  # B T classes
             loss = cross_entropy_of_rows(logits, target).mean(1)
         found = (logits.argmax(-1) == target).float().mean(1)
-        return Loss(
-            seen.mean(loss), {"accuracy": seen.mean(found), "strength": loss.new_tensor(strength)}
-        )
+        return Loss(seen.mean(loss), {"accuracy": seen.mean(found), "strength": strength})
+
+    # Not traced: a number that changes from step to step would be compiled anew each time.
+    @torch.compiler.disable
+    def _strength(self, seen: Seen) -> Tensor:
+        # A head that knows nothing yet is fooled best by features that explode: it gets time to
+        # learn first.
+        share = min((seen.batch.step + 1) / self.warmup_steps, 1.0)
+        return seen.weight.new_full((), self.strength * share)
 
 
-def reverse_gradient(features: Tensor, strength: float) -> Tensor:
+def reverse_gradient(features: Tensor, strength: Tensor | float) -> Tensor:
     """The features themselves; their gradient comes back times -`strength`."""
-    reversed_features: Tensor = _Reverse.apply(features, strength)
-    return reversed_features
-
-
-class _Reverse(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, strength: float) -> Tensor:
-        ctx.strength = strength
-        return features.view_as(features)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return -ctx.strength * gradients[0], None
+    fixed = features.detach()
+    return fixed - strength * (features - fixed)

@@ -79,9 +79,9 @@ class EngineSettings:
     zero_stage: Literal[0, 1, 2, 3] = (
         1  # what is cut up over the ranks: nothing; optimizer; and gradients; and weights
     )
-    precision: Literal["fp32", "bf16_autocast", "bf16", "fp16"] = (
-        "fp32"  # bf16, fp16: weights too, with fp32 masters in the optimizer
-    )
+    # bf16, fp16: weights too, with fp32 masters in the optimizer. With bf16_autocast and ZeRO 1 to 3
+    # gradients of linear and convolution weights are summed over ranks in bf16, others in fp32.
+    precision: Literal["fp32", "bf16_autocast", "bf16", "fp16"] = "fp32"
     gradient_accumulation: int = 1  # a rank's part of a batch is run in this many pieces
     offload_optimizer: bool = False  # optimizer and its state in host memory
     compile: bool = False  # torch.compile: a slow first step, faster ones after
