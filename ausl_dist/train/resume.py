@@ -48,7 +48,7 @@ class Resume:
 
     @property
     def rewinds(self) -> list[Rewind]:
-        """What the run had given up when this was saved."""
+        """The rewinds of the run until this was saved."""
         return [parse_rewind(entry) for entry in self.state.get("rewinds", [])]
 
     @property

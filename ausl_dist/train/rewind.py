@@ -1,7 +1,7 @@
 """Going back to a checkpoint, on disk: what is written down, what is removed, and what is left to
 go on from.
 
-Trouble ──▶ record.json ──▶ checkpoints of the way that is given up removed ──▶ the newest whole one from before the trouble
+Trouble ──▶ record.json ──▶ checkpoints of the abandoned steps removed ──▶ the newest whole one from before the trouble
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def give_up(folder: Path, trouble: Trouble, attempt: int) -> tuple[Path | None, 
 
 
 def remove_spoilt(folder: Path, rewinds: Sequence[Rewind]) -> None:
-    """Remove the checkpoints of ways that were given up."""
+    """Remove the checkpoints of steps that a rewind has abandoned."""
     for checkpoint in complete_checkpoints(folder):
         if any(rewind.spoils(step_of(checkpoint)) for rewind in rewinds):
             remove(checkpoint)

@@ -159,7 +159,7 @@ class CheckpointSettings:
 
 @dataclass(frozen=True)
 class WatchSettings:
-    """When a run that does not get on is ended."""
+    """When a run that makes no progress is ended."""
 
     # until the first step is done: late ranks, a fetched checkpoint, compiling, filling caches
     startup_timeout_seconds: float = 1800.0
@@ -365,7 +365,9 @@ def load_settings(run_folder: Path | str) -> RunSettings:
             f"{path} is missing: a run folder is made by the launcher, see launch/README.md"
         )
     if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise SettingsError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: it is not one of ours")
+        raise SettingsError(
+            f"{path} is larger than {MAX_CONFIG_BYTES} bytes: it is not one of ours"
+        )
     try:
         config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:

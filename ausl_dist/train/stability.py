@@ -49,7 +49,7 @@ class Rewind:
     attempt: int
 
     def spoils(self, checkpoint_step: int) -> bool:
-        """Whether a checkpoint after so many steps is of the way that was given up."""
+        """Whether a checkpoint after so many steps holds steps that were abandoned."""
         return self.first < checkpoint_step <= self.last
 
 
@@ -75,7 +75,7 @@ class Stability:
 
     @property
     def suspicious(self) -> bool:
-        """Whether the last step was bad or a spike: what is saved now may have to be given up."""
+        """Whether the last step was bad or a spike: what is saved now may have to be abandoned."""
         return bool(self._bad or self._spikes)
 
     def judge(

@@ -1,4 +1,4 @@
-"""A thread that ends a run which does not get on, and says where every thread stood.
+"""A thread that ends a run which makes no progress, and says where every thread stood.
 
     loop: watch.at("forward") ... watch.step_done()        nothing for too long ──▶ stacks to RUN_FOLDER/logs ──▶ exit code STALLED
 
@@ -51,7 +51,7 @@ class Watch:
         self._where = where
 
     def step_done(self) -> None:
-        """The run has got on; from now on the time allowed is that of a step."""
+        """The run has made progress; from now on the time allowed is that of a step."""
         self._last = time.monotonic()
         self._allowed_seconds = self._settings.step_timeout_seconds
 
