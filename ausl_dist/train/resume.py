@@ -63,9 +63,11 @@ class Resume:
         """
         for name, value in expected.items():
             if self.state.get(name) != value:
+                is_code = name.endswith("_version")
+                way = "go on with the code it was made with" if is_code else "set it back"
                 raise ValueError(
                     f"{self.path} was made with {name}={self.state.get(name)}, "
-                    f"this run has {name}={value}: set it back, "
+                    f"this {'code' if is_code else 'run'} has {name}={value}: {way}, "
                     f"or start a new run (backbone.weights={self.path / BACKBONE_FILE} takes the "
                     "weights along)"
                 )

@@ -163,7 +163,9 @@ class Run:
 
     def save(self, step: int) -> None:
         """Begin to save the state after `step` steps."""
-        state = data_state(self.settings) | corpora_of(self.settings, self.loader)
+        state = data_state(self.settings, self.engine.model) | corpora_of(
+            self.settings, self.loader
+        )
         state |= {
             "attempt": self.place.attempt,
             "world_size": self.place.world_size,

@@ -18,6 +18,7 @@ from ausl_dist.run_folder import (
 )
 from ausl_dist.stream import chosen
 from ausl_dist.stream.loader import Loader
+from ausl_dist.stream.motion import MOTION_VERSION
 from ausl_dist.stream.order import ORDER_VERSION
 from ausl_dist.stream.truth import Choice
 from ausl_dist.train.engine import Engine
@@ -74,12 +75,13 @@ def make_state(
     return TrainingState(start_step, engine, loader, decoding, stability, mfu)
 
 
-def data_state(settings: RunSettings) -> dict[str, Any]:
+def data_state(settings: RunSettings, model: JointModel) -> dict[str, Any]:
     """What must stay as it is for the data integer to mean the same clips, and for the optimizer
     state to fit.
     """
     data = settings.data
-    return {
+    motion = {"motion_version": MOTION_VERSION} if model.plan.flow_measured else {}
+    return motion | {
         "seed": settings.seed,
         "order_version": ORDER_VERSION,
         "lanes": data.lanes,
@@ -146,6 +148,6 @@ def _build(settings: RunSettings, resume: Resume | None) -> JointModel:
         settings.backbone, settings.objectives, settings.mixture, settings.balance_decay
     )
     if resume is not None:
-        resume.check(data_state(settings))
+        resume.check(data_state(settings, model))
         resume.load_weights(model)
     return model
