@@ -21,7 +21,7 @@ from typing import Any
 
 from ausl_dist.files import read_json, read_log_lines, write_json
 from ausl_dist.observe.history import LineWriter, last_metrics
-from launch.verdict import Decision, Ended, Report
+from launch.verdict import Decision, Ended, RankReport
 
 FOLDER = "supervision"
 HISTORY_FILE = "history.jsonl"
@@ -36,12 +36,13 @@ class Attempt:
         self.folder = self.run_folder / FOLDER / name
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def report(self, report: Report) -> None:
+    def report(self, report: RankReport) -> None:
         write_json(self.folder / f"rank-{report.rank:05d}.json", dataclasses.asdict(report))
 
-    def reports(self) -> list[Report]:
+    def reports(self) -> list[RankReport]:
         return [
-            Report(**read_json(path, MAX_BYTES)) for path in sorted(self.folder.glob("rank-*.json"))
+            RankReport(**read_json(path, MAX_BYTES))
+            for path in sorted(self.folder.glob("rank-*.json"))
         ]
 
     def announce_failure(self) -> None:

@@ -3,7 +3,8 @@ whole to its end.
 
     python -m launch corpus --cluster mysite --parts 64 -- /videos --out s3://bucket/faces
         │
-        ├─▶ array: tools.build_corpus /videos --out ... --part 0/64, 1/64, ...   (the last to end joins the parts)
+        ├─▶ array: tools.build_corpus /videos --out ... --part 0/64, 1/64, ...   (the last to end joins
+        the parts)
         └─▶ afterwards: --part 0/64 once more, which does nothing, or joins what a kill has left unjoined
 
 The builder remembers what is done: a requeued part goes on, and after a failure the same command is

@@ -10,7 +10,7 @@ from launch.findings import Unchecked
 
 if TYPE_CHECKING:
     from ausl_dist.stream.settings import DataSettings
-    from ausl_dist.stream.truth import Row
+    from ausl_dist.stream.truth import TruthRow
 
 SPEED_SECONDS = 0.2  # for each measurement
 
@@ -36,7 +36,7 @@ class DecoderChecks:
         return torch.cuda.is_available()
 
     @cached_property
-    def rows(self) -> "list[Row]":
+    def rows(self) -> "list[TruthRow]":
         from ausl_dist.stream.chosen import samples
         from ausl_dist.stream.truth import NVDEC, WAYS, table
 

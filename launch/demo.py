@@ -1,6 +1,7 @@
 """The main job on one machine, step by step, each step a command that can be typed by itself.
 
-    video ─▶ shards on an object store (loopback) ─▶ pretraining, two ranks ─▶ table ─▶ backbone bundle with it
+    video ─▶ shards on an object store (loopback) ─▶ pretraining, two ranks ─▶ table
+        ─▶ backbone bundle with it
 
 Without arguments the video is a rendered world of talking faces, whose action units are known, so
 the table can say what was learnt. With `--videos DIR` it is the user's own; then there are no
@@ -27,7 +28,7 @@ BUCKET = "corpora"
 
 
 @dataclass(frozen=True)
-class Job:
+class DemoJob:
     """Where things of one demo lie."""
 
     folder: Path  # runs/demo or runs/demo-videos-HASH
@@ -104,7 +105,7 @@ def main() -> int:
     return 0
 
 
-def _judge(job: Job) -> None:
+def _judge(job: DemoJob) -> None:
     """Score the backbone on other people before it is released, so that its card carries the table.
 
     Scores are of a bundle; this one has none yet, and stays beside the released one.
@@ -116,7 +117,7 @@ def _judge(job: Job) -> None:
     _step("tools.evaluate", "compare", str(unjudged), *judged_on, "--out", str(report))
 
 
-def _rendered_job() -> Job:
+def _rendered_job() -> DemoJob:
     """Render the world: one corpus to pretrain on, one of other identities to judge by."""
     _step(
         "tools.render_world",
@@ -144,15 +145,15 @@ def _rendered_job() -> Job:
         "--out",
         f"s3://{BUCKET}/world-heldout",
     )
-    return Job(ROOT / "runs" / "demo", "world")
+    return DemoJob(ROOT / "runs" / "demo", "world")
 
 
-def _video_job(videos: Path, models: Path | None) -> Job:
+def _video_job(videos: Path, models: Path | None) -> DemoJob:
     """Build a corpus from a folder of face video; its name follows the folder, so that another
     folder is another corpus.
     """
     name = "videos-" + hashlib.sha256(str(videos.resolve()).encode()).hexdigest()[:8]
-    job = Job(ROOT / "runs" / f"demo-{name}", name)
+    job = DemoJob(ROOT / "runs" / f"demo-{name}", name)
     _step(
         "tools.build_corpus",
         str(videos),

@@ -45,7 +45,7 @@ from launch.attempts import (
 )
 from launch.child import TRAINER, abort, rank_environment, start_rank
 from launch.network import interface_towards, is_free, rendezvous_port
-from launch.verdict import Decision, End, Ended, Report, after_termination, blame, decide
+from launch.verdict import Decision, End, Ended, RankReport, after_termination, blame, decide
 
 POLL_SECONDS = 0.25
 # after another rank's failure, for a rank to fail by itself with its own reason
@@ -148,13 +148,13 @@ def supervise(run_folder: Path, place: Place, module: str = TRAINER) -> None:
 
 def _run_rank(
     run_folder: Path, place: Place, attempt: Attempt, signals: Signals, again: int, module: str
-) -> Report:
+) -> RankReport:
     """Start this rank's child and wait for its end."""
     host = place.ranks[place.rank]
     environment = place.environment(again)
     if place.rank == 0 and not is_free(int(environment["MASTER_PORT"])):
         attempt.announce_failure()
-        return Report(
+        return RankReport(
             place.rank, host, "failed", f"port {environment['MASTER_PORT']} is taken", time.time()
         )
     log_path = log_file(run_folder, place.rank)
@@ -168,7 +168,7 @@ def _run_rank(
     if end not in ("finished", "saved"):
         attempt.announce_failure()
     why = cause or (last_line(log_path) if end in ("failed", "diverged") else "")
-    return Report(place.rank, host, end, why, time.time())
+    return RankReport(place.rank, host, end, why, time.time())
 
 
 def _watch(child: subprocess.Popen[bytes], attempt: Attempt, signals: Signals) -> tuple[End, str]:
@@ -235,7 +235,7 @@ def _conclude(run_folder: Path, place: Place, attempt: Attempt, signals: Signals
 
 
 def _decide(
-    run_folder: Path, place: Place, attempt: Attempt, signals: Signals, reports: list[Report]
+    run_folder: Path, place: Place, attempt: Attempt, signals: Signals, reports: list[RankReport]
 ) -> Decision:
     first = blame(reports, place.ranks)
     told = signals.any and first.end in ("failed", "hung", "silent")

@@ -48,7 +48,7 @@ CONSEQUENCE = re.compile(
 
 
 @dataclass(frozen=True)
-class Report:
+class RankReport:
     """How one rank of an attempt ended."""
 
     rank: int
@@ -84,7 +84,7 @@ class Decision:
     delay_seconds: float = 0.0
 
 
-def blame(reports: Sequence[Report], ranks: Mapping[int, str]) -> Report:
+def blame(reports: Sequence[RankReport], ranks: Mapping[int, str]) -> RankReport:
     """The report of the rank that made the attempt end; `ranks` gives every rank's host, so that a
     silent one can be named.
 
@@ -93,12 +93,12 @@ def blame(reports: Sequence[Report], ranks: Mapping[int, str]) -> Report:
     """
     told = {report.rank for report in reports}
     silent = [
-        Report(rank, host, "silent", "no word from its host")
+        RankReport(rank, host, "silent", "no word from its host")
         for rank, host in ranks.items()
         if rank not in told
     ]
 
-    def order(report: Report) -> tuple[int, float, int]:
+    def order(report: RankReport) -> tuple[int, float, int]:
         consequence = report.end == "failed" and CONSEQUENCE.search(report.cause)
         return (
             BLAME_ORDER.index("consequence" if consequence else report.end),
@@ -110,7 +110,12 @@ def blame(reports: Sequence[Report], ranks: Mapping[int, str]) -> Report:
 
 
 def decide(
-    first: Report, now: Ended, past: Sequence[Ended], *, hosts: int, excluded: Sequence[str] = ()
+    first: RankReport,
+    now: Ended,
+    past: Sequence[Ended],
+    *,
+    hosts: int,
+    excluded: Sequence[str] = (),
 ) -> Decision:
     """What follows from an attempt that ended as `now`, after `past` (oldest first), on `hosts`
     hosts without those already `excluded`.

@@ -1,9 +1,11 @@
 """Everything that one GPU is to be measured for, in one command: decoding, loading, stepping,
 saving, learning, repeating.
 
-    python -m tools.bench_gpu --out gpu.json                  all parts on this machine's GPU, under ten minutes
+    python -m tools.bench_gpu --out gpu.json                  all parts on this machine's GPU, under
+                                                              ten minutes
     python -m tools.bench_gpu --parts decode,step
-    python -m tools.bench_gpu --size tiny                     the same parts on a CPU, small: that the script runs
+    python -m tools.bench_gpu --size tiny                     the same parts on a CPU, small: that the
+                                                              script runs
 
 Each part is a process of its own with a limit of time, so that one that hangs or dies costs only
 itself; results are kept as they come. `--size tiny` runs all in this process.
@@ -24,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ausl_dist import command
 from ausl_dist.files import read_json, write_json
-from tools.gpu_bench.sizes import SIZES, Bench, Numbers
+from tools.gpu_bench.sizes import SIZES, GpuBench, Numbers
 
 PARTS = {
     "decode": "data",
@@ -73,7 +75,7 @@ def _measure(part: str, size: str) -> Numbers:
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as work:
         try:
             module = importlib.import_module(f"tools.gpu_bench.{PARTS[part]}")
-            numbers: Numbers = getattr(module, part)(Bench(SIZES[size], Path(work)))
+            numbers: Numbers = getattr(module, part)(GpuBench(SIZES[size], Path(work)))
             return numbers
         except Exception as error:  # noqa: BLE001 - the other parts are still worth having
             traceback.print_exc()

@@ -8,7 +8,8 @@ Two worlds of different people are rendered. Then, for each seed, by the very co
 
     launch run experiment=predictive_coding                       the first stage
     launch run mixture.temporal_contrast=1                        another objective, as many steps
-    launch run experiment=sparse_labels data.label_share=RATE     the second, from each of them and from random weights
+    launch run experiment=sparse_labels data.label_share=RATE     the second, from each of them and
+                                                                  from random weights
     evaluate heads                                                all of these on the other people
 
 Runs are kept in DIR, so that the same command goes on where it was. With fewer steps or seeds it

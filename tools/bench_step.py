@@ -184,7 +184,7 @@ def measure(
     os.environ |= {name: str(value) for name, value in place.items()}
     torch.set_num_threads(1)
     try:
-        bench = Bench(arguments, start_ranks(EngineSettings(precision=arguments["precision"])))
+        bench = StepBench(arguments, start_ranks(EngineSettings(precision=arguments["precision"])))
         variants: dict[str, Callable[[], object]] = {BASES[ranks]: bench.plain_torch(ranks)}
         engines = {f"zero{stage}": bench.engine(stage) for stage in STAGES}
         variants |= {
@@ -220,7 +220,7 @@ def measure(
 
 
 @dataclass
-class Bench:
+class StepBench:
     """One model and one batch, made anew for each variant from the same seed."""
 
     arguments: dict[str, Any]

@@ -30,7 +30,7 @@ from ausl_dist.shards import storage
 from ausl_dist.shards.index import Index
 from launch.object_store import ObjectStore
 from tools.stream_bench import scale
-from tools.stream_bench.measure import Job, Result
+from tools.stream_bench.measure import ReadingJob, Result
 from tools.stream_bench.prepare import render, repeat, upload
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,7 +106,7 @@ def main() -> int:
     with ObjectStore(work / "object-store") as store:
         os.environ.update(store.environment)
         store.make_bucket(BUCKET)
-        bench = Bench(work, python, arguments.clips)
+        bench = StreamBench(work, python, arguments.clips)
         bench.publish(corpus)
         names = [
             name
@@ -126,7 +126,7 @@ def main() -> int:
     return 0
 
 
-class Bench:
+class StreamBench:
     """The contenders, and what was measured of each."""
 
     def __init__(self, work: Path, peer_python: Path | None, clips: int) -> None:
@@ -196,7 +196,7 @@ class Bench:
         return str(self.work / folder) if place == "disk" else f"s3://{BUCKET}/{folder}"
 
     def _process(self, name: str, data: str, **changes: object) -> Result:
-        job = Job(contender=name, data=data, **changes)  # type: ignore[arg-type]
+        job = ReadingJob(contender=name, data=data, **changes)  # type: ignore[arg-type]
         path = self.work / "job.json"
         write_json(path, asdict(job))
         ours = name in (*OURS, *BARE, "reading")

@@ -26,7 +26,7 @@ from ausl_dist.objectives.regions import BP4D_UNITS, PLACE_OF_UNIT, centres, cor
 from ausl_dist.objectives.single_image_flow import face_box
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.world.head import BuiltinHead
-from ausl_dist.world.render import Clip, World
+from ausl_dist.world.render import RenderedClip, World
 
 Array = NDArray[np.float64]
 
@@ -101,7 +101,7 @@ def explained(known: Array, target: Array, people: NDArray[np.int64]) -> float:
     return float(1 - (error**2).sum() / ((target - target.mean(0)) ** 2).sum())
 
 
-def _flows(clip: Clip, gap: int) -> tuple[Array, Array]:
+def _flows(clip: RenderedClip, gap: int) -> tuple[Array, Array]:
     """The flow inside the face on 8 x 8 cells: with its mean at still points taken off, and with
     the head's motion taken off.
     """
@@ -120,7 +120,7 @@ def _flows(clip: Clip, gap: int) -> tuple[Array, Array]:
     return first, second
 
 
-def _turning(clip: Clip, gap: int) -> Array:
+def _turning(clip: RenderedClip, gap: int) -> Array:
     """How the head turns, and from which pose: T 15."""
     start = clip.motion.angles[list(TIMES)].astype(np.float64)
     change = clip.motion.angles[[t + gap for t in TIMES]] - start
@@ -128,7 +128,7 @@ def _turning(clip: Clip, gap: int) -> Array:
     return np.concatenate([change, start, products], 1)
 
 
-def _pictures(clip: Clip) -> tuple[Array, Array]:
+def _pictures(clip: RenderedClip) -> tuple[Array, Array]:
     """Normalised pixels of the regions of action units, and of the face on 20 x 20 cells."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
     frames = (

@@ -21,7 +21,7 @@ import cv2
 from ausl_dist import command
 from ausl_dist.corpus.encode import encode_video, verify_video
 from ausl_dist.world.file_head import FileHead
-from ausl_dist.world.head import BuiltinHead, Head
+from ausl_dist.world.head import BuiltinHead, HeadModel
 from ausl_dist.world.render import World
 
 REPEATS = 3
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=50, help="of each clip measured (default 50)")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    cases: list[tuple[Head, int]] = [(BuiltinHead(), 128), (BuiltinHead(), 256)]
+    cases: list[tuple[HeadModel, int]] = [(BuiltinHead(), 128), (BuiltinHead(), 256)]
     if arguments.head:
         cases += [(FileHead(arguments.head), 128), (FileHead(arguments.head), 256)]
     print(
@@ -54,7 +54,7 @@ def main() -> int:
     return 0
 
 
-def _measure(head: Head, size: int, num_frames: int) -> str:
+def _measure(head: HeadModel, size: int, num_frames: int) -> str:
     world = World(head, size=size, seconds=num_frames / 25)
     identity, _ = _timed(lambda: world.face(0))
     times = []

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ausl_dist import command
-from ausl_dist.corpus.build import Job, build, check_labels
+from ausl_dist.corpus.build import BuildJob, build, check_labels
 from ausl_dist.corpus.layouts import LAYOUTS, layout
 from ausl_dist.corpus.progress import show_progress
 from ausl_dist.corpus.settings import CorpusSettings
@@ -39,7 +39,7 @@ def main() -> int:
         identity_field=arguments.identity_field,
     )
     part, parts = _part(arguments.part)
-    job = Job(
+    job = BuildJob(
         name=arguments.name or arguments.out.rstrip("/").rsplit("/", 1)[-1],
         sources=tuple(collection.sources),
         out=arguments.out,

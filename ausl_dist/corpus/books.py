@@ -55,7 +55,7 @@ _NAMES = {code: reason for reason, code in _CODES.items()}
 
 
 @dataclass(frozen=True)
-class Piece:
+class TrackPiece:
     """Frames [first, end) of one track, or of the source itself where `track` is None, and what
     became of them.
     """
@@ -74,7 +74,7 @@ class Piece:
 class Timeline:
     """What became of each frame: the furthest that any piece of it came."""
 
-    def __init__(self, pieces: Iterable[Piece], length: int, fallback: str) -> None:
+    def __init__(self, pieces: Iterable[TrackPiece], length: int, fallback: str) -> None:
         self._codes: NDArray[np.uint8] = np.full(length, _CODES[fallback], np.uint8)
         for piece in pieces:
             assert 0 <= piece.first < piece.end <= length, (

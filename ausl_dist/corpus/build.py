@@ -23,8 +23,8 @@ from ausl_dist.corpus.books import Books
 from ausl_dist.corpus.labels import Match, labels_digest
 from ausl_dist.corpus.pack import Packer, ResultStore
 from ausl_dist.corpus.parts import (
+    BuildPart,
     ForeignPart,
-    Part,
     forget_part,
     join_parts,
     publish_part,
@@ -50,7 +50,7 @@ MAX_PICTURES = 24  # of rejected pieces in the ledger, for each reason
 
 
 @dataclass(frozen=True)
-class Job:
+class BuildJob:
     """One build, or one part of it."""
 
     name: str
@@ -117,7 +117,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BuildOutcome:
     """How a build ended: its own part's books, and the corpus' statement once all parts are there."""
 
     books: Books
@@ -126,8 +126,11 @@ class Outcome:
 
 
 def build(
-    job: Job, *, workers: int = 1, on_progress: Callable[[Progress], None] = lambda progress: None
-) -> Outcome:
+    job: BuildJob,
+    *,
+    workers: int = 1,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> BuildOutcome:
     """Build the job, or go on with it, or do nothing when it is done.
 
     Raises ValueError or OSError for what a person must mend.
@@ -148,15 +151,15 @@ def build(
 
 
 def _build(
-    job: Job,
+    job: BuildJob,
     digest: str,
     space: Workspace,
     workers: int,
     on_progress: Callable[[Progress], None],
-) -> Outcome:
+) -> BuildOutcome:
     books = _done_before(job, digest)
     if books is not None:
-        return Outcome(books, _statement(job, digest), was_done=True)
+        return BuildOutcome(books, _statement(job, digest), was_done=True)
     wanted = {
         "build": digest,
         "part": job.part,
@@ -177,11 +180,11 @@ def _build(
     if tally.clips != books.clips:
         raise AssertionError(f"the shards hold {tally.clips} clips, the books {books.clips}")
     send_shards(job.shards, job.out, entries)
-    publish_part(job.out, Part(digest, job.part, job.parts, books, tally), entries, ledger)
-    return Outcome(books, _statement(job, digest))
+    publish_part(job.out, BuildPart(digest, job.part, job.parts, books, tally), entries, ledger)
+    return BuildOutcome(books, _statement(job, digest))
 
 
-def _give_up(job: Job, digest: str, space: Workspace) -> None:
+def _give_up(job: BuildJob, digest: str, space: Workspace) -> None:
     """Remove what a build that cannot end left: its shards, its account and its work."""
     if space.is_claimed:
         if "://" not in job.out:
@@ -191,7 +194,7 @@ def _give_up(job: Job, digest: str, space: Workspace) -> None:
     space.clear(digest)
 
 
-def _done_before(job: Job, digest: str) -> Books | None:
+def _done_before(job: BuildJob, digest: str) -> Books | None:
     """The books of this part where its account, or the whole corpus, is at the URL."""
     part = read_part(job.out, job.part)
     if part is not None and (part.build, part.total) == (digest, job.parts):
@@ -200,7 +203,7 @@ def _done_before(job: Job, digest: str) -> Books | None:
     return Books.from_dict(made["books"]) if made is not None else None
 
 
-def _statement(job: Job, digest: str) -> dict[str, Any] | None:
+def _statement(job: BuildJob, digest: str) -> dict[str, Any] | None:
     """The corpus' statement; parts are joined if that is not done yet, and never again: clips may
     have been taken down since.
     """
@@ -210,7 +213,7 @@ def _statement(job: Job, digest: str) -> dict[str, Any] | None:
     return join_parts(job.out, digest, job.parts, name=job.name, settings=job.settings.to_dict())
 
 
-def _published(job: Job, digest: str) -> dict[str, Any] | None:
+def _published(job: BuildJob, digest: str) -> dict[str, Any] | None:
     """The statement at the URL, if this build made it."""
     made = _statement_at(job.out)
     return made if made.get("build") == digest else None
@@ -225,7 +228,7 @@ def _statement_at(url: str) -> dict[str, Any]:
 
 
 def _extract_and_pack(
-    job: Job, workers: int, on_progress: Callable[[Progress], None]
+    job: BuildJob, workers: int, on_progress: Callable[[Progress], None]
 ) -> tuple[Books, Iterator[dict[str, Any]]]:
     sources, settings = job.own_sources, job.settings
     store = ResultStore(job.work / RESULTS_FOLDER)
@@ -261,13 +264,13 @@ def _extract_and_pack(
     return books, _ledger(packer, len(sources))
 
 
-def _task(job: Job) -> Task:
+def _task(job: BuildJob) -> Task:
     names = tuple(source.name for source in job.sources)
     results = job.work / RESULTS_FOLDER
     return Task(job.settings, results, job.models, job.labels, job.first_frame, names)
 
 
-def check_labels(job: Job) -> Match | None:
+def check_labels(job: BuildJob) -> Match | None:
     """Read every label table of a job, and say what they meet; LabelError for a wrong one."""
     tables = label_tables(_task(job))
     if tables is None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ausl_dist.corpus.books import Piece
+from ausl_dist.corpus.books import TrackPiece
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.faces.align import AlignedFace
 from ausl_dist.faces.settings import FaceSettings
@@ -37,9 +37,9 @@ class Candidate:
     def end(self) -> int:
         return self.faces[-1].frame + 1
 
-    def rejected(self, reason: str, detail: dict[str, float] | None = None) -> Piece:
+    def rejected(self, reason: str, detail: dict[str, float] | None = None) -> TrackPiece:
         """The piece that this candidate is when it becomes no clip."""
-        return Piece(
+        return TrackPiece(
             self.first, self.end, reason, self.faces[0].track, detail or {}, picture(self.faces)
         )
 
@@ -54,16 +54,16 @@ class TrackCutter:
         self._settings, self._one_person = settings, one_person
         self._run: list[AlignedFace] = []
         self._carried = 0  # first frames of the run that are in the clip before as well
-        self._rejected: Piece | None = None  # grows while frames are rejected for one reason
+        self._rejected: TrackPiece | None = None  # grows while frames are rejected for one reason
 
-    def push(self, face: AlignedFace) -> list[Candidate | Piece]:
+    def push(self, face: AlignedFace) -> list[Candidate | TrackPiece]:
         """Take one face; give what is complete."""
         problem = frame_problem(face, self._settings.faces)
         if problem is None and self._one_person and face.rank > 0:
             problem = "second_person"
         if problem is not None:
             return [*self._end_run(), *self._reject(face, problem)]
-        complete: list[Candidate | Piece] = [*self._end_rejected()]
+        complete: list[Candidate | TrackPiece] = [*self._end_rejected()]
         self._run.append(face)
         length = self._settings.clip_frames
         if len(self._run) == length + self._settings.min_frames:
@@ -72,11 +72,11 @@ class TrackCutter:
             self._carried = self._settings.overlap_frames
         return complete
 
-    def finish(self) -> list[Candidate | Piece]:
+    def finish(self) -> list[Candidate | TrackPiece]:
         """The track has ended: give what is left."""
         return [*self._end_run(), *self._end_rejected()]
 
-    def _end_run(self) -> list[Candidate | Piece]:
+    def _end_run(self) -> list[Candidate | TrackPiece]:
         run, carried = self._run, self._carried
         self._run, self._carried = [], 0
         if len(run) == carried:
@@ -85,7 +85,7 @@ class TrackCutter:
             return [Candidate(run)]
         return [Candidate(run).rejected("too_short")]
 
-    def _reject(self, face: AlignedFace, reason: str) -> list[Piece]:
+    def _reject(self, face: AlignedFace, reason: str) -> list[TrackPiece]:
         before = self._rejected
         if before is not None and before.outcome == reason and before.end == face.frame:
             self._rejected = dataclasses.replace(before, end=face.frame + 1)
@@ -93,7 +93,7 @@ class TrackCutter:
         self._rejected = Candidate([face]).rejected(reason)
         return [before] if before is not None else []
 
-    def _end_rejected(self) -> list[Piece]:
+    def _end_rejected(self) -> list[TrackPiece]:
         before, self._rejected = self._rejected, None
         return [before] if before is not None else []
 

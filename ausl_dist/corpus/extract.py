@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ausl_dist.corpus.books import KEPT, Books, Piece, Timeline
+from ausl_dist.corpus.books import KEPT, Books, Timeline, TrackPiece
 from ausl_dist.corpus.cut import Candidate, TrackCutter
 from ausl_dist.corpus.encode import VideoMismatch, encode_video, verify_video
 from ausl_dist.corpus.flow import motion
@@ -55,7 +55,7 @@ class SourceResult:
     faces: int = 0  # face frames tracked
     reason: str = ""  # what is wrong with the whole file
     message: str = ""
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[TrackPiece] = field(default_factory=list)
 
     def books(self) -> Books:
         """The account of this source, checked."""
@@ -119,7 +119,7 @@ class SourceResult:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SourceResult":
-        return cls(**{**values, "pieces": [Piece(**piece) for piece in values["pieces"]]})
+        return cls(**{**values, "pieces": [TrackPiece(**piece) for piece in values["pieces"]]})
 
 
 class Extractor:
@@ -186,7 +186,7 @@ class Extractor:
         reader: FrameReader,
         labels: Labels | None,
         sink: Callable[[bytes], object],
-    ) -> Piece:
+    ) -> TrackPiece:
         values = measure(candidate.faces, reader.source_fps)
         problem = first_problem(values, self.settings.quality)
         if problem is not None:
@@ -218,7 +218,7 @@ class Extractor:
         blocks = clip_blocks(key, meta, video, landmarks, units, flow)
         sink(blocks)
         footage = signature(candidate.faces).hex()
-        return Piece(
+        return TrackPiece(
             candidate.first,
             candidate.end,
             KEPT,
@@ -245,7 +245,7 @@ def _reject_whole(result: SourceResult, problem: Unreadable) -> SourceResult:
     result.reason, result.message = problem.reason, str(problem)
     result.frames = round(problem.seconds * result.fps)
     if result.frames:
-        result.pieces = [Piece(0, result.frames, problem.reason)]
+        result.pieces = [TrackPiece(0, result.frames, problem.reason)]
     return result
 
 
@@ -253,14 +253,14 @@ def _close_accounts(result: SourceResult, reader: FrameReader) -> None:
     result.source_frames, result.source_end = reader.source_frames, reader.source_end
     missing = reader.missing_frames
     result.frames = reader.frames + missing
-    result.pieces += [Piece(first, end, "hole") for first, end in reader.holes]
+    result.pieces += [TrackPiece(first, end, "hole") for first, end in reader.holes]
     if reader.damaged:
         result.reason, result.message = (
             "damaged",
             f"{reader.damaged} packets or images could not be decoded",
         )
     if missing:
-        result.pieces.append(Piece(reader.frames, result.frames, "truncated"))
+        result.pieces.append(TrackPiece(reader.frames, result.frames, "truncated"))
         result.reason, result.message = (
             "truncated",
             f"{missing / result.fps:.1f} s are missing at the end",

@@ -52,7 +52,7 @@ def locked(
         yield lock
 
 
-class _Held:
+class _LockHeld:
     """A lock of the operating system cannot be lost."""
 
     def confirm(self) -> None:
@@ -74,7 +74,7 @@ def _on_path(path: Path, on_wait: Callable[[str], object]) -> Iterator[Lock]:
             break
         file.close()  # the holder before has removed it: this is a lock on nothing
     try:
-        yield _Held()
+        yield _LockHeld()
     finally:
         path.unlink(missing_ok=True)
         file.close()

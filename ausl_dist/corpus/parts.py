@@ -41,7 +41,7 @@ class ForeignPart(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class BuildPart:
     """One part's account."""
 
     build: str  # digest of the whole build: parts of different ones are not joined
@@ -52,7 +52,7 @@ class Part:
 
 
 def publish_part(
-    url: str, part: Part, entries: list[ShardEntry], ledger: Iterable[Mapping[str, Any]]
+    url: str, part: BuildPart, entries: list[ShardEntry], ledger: Iterable[Mapping[str, Any]]
 ) -> None:
     """Leave this part's account at the URL, part.json last; its shards must be there."""
     folder = _folder(url, part.number)
@@ -111,7 +111,7 @@ def _nothing_kept(books: Books, ledger: Iterator[dict[str, Any]]) -> str:
     return "\n".join(["no clip was kept, so nothing was written", *lines, books.table()])
 
 
-def read_part(url: str, number: int) -> Part | None:
+def read_part(url: str, number: int) -> BuildPart | None:
     """A part's account, once the part is published."""
     folder = _folder(url, number)
     return _read_part(folder) if storage.exists(storage.join(folder, PART_NAME)) else None
@@ -129,9 +129,9 @@ def forget_part(url: str, number: int) -> None:
         storage.remove_folder(folder)
 
 
-def _read_part(folder: str) -> Part:
+def _read_part(folder: str) -> BuildPart:
     values = json.loads(storage.read_bytes(storage.join(folder, PART_NAME), MAX_PART_BYTES))
-    return Part(
+    return BuildPart(
         **{
             **values,
             "books": Books.from_dict(values["books"]),

@@ -94,15 +94,15 @@ def list_samples(read_at: ReadAt, size: int) -> Iterator[Sample]:
             yield sample
 
 
-def _runs(window: _Window) -> Iterator["_Run"]:
-    run: _Run | None = None
+def _runs(window: _Window) -> Iterator["_MemberRun"]:
+    run: _MemberRun | None = None
     for entry in _entries(window):
         if has_system_part(entry.name):
             continue
         if run is None or not run.takes(entry, window):
             if run is not None:
                 yield run
-            run = _Run(entry)
+            run = _MemberRun(entry)
         run.add(entry, window)
     if run is not None:
         yield run
@@ -151,7 +151,7 @@ def _copy(read_at: ReadAt, entry: Entry, path: Path, on_bytes: Callable[[int], o
             on_bytes(len(piece))
 
 
-class _Run:
+class _MemberRun:
     """Adjacent members of one key, or frames that count on and are of one class."""
 
     def __init__(self, first: Entry) -> None:

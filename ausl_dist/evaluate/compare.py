@@ -1,7 +1,8 @@
 """What a pretrained backbone is worth on a labelled corpus: beside the same backbone with random
 weights, a constant and a guess.
 
-    corpus ──features of each backbone──▶ split by identity ──▶ probe per backbone and fold ──▶ sealed test fold ──▶ Comparison
+    corpus ──features of each backbone──▶ split by identity ──▶ probe per backbone and fold
+        ──▶ sealed test fold ──▶ Comparison
 
 Every row has the same frames, the same split and the same selection; only the weights differ. A
 score that does not beat the rows below it says nothing about pretraining.
@@ -57,7 +58,7 @@ class FoldResult:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One predictor over all folds."""
 
     name: str
@@ -81,7 +82,7 @@ class Comparison:
     """
 
     task: Task
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     folds: tuple[Fold, ...]
     subjects: tuple[str, ...]
     gains: dict[str, Score]
@@ -139,7 +140,7 @@ def compare(
 
 def _row(
     name: str, table: FeatureTable, folds: Sequence[Fold], settings: CompareSettings, fit: Fit
-) -> Row:
+) -> ComparisonRow:
     results = []
     for fold, test_subjects in folds:
         train, sealed = hold_out(table, test_subjects)
@@ -147,7 +148,7 @@ def _row(
         predictions = Predictions.of(predictor, sealed.open(predictor.decided))
         results.append(FoldResult(fold, predictor, predictions, score(predictions, resamples=0)))
     joined = Predictions.join([result.predictions for result in results])
-    return Row(
+    return ComparisonRow(
         name,
         tuple(results),
         joined,

@@ -2,7 +2,8 @@
 
     python -m ausl_dist.evaluate.online RUN_FOLDER RUN_FOLDER/checkpoints/step-00001000
 
-    backbone.safetensors ──▶ features of a labelled corpus ──▶ split by identity ──▶ nearest neighbours, linear probe ──▶ RUN/online.jsonl
+    backbone.safetensors ──▶ features of a labelled corpus ──▶ split by identity
+        ──▶ nearest neighbours, linear probe ──▶ RUN/online.jsonl
 
 Started beside the run by `train/online.py`, or by hand for a checkpoint that is there. It is cheap
 (a few frames of each clip, one fit) and so it is coarse: it ranks the checkpoints of a run. What a

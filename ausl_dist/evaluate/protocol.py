@@ -1,7 +1,8 @@
 """A data set and a backbone under one protocol: the steps behind `python -m tools.evaluate bundle=… data=…
 root=…`.
 
-data set on disk ──reader, cropping as in pretraining──▶ cached corpus ──▶ frozen features, or pictures, for backbone and random weights
+data set on disk ──reader, cropping as in pretraining──▶ cached corpus
+    ──▶ frozen features, or pictures, for backbone and random weights
     ──▶ published subject-exclusive folds ──▶ predictor per fold ──▶ sealed test folds ──▶ comparison, report
                                                     └─ again with fewer labels; again on disturbed crops
 """
@@ -29,7 +30,7 @@ from ausl_dist.evaluate.folds.splits import folds
 from ausl_dist.evaluate.predictors.base import Predictor, Task
 from ausl_dist.evaluate.predictors.finetune import FinetuneSettings, fit_finetune
 from ausl_dist.evaluate.predictors.networks import NetworkSettings, fit_network, keep_labels
-from ausl_dist.evaluate.predictors.pictures import Pictures, PictureWriter
+from ausl_dist.evaluate.predictors.pictures import PictureStore, PictureWriter
 from ausl_dist.evaluate.predictors.probe import ProbeSettings, fit_linear
 from ausl_dist.evaluate.released import (
     PRETRAINED,
@@ -154,7 +155,7 @@ class _Evaluation:
             PRETRAINED: self.entrant.backbone,
             RANDOM: self.entrant.random_double(settings.seed),
         }
-        self._pictures: Pictures | None = None
+        self._pictures: PictureStore | None = None
         clips = aligned_clips(self.entrant, self.corpus, stride=settings.stride)
         if settings.protocol == "finetune":
             writer = PictureWriter(scratch / "pictures.bin")

@@ -1,7 +1,8 @@
 """What a released backbone is worth on a labelled corpus: the steps behind `python -m tools.evaluate
 compare`.
 
-    bundle ──▶ backbone, and its double with random weights ──one pass over the corpus──▶ features ──▶ comparison, report
+    bundle ──▶ backbone, and its double with random weights ──one pass over the corpus──▶ features
+        ──▶ comparison, report
 
 On a rendered corpus the true landmarks are a third row: a linear map from them is close to what can
 be known of these faces at all.
@@ -61,7 +62,8 @@ def open_corpus(url: str) -> LabelledCorpus:
 def compare_bundle(
     bundle: Path | str, url: str, settings: CompareSettings | None = None, *, stride: int = 1
 ) -> tuple[Comparison, dict[str, Any]]:
-    """Compare a bundle with random weights, the pixels and a constant on every `stride`-th frame of the corpus
+    """Compare a bundle with random weights, the pixels and a constant on every `stride`-th frame of
+    the corpus
     at `url`.
 
     Returns the comparison and what it was made of, for the report. Raises ValueError for a corpus

@@ -1,6 +1,7 @@
 """Are the scores on the card true? Runs the evaluations recorded in a bundle again and compares.
 
-    bundle/evaluation/NAME/report.json ──its settings──▶ the same evaluation ──▶ scores recorded and found, row by row
+    bundle/evaluation/NAME/report.json ──its settings──▶ the same evaluation
+        ──▶ scores recorded and found, row by row
 
 The data must be where it was, or be named; another corpus is refused before anything is computed.
 """

@@ -111,7 +111,7 @@ class VideoFile:
         self.frame_seconds = 1 / rate if 0 < rate <= 1000 else 1 / settings.fps
 
     def __iter__(self) -> Iterator[Picture]:
-        clock = _Clock(self.frame_seconds)
+        clock = _PictureClock(self.frame_seconds)
         reformatter = VideoReformatter()
         limit = self._settings.max_seconds * MAX_SOURCE_FPS
         with open_video(self._path, self._settings) as container:
@@ -236,7 +236,7 @@ def frame_number(file: str) -> int | None:
     return int(match[1]) if match and len(match[1]) < 10 else None
 
 
-class _Clock:
+class _PictureClock:
     """Time stamps as they come, in seconds since the first, mended where they are absent, repeated
     or jump.
     """

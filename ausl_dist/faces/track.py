@@ -47,7 +47,7 @@ class _Track:
 
 
 @dataclass
-class Step:
+class TrackStep:
     """What one frame brought: sightings of live tracks, and the tracks that have ended before it."""
 
     sightings: list[Sighting] = field(default_factory=list)
@@ -68,9 +68,9 @@ class FaceTracker:
         self._last_pixels: NDArray[np.uint8] | None = None
         self._thumbnail: NDArray[np.float32] | None = None
 
-    def step(self, frame: Frame) -> Step:
+    def step(self, frame: Frame) -> TrackStep:
         """Advance by one frame."""
-        step = Step()
+        step = TrackStep()
         # the same picture again: nothing can have changed
         if frame.pixels is self._last_pixels and not frame.splice:
             step.sightings = self._sightings(frame)

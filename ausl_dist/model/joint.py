@@ -1,6 +1,7 @@
 """The joint model: one backbone, every active objective, one forward and one loss.
 
-    Batch ──▶ slots without a clip get another clip's pixels ──▶ backbone, once per view ──▶ objectives ──▶ weighted sum
+    Batch ──▶ slots without a clip get another clip's pixels ──▶ backbone, once per view
+        ──▶ objectives ──▶ weighted sum
 
 What crosses ranks does so inside the objectives' helpers (`objectives.base`); the model itself
 knows no ranks.
@@ -20,7 +21,7 @@ from ausl_dist.batch import Batch, Needs
 from ausl_dist.model.backbones import Backbone, BackboneSettings, build_backbone
 from ausl_dist.model.balance import GradientBalance, gradient_report
 from ausl_dist.model.objective_settings import build_objective
-from ausl_dist.objectives.base import Features, Loss, Objective, Seen, TeacherLike
+from ausl_dist.objectives.base import BatchView, Features, Loss, Objective, TeacherLike
 
 
 class ModelOutput(NamedTuple):
@@ -139,17 +140,17 @@ class JointModel(nn.Module):
         norms = [module for module in self.modules() if isinstance(module, _BatchNorm)]
         return [buffer for module in norms for buffer in module.buffers(recurse=False)]
 
-    def _losses(self, batch: Batch) -> tuple[Seen, dict[str, Loss]]:
+    def _losses(self, batch: Batch) -> tuple[BatchView, dict[str, Loss]]:
         valid = batch.valid
         with _batch_norm_unmoved(self.backbone) if not valid else contextlib.nullcontext():
             own = dict(self.objectives.named_children())
             filled = _filled(batch, valid)
-            seen = Seen(filled, self.plan.views, self._encode, self.teacher, own)
+            seen = BatchView(filled, self.plan.views, self._encode, self.teacher, own)
             return seen, {
                 name: self.objectives[name](part) for name, part in self._parts(seen).items()
             }
 
-    def _parts(self, seen: Seen) -> dict[str, Seen]:
+    def _parts(self, seen: BatchView) -> dict[str, BatchView]:
         """What each objective is shown: the same for all, unless pulls are measured and balanced."""
         balance = self.balance
         if balance is None:

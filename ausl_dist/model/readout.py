@@ -1,9 +1,9 @@
 """The readout: what a consumer gets of a picture, made from the network's last map.
 
-    images N 3 H W ──▶ network ──▶ map N D h w ──┬─ mean      what the network itself pools, N D
-                                                 ├─ grid      the means of c x c cells, N D*c*c
-                                                 ├─ regions   the map at the places of action units, N D*places
-                                                 └─ learnt    flattened and projected, N W
+    images N 3 H W ──▶ network ──▶ map N D h w ─┬─ mean     what the network itself pools, N D
+                                                ├─ grid     the means of c x c cells, N D*c*c
+                                                ├─ regions  the map at AU places, N D*places
+                                                └─ learnt   flattened and projected, N W
 
 Faces are aligned, and action units live in places; a mean over the map throws the place away. The
 readout belongs to the backbone: objectives that compare frames look at it, it is trained with them,

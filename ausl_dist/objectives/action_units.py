@@ -2,7 +2,8 @@
 objectives.
 
     features ──▶ (ConvGRU over the frames before) ──▶ linear head ──┐
-    (related tokens of the units' regions ──▶ linear head) ────────┴─▶ loss where the label is known; -1 counts nowhere
+    (related tokens of the units' regions ──▶ linear head)
+        ────────┴─▶ loss where the label is known; -1 counts nowhere
 
 `task`:
 
@@ -39,7 +40,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, gather, in_float32, masked_mean
+from ausl_dist.objectives.base import BatchView, Loss, Objective, gather, in_float32, masked_mean
 from ausl_dist.objectives.layers import ConvGRU, feed
 from ausl_dist.objectives.region_tokens import RegionTokens
 from ausl_dist.objectives.regions import BP4D_UNITS, place_of
@@ -131,22 +132,22 @@ class ActionUnits(Objective):
             label_offsets=around,
         )
 
-    def forward(self, seen: Seen) -> Loss:
-        labels = seen.action_units(self.view, self.offsets)  # B T K
+    def forward(self, batch: BatchView) -> Loss:
+        labels = batch.action_units(self.view, self.offsets)  # B T K
         if labels.shape[-1] != len(self.units):
             raise ValueError(
                 f"action_units: the corpus labels {labels.shape[-1]} units, "
                 f"objectives.action_units.units names {len(self.units)}: "
                 "list the FACS numbers that corpus.json states"
             )
-        features = self._features(seen)  # B T W
-        known = (labels >= 0) * seen.weight[:, None, None]  # B T K
+        features = self._features(batch)  # B T W
+        known = (labels >= 0) * batch.weight[:, None, None]  # B T K
         truth = labels.float().clamp(min=0)
         with in_float32(features):
             # B T K L
             output = feed(self.head, features).float().unflatten(-1, (len(self.units), -1))
             if self.region_head is not None:
-                output = output + self._of_regions(seen, self.region_head)
+                output = output + self._of_regions(batch, self.region_head)
             values, guess = self._errors(output, truth)
         loss = masked_mean(values, known)
         if self.dice:
@@ -154,31 +155,31 @@ class ActionUnits(Objective):
             loss = loss + self.dice * dice_loss(
                 gather(guess), gather(present), gather(known), self.unit_weight
             )
-        logs = {"labelled": seen.mean((labels >= 0).float().mean((1, 2)))} | self._scores(
+        logs = {"labelled": batch.mean((labels >= 0).float().mean((1, 2)))} | self._scores(
             guess.detach(), truth, known
         )
         return Loss(loss, logs)
 
-    def _features(self, seen: Seen) -> Tensor:
+    def _features(self, batch: BatchView) -> Tensor:
         if self.reduce is None or self.gru is None:
-            return seen.pooled(self.view, self.offsets)
-        maps = seen.maps(self.view, self.offsets)
+            return batch.pooled(self.view, self.offsets)
+        maps = batch.maps(self.view, self.offsets)
         steps = feed(self.reduce, maps.flatten(0, 1)).unflatten(0, maps.shape[:2])  # B T W h w
         states = [self.gru(F.relu(steps[:, 0]), self.gru.start(steps[:, 0]))]
         for step in steps.unbind(1)[1:]:
             states.append(self.gru(F.relu(step), states[-1]))
         return torch.stack(states, 1).mean((3, 4))
 
-    def _of_regions(self, seen: Seen, head: nn.Linear) -> Tensor:
+    def _of_regions(self, batch: BatchView, head: nn.Linear) -> Tensor:
         """What each unit's own region adds to its outputs, B T K L."""
         assert self.regions is not None
-        tokens_of = seen.shared_module(self.regions, "regions")
+        tokens_of = batch.shared_module(self.regions, "regions")
         assert isinstance(tokens_of, RegionTokens)
         own = [tokens_of.places.index(place) for place in map(place_of, self.units)]
-        landmarks = seen.landmarks(self.view, self.offsets)  # B T 68 2
-        size = seen.pixels(self.view, self.offsets).shape[-2:]
+        landmarks = batch.landmarks(self.view, self.offsets)  # B T 68 2
+        size = batch.pixels(self.view, self.offsets).shape[-2:]
         boxes, side = tokens_of.boxes(landmarks.nan_to_num(), (size[0], size[1]))
-        maps = seen.maps(self.view, self.offsets).flatten(0, 1)
+        maps = batch.maps(self.view, self.offsets).flatten(0, 1)
         tokens = tokens_of(maps, boxes.flatten(0, 1), side, size[1]).float()  # BT P 2 W
         outputs = feed(head, tokens.mean(2)[:, own]).float()  # BT K KL: of each unit for all
         outputs = outputs.unflatten(-1, (len(self.units), -1)).diagonal(dim1=1, dim2=2)  # BT L K

@@ -11,18 +11,18 @@ An objective in full::
         def needs(self) -> Needs:
             return Needs(views={self.view: (0,)})
 
-        def forward(self, seen: Seen) -> Loss:
-            guess = self.head(seen.pooled(self.view, (0,)))[:, 0, 0]                  # B
-            truth = seen.pixels(self.view, (0,)).mean(dim=(1, 2, 3, 4))               # B
-            return Loss(seen.mean((guess - truth) ** 2), logs={"guess": seen.mean(guess)})
+        def forward(self, batch: BatchView) -> Loss:
+            guess = self.head(batch.pooled(self.view, (0,)))[:, 0, 0]                  # B
+            truth = batch.pixels(self.view, (0,)).mean(dim=(1, 2, 3, 4))               # B
+            return Loss(batch.mean((guess - truth) ** 2), logs={"guess": batch.mean(guess)})
 
 Rules that the contract test holds every objective to:
 
-1. A slot of weight 0 holds pixels of another clip and must not count: reduce with `seen.mean` or
-   `masked_mean`, and leave such slots out of negatives and banks (`seen.weight`).
+1. A slot of weight 0 holds pixels of another clip and must not count: reduce with `batch.mean` or
+   `masked_mean`, and leave such slots out of negatives and banks (`batch.weight`).
 2. The mean of an objective's values over ranks is its value over the global batch, and so for
    gradients: data-parallel averaging then gives on any number of ranks the gradient of one.
-   `seen.mean`, `masked_mean` and `gather` are made so.
+   `batch.mean`, `masked_mean` and `gather` are made so.
 3. Every parameter gets a gradient in every step on every rank (of zeros, if need be): multiply by a
    mask, never branch on data.
 4. Norms, distances and logits in float32 whatever the precision of the run: `in_float32`.
@@ -93,7 +93,7 @@ def _untouched(features: Tensor) -> Tensor:
     return features
 
 
-class Seen:
+class BatchView:
     """What the objectives see of a batch: pixels, features and labels, by view and offset.
 
     Each view is encoded once, on first demand, however many objectives ask; gradients reach the
@@ -108,7 +108,7 @@ class Seen:
         teacher: TeacherLike | None,
         objectives: Mapping[str, nn.Module] | None = None,
     ) -> None:
-        self.batch = batch
+        self._batch = batch
         self._objectives = objectives or {}
         self.weight = batch.weight  # B float32, 1 or 0
         self._encode = encode
@@ -120,7 +120,7 @@ class Seen:
         self._tap: Tap = _untouched
         self._weight_total: Tensor | None = None
 
-    def tapped(self, tap: Tap) -> "Seen":
+    def tapped(self, tap: Tap) -> "BatchView":
         """The same, for one objective, whose student features pass through `tap`; all share what
         has been encoded.
         """
@@ -180,25 +180,35 @@ class Seen:
 
     def pixels(self, view: View, offsets: Iterable[int]) -> Tensor:
         """Normalised pixels B T C H W."""
-        return self._pick(self.batch.frames[view], view, offsets)
+        return self._pick(self._batch.frames[view], view, offsets)
 
     def landmarks(self, view: View, offsets: Iterable[int]) -> Tensor:
         """Landmarks B T 68 2 in pixels of the view; needs `Needs.landmarks`."""
-        return self._pick(self.batch.landmarks[view], view, offsets)
+        return self._pick(self._batch.landmarks[view], view, offsets)
 
     def action_units(self, view: View, offsets: Iterable[int]) -> Tensor:
         """Intensities B T K int8, -1 unknown; needs `Needs.action_units`."""
-        return self._pick(self.batch.action_units[view], view, offsets)
+        return self._pick(self._batch.action_units[view], view, offsets)
 
     def flow(self, view: View, offsets: Iterable[int]) -> Tensor:
         """Stored motion B T 2 g g in pixels of the view, NaN where unknown; needs `Needs.flow_gap`."""
-        return self._pick(self.batch.flow[view], view, offsets)
+        return self._pick(self._batch.flow[view], view, offsets)
+
+    @property
+    def step(self) -> int:
+        """The step that the batch belongs to: what draws without state are keyed by."""
+        return self._batch.step
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key of each clip, B."""
+        return self._batch.keys
 
     @property
     def identity(self) -> Tensor:
         """Stable hash of each clip's identity, B int64; needs `Needs.identity`."""
-        assert self.batch.identity is not None, "the objective's Needs must say identity=True"
-        return self.batch.identity
+        assert self._batch.identity is not None, "the objective's Needs must say identity=True"
+        return self._batch.identity
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean of one value per clip, B, over the valid clips of all ranks (see `masked_mean`)."""
@@ -217,13 +227,13 @@ class Seen:
 
     def _student(self, view: View) -> Features:
         if view not in self._student_features:
-            self._student_features[view] = self._encode(self.batch.frames[view])
+            self._student_features[view] = self._encode(self._batch.frames[view])
         return self._student_features[view]
 
     def _teach(self, view: View) -> Features:
         if view not in self._teacher_features:
             with torch.no_grad():
-                self._teacher_features[view] = self._need_teacher().encode(self.batch.frames[view])
+                self._teacher_features[view] = self._need_teacher().encode(self._batch.frames[view])
         return self._teacher_features[view]
 
     def _need_teacher(self) -> TeacherLike:
@@ -257,7 +267,7 @@ class Objective(nn.Module):
         """What the loader must provide for this objective."""
         raise NotImplementedError
 
-    def forward(self, seen: Seen) -> Loss:
+    def forward(self, batch: BatchView) -> Loss:
         """The loss over the global batch, as this rank's share (rule 2)."""
         raise NotImplementedError
 

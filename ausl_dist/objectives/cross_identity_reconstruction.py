@@ -1,7 +1,9 @@
 """Cross-identity reconstruction: what a face does must be sayable with the faces of other people.
 
-    q_i, student, frame i of a clip ──▶ attention over embeddings of OTHER identities ──▶ r_i = their mean, to unit length
-    r_i must find q_i among all frames of the clip: it has to carry what the face does, and cannot carry who it is
+    q_i, student, frame i of a clip ──▶ attention over embeddings of OTHER identities
+        ──▶ r_i = their mean, to unit length
+    r_i must find q_i among all frames of the clip: it has to carry what the face does, and cannot
+    carry who it is
 
 After the cross-identity half (CIR) of Li and Shan, IEEE TIP 32, 2023 (see `temporal_contrast`).
 Fact of the paper: the signal, a dictionary kept in a memory bank, a momentum encoder. Our
@@ -24,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, gather, in_float32, masked_mean
+from ausl_dist.objectives.base import BatchView, Loss, Objective, gather, in_float32, masked_mean
 from ausl_dist.objectives.layers import cross_entropy_of_rows, embed, projector
 from ausl_dist.objectives.temporal_contrast import STRONG, STRONG_KEY
 
@@ -98,29 +100,29 @@ class CrossIdentityReconstruction(Objective):
     def needs(self) -> Needs:
         return Needs(views={self.view: self.offsets, self.key_view: self.offsets}, identity=True)
 
-    def forward(self, seen: Seen) -> Loss:
+    def forward(self, batch: BatchView) -> Loss:
         head: nn.Module | None = self.head
         if self.shared_head is not None:
-            head = seen.shared_module(self.shared_head, "head")
+            head = batch.shared_module(self.shared_head, "head")
         assert head is not None
-        queries = embed(head, seen.pooled(self.view, self.offsets))  # B n E
-        keys, key_identity = self._keys_of_all_ranks(seen)
+        queries = embed(head, batch.pooled(self.view, self.offsets))  # B n E
+        keys, key_identity = self._keys_of_all_ranks(batch)
         # K+G E; renormalised: the bank may be held in 16 bits
         entries = torch.cat([F.normalize(self.bank.float(), dim=-1), keys])
-        other = seen.identity[:, None] != torch.cat([self.bank_identity, key_identity])  # B K+G
+        other = batch.identity[:, None] != torch.cat([self.bank_identity, key_identity])  # B K+G
         other &= torch.cat([self.bank_step >= 0, torch.ones_like(key_identity, dtype=torch.bool)])
         source = queries.detach() if self.gradient == "query" else queries
         with in_float32(queries):
             rebuilt = reconstruct(source, entries, other, self.attention_temperature)
             loss, found = recognition_loss(rebuilt, queries, self.temperature)  # B, B
             agreement = (rebuilt * queries).sum(-1).mean(1)
-        usable = seen.weight * other.any(1)
+        usable = batch.weight * other.any(1)
         logs = {
             "accuracy": masked_mean(found, usable),
-            "usable": seen.mean(other.any(1).float()),
-            "bank_age_steps": self._age(seen.batch.step),
+            "usable": batch.mean(other.any(1).float()),
+            "bank_age_steps": self._age(batch.step),
         }
-        self._staged.append((keys, key_identity, seen.batch.step))
+        self._staged.append((keys, key_identity, batch.step))
         return Loss(
             masked_mean(loss + self.pull * (1 - agreement), usable),
             logs,
@@ -140,16 +142,16 @@ class CrossIdentityReconstruction(Objective):
             self.bank_cursor.copy_((self.bank_cursor + len(keys)) % len(self.bank))
 
     @torch.no_grad()
-    def _keys_of_all_ranks(self, seen: Seen) -> tuple[Tensor, Tensor]:
+    def _keys_of_all_ranks(self, batch: BatchView) -> tuple[Tensor, Tensor]:
         taught = (
-            seen.teacher_module(self, "head")
+            batch.teacher_module(self, "head")
             if self.shared_head is None
-            else seen.shared_teacher_module(self.shared_head, "head")
+            else batch.shared_teacher_module(self.shared_head, "head")
         )
         # B n E of all ranks
-        keys = gather(embed(taught, seen.teacher_pooled(self.key_view, self.offsets)))
-        valid = gather(seen.weight) > 0
-        return keys[valid].flatten(0, 1), gather(seen.identity)[valid].repeat_interleave(
+        keys = gather(embed(taught, batch.teacher_pooled(self.key_view, self.offsets)))
+        valid = gather(batch.weight) > 0
+        return keys[valid].flatten(0, 1), gather(batch.identity)[valid].repeat_interleave(
             len(self.offsets)
         )
 

@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ausl_dist.objectives.base import Seen
+from ausl_dist.objectives.base import BatchView
 from ausl_dist.randomness import random_stream
 
 
-def uniform(seen: Seen, name: str, *shape: int) -> Tensor:
+def uniform(batch: BatchView, name: str, *shape: int) -> Tensor:
     """Numbers in [0, 1), float32 B x shape, on the batch's device; equal for equal name, step and
     clip key.
     """
     count = math.prod(shape)
     rows = [
-        random_stream(name, seen.batch.step, key).random(count, dtype=np.float32)
-        for key in seen.batch.keys
+        random_stream(name, batch.step, key).random(count, dtype=np.float32) for key in batch.keys
     ]
-    return torch.from_numpy(np.stack(rows)).view(-1, *shape).to(seen.weight.device)
+    return torch.from_numpy(np.stack(rows)).view(-1, *shape).to(batch.weight.device)

@@ -2,7 +2,8 @@
 taken off everywhere.
 
     landmarks ──▶ pose of the mean face ──▶ depth of each landmark ──▶ depth of each pixel ─┐
-    flow at still points ──▶ six numbers, by a robust fit ──────────────────────────────────┴──▶ flow of a rigid head
+    flow at still points ──▶ six numbers, by a robust fit
+        ──────────────────────────────────┴──▶ flow of a rigid head
 
 To first order, under weak perspective, a head's motion is a shift, a growth, a turn in the picture,
 and two turns out of it, which move each point by its depth. No point is wholly still: action units

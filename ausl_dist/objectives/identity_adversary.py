@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, in_float32
+from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32
 from ausl_dist.objectives.layers import cross_entropy_of_rows, feed
 
 
@@ -54,23 +54,23 @@ class IdentityAdversary(Objective):
     def needs(self) -> Needs:
         return Needs(views={self.view: self.offsets}, identity=True)
 
-    def forward(self, seen: Seen) -> Loss:
-        strength = self._strength(seen)
-        features = reverse_gradient(seen.pooled(self.view, self.offsets), strength)  # B T D
-        target = (seen.identity % self.buckets)[:, None].expand(-1, len(self.offsets))  # B T
+    def forward(self, batch: BatchView) -> Loss:
+        strength = self._strength(batch)
+        features = reverse_gradient(batch.pooled(self.view, self.offsets), strength)  # B T D
+        target = (batch.identity % self.buckets)[:, None].expand(-1, len(self.offsets))  # B T
         with in_float32(features):
             logits = feed(self.head, features).float()  # B T classes
             loss = cross_entropy_of_rows(logits, target).mean(1)
         found = (logits.argmax(-1) == target).float().mean(1)
-        return Loss(seen.mean(loss), {"accuracy": seen.mean(found), "strength": strength})
+        return Loss(batch.mean(loss), {"accuracy": batch.mean(found), "strength": strength})
 
     # Not traced: a number that changes from step to step would be compiled anew each time.
     @torch.compiler.disable
-    def _strength(self, seen: Seen) -> Tensor:
+    def _strength(self, batch: BatchView) -> Tensor:
         # A head that knows nothing yet is fooled best by features that explode: it gets time to
         # learn first.
-        share = min((seen.batch.step + 1) / self.warmup_steps, 1.0)
-        return seen.weight.new_full((), self.strength * share)
+        share = min((batch.step + 1) / self.warmup_steps, 1.0)
+        return batch.weight.new_full((), self.strength * share)
 
 
 def reverse_gradient(features: Tensor, strength: Tensor | float) -> Tensor:

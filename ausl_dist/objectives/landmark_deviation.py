@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, gather, in_float32, masked_mean
+from ausl_dist.objectives.base import BatchView, Loss, Objective, gather, in_float32, masked_mean
 from ausl_dist.objectives.layers import feed
 
 FITS = 4  # of the mean face to a frame, each weighted by the distances that the last one left
@@ -39,7 +39,7 @@ class LandmarkDeviation(Objective):
     """
 
     square: Tensor  # 68 2, running mean of squares, in shares of the face's size
-    weight: Tensor  # 1, of that mean: 1 where it has seen many steps
+    weight: Tensor  # 1, of that mean: 1 where it has batch many steps
 
     def __init__(
         self,
@@ -66,11 +66,11 @@ class LandmarkDeviation(Objective):
     def needs(self) -> Needs:
         return Needs(views={self.view: self.offsets}, landmarks=True)
 
-    def forward(self, seen: Seen) -> Loss:
-        landmarks = seen.landmarks(self.view, self.offsets)  # B T 68 2
+    def forward(self, batch: BatchView) -> Loss:
+        landmarks = batch.landmarks(self.view, self.offsets)  # B T 68 2
         valid = torch.isfinite(landmarks).flatten(1).all(1)  # B
-        mask = valid * seen.weight
-        features = seen.pooled(self.view, self.offsets)
+        mask = valid * batch.weight
+        features = batch.pooled(self.view, self.offsets)
         with in_float32(landmarks):
             left = deviations(landmarks.float().nan_to_num())
             target = (left / self._spread(left, mask)).clamp(-LARGEST, LARGEST)
@@ -78,7 +78,7 @@ class LandmarkDeviation(Objective):
             error = (guess - target).square().mean((1, 2, 3))  # B
             size = target.square().mean((1, 2, 3))
         logs = {
-            "usable": seen.mean(valid.float()),
+            "usable": batch.mean(valid.float()),
             "unexplained": masked_mean(error.detach(), mask) / masked_mean(size, mask).clamp(1e-9),
         }
         return Loss(masked_mean(error, mask), logs)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, in_float32
+from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32
 from ausl_dist.objectives.draws import uniform
 from ausl_dist.objectives.layers import all_of, feed, learnt_tokens, resized
 
@@ -91,17 +91,17 @@ class MaskedVideo(Objective):
     def needs(self) -> Needs:
         return Needs(views={self.view: self.offsets})
 
-    def forward(self, seen: Seen) -> Loss:
-        pixels = seen.pixels(self.view, self.offsets)  # B T C H W
+    def forward(self, batch: BatchView) -> Loss:
+        pixels = batch.pixels(self.view, self.offsets)  # B T C H W
         size = pixels.shape[-1]
         if size % self.patch or size == self.patch:
             raise ValueError(
                 f"masked_video: patches of {self.patch} pixels do not tile images of {size}: "
                 "set its patch"
             )
-        hidden = self._hide(seen, size // self.patch)  # B T g g
+        hidden = self._hide(batch, size // self.patch)  # B T g g
         paint = self._fill_and_paint if self.encoder == "fill" else self._drop_and_paint
-        painted = paint(seen, pixels, hidden)  # B T L P
+        painted = paint(batch, pixels, hidden)  # B T L P
         truth = self._patches(pixels)
         with in_float32(pixels):
             if self.normalise:
@@ -113,26 +113,26 @@ class MaskedVideo(Objective):
         # Every clip hides the same number of patches: a mean in each clip, then over clips, is the
         # mean over hidden patches.
         mask = hidden.flatten(2).float()
-        return Loss(seen.mean((error * mask).sum((1, 2)) / mask.sum((1, 2))))
+        return Loss(batch.mean((error * mask).sum((1, 2)) / mask.sum((1, 2))))
 
-    def _hide(self, seen: Seen, grid: int) -> Tensor:
+    def _hide(self, batch: BatchView, grid: int) -> Tensor:
         """Which of the g x g patches of each frame are hidden, the same number in each: bool B T g
         g.
         """
         frames, cells = len(self.offsets), grid * grid
         count = min(max(round(self.ratio * cells), 1), cells - 1)
-        noise = uniform(seen, f"{self.label}/hidden", 1 if self.tube else frames, cells).expand(
+        noise = uniform(batch, f"{self.label}/hidden", 1 if self.tube else frames, cells).expand(
             -1, frames, -1
         )
         return (noise.argsort(-1).argsort(-1) < count).unflatten(-1, (grid, grid))
 
-    def _fill_and_paint(self, seen: Seen, pixels: Tensor, hidden: Tensor) -> Tensor:
+    def _fill_and_paint(self, batch: BatchView, pixels: Tensor, hidden: Tensor) -> Tensor:
         """Patches B T L P painted from frames whose hidden patches are of mean colour."""
         # B T 1 H W
         hole = hidden.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2)[
             :, :, None
         ]
-        maps = seen.encode(torch.where(hole, 0.0, pixels)).maps  # B T D h w
+        maps = batch.encode(torch.where(hole, 0.0, pixels)).maps  # B T D h w
         # BT 3 h*patch w*patch
         image = F.pixel_shuffle(feed(self.paint, maps.flatten(0, 1)), self.patch)
         # a backbone whose cells are not of `patch` pixels
@@ -140,14 +140,14 @@ class MaskedVideo(Objective):
             image = resized(image.float(), (pixels.shape[-2], pixels.shape[-1]))
         return self._patches(image.unflatten(0, maps.shape[:2]))
 
-    def _drop_and_paint(self, seen: Seen, pixels: Tensor, hidden: Tensor) -> Tensor:
+    def _drop_and_paint(self, batch: BatchView, pixels: Tensor, hidden: Tensor) -> Tensor:
         """Patches B T L P painted by the decoder from the tokens of visible patches."""
         # B T D 1 L' -> B T L' D
-        tokens = seen.encode(pixels, ~hidden).maps.squeeze(3).transpose(2, 3)
-        batch, frames, grid, _ = hidden.shape
+        tokens = batch.encode(pixels, ~hidden).maps.squeeze(3).transpose(2, 3)
+        clips, frames, grid, _ = hidden.shape
         narrow = feed(self.narrow, tokens)
         everywhere = (
-            all_of(self.hidden_token).to(narrow.dtype).expand(batch, frames, grid * grid, -1)
+            all_of(self.hidden_token).to(narrow.dtype).expand(clips, frames, grid * grid, -1)
         )
         # visible tokens are in reading order
         full = everywhere.masked_scatter(~hidden.flatten(2)[..., None], narrow)

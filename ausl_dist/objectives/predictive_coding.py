@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, gather, in_float32, rank
+from ausl_dist.objectives.base import BatchView, Loss, Objective, gather, in_float32, rank
 from ausl_dist.objectives.layers import ConvGRU, feed
 
 JITTERED = View(
@@ -98,26 +98,26 @@ class PredictiveCoding(Objective):
     def needs(self) -> Needs:
         return Needs(views={self.view: self.offsets})
 
-    def forward(self, seen: Seen) -> Loss:
-        z = self._encode(seen)  # B N W h w
+    def forward(self, batch: BatchView) -> Loss:
+        z = self._encode(batch)  # B N W h w
         steps = z.shape[1] - self.predicted
         predictions = self._roll_out(z[:, :steps])
         targets = z[:, steps:].permute(0, 1, 3, 4, 2).flatten(2, 3)  # B P S W
-        first, usable = 0, seen.weight
+        first, usable = 0, batch.weight
         if self.negatives == "all_ranks":
-            first, targets, usable = rank() * len(z), gather(targets), gather(seen.weight)
+            first, targets, usable = rank() * len(z), gather(targets), gather(batch.weight)
         # dot products over 256 channels, not normalised: large numbers, small differences
         with in_float32(z):
             loss, found = dense_contrast(predictions.float(), targets.float(), usable > 0, first)
-        logs = {"accuracy": seen.mean(found)} | count_negatives(targets, usable)
-        return Loss(seen.mean(loss), logs, embedding=z.detach().mean((3, 4)).flatten(0, 1))
+        logs = {"accuracy": batch.mean(found)} | count_negatives(targets, usable)
+        return Loss(batch.mean(loss), logs, embedding=z.detach().mean((3, 4)).flatten(0, 1))
 
-    def _encode(self, seen: Seen) -> Tensor:
+    def _encode(self, batch: BatchView) -> Tensor:
         if self.encoder == "block":
-            blocks = seen.pixels(self.view, self.offsets).unflatten(1, self.shape)  # B N L C H W
-            maps = seen.encode(blocks).maps  # B N D h w
+            blocks = batch.pixels(self.view, self.offsets).unflatten(1, self.shape)  # B N L C H W
+            maps = batch.encode(blocks).maps  # B N D h w
         else:
-            maps = seen.maps(self.view, self.offsets).unflatten(1, self.shape).mean(2)  # B N D h w
+            maps = batch.maps(self.view, self.offsets).unflatten(1, self.shape).mean(2)  # B N D h w
         flat = maps.flatten(0, 1)
         reduced = flat if isinstance(self.reduce, nn.Identity) else feed(self.reduce, flat)
         return reduced.unflatten(0, maps.shape[:2])

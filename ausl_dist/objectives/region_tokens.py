@@ -1,6 +1,7 @@
 """Tokens of the face's regions, each read from the feature map and related to all others.
 
-    map N D h w ──▶ 3 x 3 bins of bilinear samples in each region's box ──▶ linear ──▶ + where it is ──▶ transformer ──▶ tokens
+    map N D h w ──▶ 3 x 3 bins of bilinear samples in each region's box ──▶ linear ──▶ + where it is
+        ──▶ transformer ──▶ tokens
 
 What is recovered of removed regions (`roi_inpainting`) and what tells action units (`action_units`,
 `regions`) go through the same tokens: so the relations between units that one learns serve the other.
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ausl_dist.objectives.base import in_float32
 from ausl_dist.objectives.layers import all_of, feed, learnt_tokens
-from ausl_dist.objectives.regions import Place, centres, corners
+from ausl_dist.objectives.regions import FacePlace, centres, corners
 
 BINS, SAMPLES = 3, 2  # a region is read as 3 x 3 bins, each the mean of 2 x 2 bilinear samples
 
@@ -24,7 +25,7 @@ class RegionTokens(nn.Module):
     def __init__(
         self,
         map_dim: int,
-        places: tuple[Place, ...],
+        places: tuple[FacePlace, ...],
         *,
         region: float,
         width: int,

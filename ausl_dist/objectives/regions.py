@@ -1,6 +1,7 @@
 """Where on a face each action unit shows: pairs of boxes from landmarks, one on either side.
 
-    landmarks, 68 points ──▶ two points of the face, moved up or down by a share of the `ruler` ──▶ centres ──▶ square boxes
+    landmarks, 68 points ──▶ two points of the face, moved up or down by a share of the `ruler`
+        ──▶ centres ──▶ square boxes
 
 The rules are those of the code of Shao et al., "JAA-Net", ECCV 2018 / IJCV 2021, after EAC-Net (Li
 et al., TPAMI 2018). The ruler is the horizontal distance of the inner eye corners. Several units
@@ -18,22 +19,26 @@ INNER_EYE_CORNERS = (39, 42)
 
 
 @dataclass(frozen=True)
-class Place:
+class FacePlace:
     """A pair of points: two landmarks, and how many rulers below them (above, where negative)."""
 
     landmarks: tuple[int, int]
     rulers_down: float = 0.0
 
 
-_MOUTH_CORNERS, _LIP_MIDDLE, _BELOW_LIP = Place((48, 54)), Place((51, 57)), Place((56, 58), 1 / 2)
+_MOUTH_CORNERS, _LIP_MIDDLE, _BELOW_LIP = (
+    FacePlace((48, 54)),
+    FacePlace((51, 57)),
+    FacePlace((56, 58), 1 / 2),
+)
 PLACE_OF_UNIT = {
-    1: Place((21, 22), -1 / 2),  # inner ends of the brows
-    2: Place((18, 25), -1 / 3),  # outer brows
-    4: Place((19, 24), 1 / 3),  # middle of the brows
-    6: Place((41, 46), 1.0),  # lower lids
-    7: Place((38, 43)),  # upper lids
-    9: Place((32, 34), -1 / 2),  # nostrils
-    10: Place((61, 63)),  # inner edge of the upper lip
+    1: FacePlace((21, 22), -1 / 2),  # inner ends of the brows
+    2: FacePlace((18, 25), -1 / 3),  # outer brows
+    4: FacePlace((19, 24), 1 / 3),  # middle of the brows
+    6: FacePlace((41, 46), 1.0),  # lower lids
+    7: FacePlace((38, 43)),  # upper lids
+    9: FacePlace((32, 34), -1 / 2),  # nostrils
+    10: FacePlace((61, 63)),  # inner edge of the upper lip
     12: _MOUTH_CORNERS,
     14: _MOUTH_CORNERS,
     15: _MOUTH_CORNERS,
@@ -47,7 +52,7 @@ BP4D_UNITS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
 DISFA_UNITS = (1, 2, 4, 6, 9, 12, 25, 26)
 
 
-def places_of(action_units: Iterable[int]) -> tuple[Place, ...]:
+def places_of(action_units: Iterable[int]) -> tuple[FacePlace, ...]:
     """The distinct places of these action units, in their order.
 
     Raises ValueError for a unit without a rule.
@@ -61,13 +66,13 @@ def places_of(action_units: Iterable[int]) -> tuple[Place, ...]:
     return tuple(dict.fromkeys(PLACE_OF_UNIT[unit] for unit in action_units))
 
 
-def place_of(action_unit: int) -> Place:
+def place_of(action_unit: int) -> FacePlace:
     """The place of one action unit; ValueError as `places_of`."""
     (place,) = places_of([action_unit])
     return place
 
 
-def centres(landmarks: Tensor, places: tuple[Place, ...]) -> Tensor:
+def centres(landmarks: Tensor, places: tuple[FacePlace, ...]) -> Tensor:
     """Centres [..., P, 2 sides, 2 (x, y)] from landmarks [..., 68, 2], pixels."""
     left, right = INNER_EYE_CORNERS
     ruler = (landmarks[..., right, 0] - landmarks[..., left, 0]).abs()

@@ -2,7 +2,8 @@
 relations, say.
 
     frame ──▶ one or two pairs of regions removed, both sides ──▶ backbone ──▶ map
-    map at every region ──▶ token ──▶ relation transformer over all tokens ──▶ tokens of removed regions ──▶ decoder ──▶ their pixels
+    map at every region ──▶ token ──▶ relation transformer over all tokens
+        ──▶ tokens of removed regions ──▶ decoder ──▶ their pixels
 
 After the regional task of Yan et al., "Self-Supervised Regional and Temporal Auxiliary Tasks for
 Facial Action Unit Recognition" (RTATL), ACM MM 2021. No code of the authors is known. Fact of the
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, masked_mean
+from ausl_dist.objectives.base import BatchView, Loss, Objective, masked_mean
 from ausl_dist.objectives.draws import uniform
 from ausl_dist.objectives.layers import UpDecoder
 from ausl_dist.objectives.region_tokens import RegionTokens
@@ -74,20 +75,20 @@ class RoiInpainting(Objective):
     def needs(self) -> Needs:
         return Needs(views={self.view: self.offsets}, landmarks=True)
 
-    def forward(self, seen: Seen) -> Loss:
-        pixels = seen.pixels(self.view, self.offsets)  # B T C H W
-        landmarks = seen.landmarks(self.view, self.offsets)  # B T 68 2
+    def forward(self, batch: BatchView) -> Loss:
+        pixels = batch.pixels(self.view, self.offsets)  # B T C H W
+        landmarks = batch.landmarks(self.view, self.offsets)  # B T 68 2
         valid = torch.isfinite(landmarks).all(-1).all(-1)  # B T
         side, size = round(self.region * pixels.shape[-1]), (pixels.shape[-2], pixels.shape[-1])
         boxes = corners(centres(landmarks.nan_to_num(), self.places), side, size)  # B T P 2 2
-        chosen, removed = self._choose(seen)  # B T M, both
+        chosen, removed = self._choose(batch)  # B T M, both
         own = boxes.gather(2, chosen[..., None, None].expand(*chosen.shape, 2, 2))  # B T M 2 2
         hole = (inside(own, side, size) & removed[..., None, None, None]).any(2).any(2)  # B T H W
         # 0 is the mean colour of normalised pixels
         damaged = torch.where(hole[:, :, None], 0.0, pixels)
         # BT 2P W
         tokens = self.regions(
-            seen.encode(damaged).maps.flatten(0, 1), boxes.flatten(0, 1), side, size[0]
+            batch.encode(damaged).maps.flatten(0, 1), boxes.flatten(0, 1), side, size[0]
         ).flatten(1, 2)
         # B T M 2 C p p
         painted = self._paint(tokens, chosen.flatten(0, 1)).unflatten(0, chosen.shape[:2])
@@ -97,23 +98,23 @@ class RoiInpainting(Objective):
             truth.flatten(0, 1), (PATCH, PATCH), mode="bilinear", antialias=True
         ).view_as(painted)
         error = (painted.float() - truth).abs().mean((-1, -2, -3))  # B T M 2
-        mask = (removed & valid[..., None])[..., None] * seen.weight[:, None, None, None]
+        mask = (removed & valid[..., None])[..., None] * batch.weight[:, None, None, None]
         logs = {
-            "hidden": seen.mean(hole.float().mean((1, 2, 3))),
-            "usable": seen.mean(valid.float().mean(1)),
+            "hidden": batch.mean(hole.float().mean((1, 2, 3))),
+            "usable": batch.mean(valid.float().mean(1)),
         }
         return Loss(masked_mean(error, mask.expand_as(error)), logs)
 
-    def _choose(self, seen: Seen) -> tuple[Tensor, Tensor]:
+    def _choose(self, batch: BatchView) -> tuple[Tensor, Tensor]:
         """Indices of places B T M for each frame, and which of the M are removed: the first one
         always.
         """
         frames = len(self.offsets)
-        chosen = uniform(seen, f"{self.label}/places", frames, len(self.places)).argsort(-1)[
+        chosen = uniform(batch, f"{self.label}/places", frames, len(self.places)).argsort(-1)[
             ..., : self.max_removed
         ]
         # one less than are removed
-        count = (uniform(seen, f"{self.label}/count", frames, 1) * self.max_removed).long()
+        count = (uniform(batch, f"{self.label}/count", frames, 1) * self.max_removed).long()
         return chosen, torch.arange(self.max_removed, device=chosen.device) <= count
 
     def _paint(self, tokens: Tensor, chosen: Tensor) -> Tensor:

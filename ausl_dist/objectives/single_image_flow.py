@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, masked_mean
+from ausl_dist.objectives.base import BatchView, Loss, Objective, masked_mean
 from ausl_dist.objectives.head_motion import head_motion_removed
 from ausl_dist.objectives.layers import UpDecoder, feed
 
@@ -83,14 +83,14 @@ class SingleImageFlow(Objective):
             flow_measured=(self.view,),
         )
 
-    def forward(self, seen: Seen) -> Loss:
-        pixels = seen.pixels(self.view, (0,)).shape[-1]
-        landmarks = seen.landmarks(self.view, (0,))[:, 0]  # B 68 2
+    def forward(self, batch: BatchView) -> Loss:
+        pixels = batch.pixels(self.view, (0,)).shape[-1]
+        landmarks = batch.landmarks(self.view, (0,))[:, 0]  # B 68 2
         usable = torch.isfinite(landmarks).all(-1).all(-1)  # B
-        guess = feed(self.decode, seen.maps(self.view, (0,))[:, 0]).float()  # B 2 g g
+        guess = feed(self.decode, batch.maps(self.view, (0,))[:, 0]).float()  # B 2 g g
         unit = pixels / REFERENCE_SIZE  # pixels of this image for one of the reference
         # B 2 h w, in pixels of the image whatever h and w
-        flow = seen.flow(self.view, (0,))[:, 0].float()
+        flow = batch.flow(self.view, (0,))[:, 0].float()
         usable &= torch.isfinite(flow).flatten(1).all(1)
         flow = flow.nan_to_num()
         # on the flow's grid
@@ -102,9 +102,9 @@ class SingleImageFlow(Objective):
         target = F.adaptive_avg_pool2d(flow, guess.shape[-2:]) / (unit * self.scale)
         mask = F.adaptive_avg_pool2d(face[:, None].float(), guess.shape[-2:])[:, 0] > 0.5  # B g g
         error = self._error(guess, target, mask)  # B g g
-        weight = mask * (usable * seen.weight)[:, None, None]
+        weight = mask * (usable * batch.weight)[:, None, None]
         logs = {
-            "usable": seen.mean(usable.float()),
+            "usable": batch.mean(usable.float()),
             "target": masked_mean(target.abs().mean(1), weight),
         }
         return Loss(masked_mean(error, weight), logs)

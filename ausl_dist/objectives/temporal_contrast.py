@@ -2,8 +2,10 @@
 more clearly.
 
     view 1, frames 0 .. n-1 ──▶ student ──▶ q_i ─┐
-                                                 ├──▶ s_ij = q_i . k_j ──▶ row i must point at column i, by a margin growing with |i - j|
+                                                 ├──▶ s_ij = q_i . k_j
     view 2, the same frames ──▶ teacher ──▶ k_j ─┘
+
+    row i must point at column i, by a margin that grows with |i - j|
 
 After the temporal half (TCL) of Li and Shan, "Contrastive Learning of Person-independent
 Representations for Facial Action Unit Detection", IEEE TIP 32, 2023. No code of the authors is
@@ -25,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ausl_dist.batch import Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, in_float32
+from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32
 from ausl_dist.objectives.layers import cross_entropy_of_rows, embed, projector
 
 # As for momentum contrast, without hue: geometry is one draw for the clip, else the crop would tell
@@ -94,9 +96,9 @@ class TemporalContrast(Objective):
     def needs(self) -> Needs:
         return Needs(views={self.view: self.offsets, self.key_view: self.offsets})
 
-    def forward(self, seen: Seen) -> Loss:
-        queries = embed(self.head, seen.pooled(self.view, self.offsets))  # B n E
-        keys = self._keys(seen)
+    def forward(self, batch: BatchView) -> Loss:
+        queries = embed(self.head, batch.pooled(self.view, self.offsets))  # B n E
+        keys = self._keys(batch)
         with in_float32(queries):
             similarity = queries @ keys.transpose(1, 2)  # B n n
         if self.variant == "soft":
@@ -105,17 +107,18 @@ class TemporalContrast(Objective):
             loss = hard_margin_loss(similarity, self.margin)
         found = similarity.argmax(-1) == torch.arange(similarity.shape[1], device=similarity.device)
         logs = {
-            "accuracy": seen.mean(found.float().mean(1)),
-            "teacher_agreement": seen.mean(similarity.diagonal(dim1=1, dim2=2).mean(1)),
+            "accuracy": batch.mean(found.float().mean(1)),
+            "teacher_agreement": batch.mean(similarity.diagonal(dim1=1, dim2=2).mean(1)),
         }
-        return Loss(seen.mean(loss), logs, embedding=queries.detach().flatten(0, 1))
+        return Loss(batch.mean(loss), logs, embedding=queries.detach().flatten(0, 1))
 
-    def _keys(self, seen: Seen) -> Tensor:
+    def _keys(self, batch: BatchView) -> Tensor:
         if not self.needs_teacher:
-            return embed(self.head, seen.pooled(self.key_view, self.offsets))
+            return embed(self.head, batch.pooled(self.key_view, self.offsets))
         with torch.no_grad():
             return embed(
-                seen.teacher_module(self, "head"), seen.teacher_pooled(self.key_view, self.offsets)
+                batch.teacher_module(self, "head"),
+                batch.teacher_pooled(self.key_view, self.offsets),
             )
 
 

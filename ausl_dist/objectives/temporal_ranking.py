@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, in_float32
+from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32
 
 
 class TemporalRanking(Objective):
@@ -76,9 +76,9 @@ class TemporalRanking(Objective):
             views[view] = views.get(view, ()) + offsets
         return Needs(views=views)
 
-    def forward(self, seen: Seen) -> Loss:
+    def forward(self, batch: BatchView) -> Loss:
         # B 2+N D
-        features = torch.cat([seen.pooled(view, offsets) for view, offsets in self.roles], dim=1)
+        features = torch.cat([batch.pooled(view, offsets) for view, offsets in self.roles], dim=1)
         with in_float32(features):
             # Neighbouring frames lie 1e-3 to 1e-2 apart in squared distance; a product of unit
             # vectors in bfloat16 resolves 4e-3.
@@ -89,9 +89,9 @@ class TemporalRanking(Objective):
             distances = (embeddings[:, :1] - embeddings[:, 1:]).square().sum(-1)
             loss = ranking_loss(distances, self.margin)
         ordered = (distances[:, :-1] < distances[:, 1:]).float().detach()  # B N
-        logs = {f"accuracy_pair_{i}": seen.mean(pair) for i, pair in enumerate(ordered.unbind(1))}
-        logs["accuracy"] = seen.mean(ordered.mean(1))
-        return Loss(seen.mean(loss), logs, embedding=embeddings.detach().flatten(0, 1))
+        logs = {f"accuracy_pair_{i}": batch.mean(pair) for i, pair in enumerate(ordered.unbind(1))}
+        logs["accuracy"] = batch.mean(ordered.mean(1))
+        return Loss(batch.mean(loss), logs, embedding=embeddings.detach().flatten(0, 1))
 
 
 def ranking_loss(distances: Tensor, margin: float) -> Tensor:

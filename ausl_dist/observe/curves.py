@@ -1,6 +1,7 @@
 """The charts of a run's report: what matters on the first screen, every other number below it.
 
-    lines of metrics.jsonl, online.jsonl, events ──▶ first_screen(…)     loss, online probe, collapse, speed, where time goes
+    lines of metrics.jsonl, online.jsonl, events
+        ──▶ first_screen(…)     loss, online probe, collapse, speed, where time goes
                                                  └─▶ every_number(…)     small multiples, by objective
 
 A number that never moves is said in words, and nothing is drawn twice.

@@ -1,6 +1,7 @@
 """What ails a run, in words: from what its ranks last said, and how long ago.
 
-    ranks/*.json, events/*.jsonl, the clock ──▶ findings(run_folder) ──▶ "rank 1 (node7) holds the others up: 0.41 s of its own a step, …"
+    ranks/*.json, events/*.jsonl, the clock ──▶ findings(run_folder)
+        ──▶ "rank 1 (node7) holds the others up: 0.41 s of its own a step, …"
 
 The worst comes first. A consequence is not told beside its cause: when a rank was killed, the
 others' errors are of no interest, and when data do not come, it is no news that no step is made.
@@ -45,14 +46,14 @@ RANKS_NAMED = 4
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that is wrong, as a sentence."""
 
     kind: Kind
     text: str
 
 
-def findings(run_folder: Path | str, now: float | None = None) -> list[Finding]:
+def findings(run_folder: Path | str, now: float | None = None) -> list[Diagnosis]:
     """What is wrong with a run, running or dead; empty where nothing is, or where no rank has
     spoken yet.
     """
@@ -67,7 +68,7 @@ def findings(run_folder: Path | str, now: float | None = None) -> list[Finding]:
     return found + _learning(beats, events) + _corrupt(run_folder, beats) + _restarts(events)
 
 
-def _dead(beats: list[Heartbeat], now: float) -> list[Finding]:
+def _dead(beats: list[Heartbeat], now: float) -> list[Diagnosis]:
     """Ranks that fell silent; where there are none, ranks that failed: the first of them, the rest
     followed.
     """
@@ -82,7 +83,7 @@ def _dead(beats: list[Heartbeat], now: float) -> list[Finding]:
             f"{duration(now - max(beat.time for beat in silent))} ago"
         )
         return [
-            Finding(
+            Diagnosis(
                 "rank down",
                 f"{_names(silent)} fell silent without an end {which}: killed, or the host is gone",
             )
@@ -95,7 +96,7 @@ def _dead(beats: list[Heartbeat], now: float) -> list[Finding]:
     first = failed[0]
     others = f"; {_names(failed[1:])} followed" if len(failed) > 1 else ""
     return [
-        Finding(
+        Diagnosis(
             "failed",
             f"{first.who} failed at step {first.steps_done}: "
             f"{first.error or 'it does not say why'}{others}",
@@ -116,7 +117,7 @@ def _is_gone(beat: Heartbeat) -> bool:
     return False
 
 
-def _held_up(beats: list[Heartbeat], now: float) -> list[Finding]:
+def _held_up(beats: list[Heartbeat], now: float) -> list[Diagnosis]:
     """A run that makes no step, and where its ranks stand."""
     waiting = [
         beat for beat in beats if beat.phase == "data" and now - beat.phase_since > WAITS_SECONDS
@@ -126,7 +127,7 @@ def _held_up(beats: list[Heartbeat], now: float) -> list[Finding]:
         retries = sum(int(beat.counts.get("retries", 0)) for beat in beats)
         storage = f"; {counted(retries, 'read')} from storage had to be repeated" if retries else ""
         return [
-            Finding(
+            Diagnosis(
                 "starved",
                 f"{_names(waiting)}: waiting for one batch of data for "
                 f"{duration(longest)}{storage}",
@@ -144,14 +145,14 @@ def _held_up(beats: list[Heartbeat], now: float) -> list[Finding]:
     inside = "all ranks are inside the step, in computation or in a collective"
     where = f"{_names(elsewhere)}: in {elsewhere[0].phase}" if elsewhere else inside
     return [
-        Finding(
+        Diagnosis(
             "stuck",
             f"no step for {duration(now - max(beat.last_step_at for beat in beats))}: {where}",
         )
     ]
 
 
-def _slow(beats: list[Heartbeat]) -> list[Finding]:
+def _slow(beats: list[Heartbeat]) -> list[Diagnosis]:
     timed = sorted(beat.own_seconds for beat in beats if beat.own_seconds > 0)
     if len(timed) < 2:
         return []
@@ -174,11 +175,11 @@ def _slow(beats: list[Heartbeat]) -> list[Finding]:
             f"{beat.who} holds the others up: {beat.own_seconds:.2f} s of its own a step, "
             f"the others {usual:.2f} s{data}"
         )
-        findings.append(Finding("slow rank", text))
+        findings.append(Diagnosis("slow rank", text))
     return findings
 
 
-def _starved(beats: list[Heartbeat]) -> list[Finding]:
+def _starved(beats: list[Heartbeat]) -> list[Diagnosis]:
     shares = sorted(beat.data_share for beat in beats if beat.step_seconds > 0)
     if not shares or shares[len(shares) // 10] <= STARVED_SHARE:
         return []
@@ -186,7 +187,7 @@ def _starved(beats: list[Heartbeat]) -> list[Finding]:
     stage = culprit(hungriest.blocked)
     stages = f", for {stage}" if stage else ""
     return [
-        Finding(
+        Diagnosis(
             "starved",
             f"training waits for data {hungriest.data_share:.0%} of the time{stages} "
             f"({hungriest.who})",
@@ -194,7 +195,7 @@ def _starved(beats: list[Heartbeat]) -> list[Finding]:
     ]
 
 
-def _learning(beats: list[Heartbeat], events: list[Line]) -> list[Finding]:
+def _learning(beats: list[Heartbeat], events: list[Line]) -> list[Diagnosis]:
     found = []
     for objective in sorted({name for beat in beats for name in beat.collapsed}):
         noted = [
@@ -206,7 +207,7 @@ def _learning(beats: list[Heartbeat], events: list[Line]) -> list[Finding]:
         detail = (
             f": the effective rank of its features is {rank:.1f}" if isinstance(rank, float) else ""
         )
-        found.append(Finding("collapse", f"objective {objective} has collapsed{detail}"))
+        found.append(Diagnosis("collapse", f"objective {objective} has collapsed{detail}"))
     skipped = max((beat.skipped for beat in beats), default=0)
     if skipped:
         last = max(
@@ -217,11 +218,11 @@ def _learning(beats: list[Heartbeat], events: list[Line]) -> list[Finding]:
             f"{counted(skipped, 'step')} left out because loss or gradient was not finite, "
             f"the last one step {last}"
         )
-        found.append(Finding("not finite", text))
+        found.append(Diagnosis("not finite", text))
     return found
 
 
-def _corrupt(run_folder: Path, beats: list[Heartbeat]) -> list[Finding]:
+def _corrupt(run_folder: Path, beats: list[Heartbeat]) -> list[Diagnosis]:
     total: dict[str, int] = {}
     for beat in beats:
         for reason, count in (beat.counts.get("corrupt") or {}).items():
@@ -234,7 +235,7 @@ def _corrupt(run_folder: Path, beats: list[Heartbeat]) -> list[Finding]:
             f"; for instance {place_of(example)}: {example.get('detail', '')}" if example else ""
         )
         found.append(
-            Finding("corrupt", f"{counted(count, 'clip')} could not be used ({reason}){detail}")
+            Diagnosis("corrupt", f"{counted(count, 'clip')} could not be used ({reason}){detail}")
         )
     return found
 
@@ -254,7 +255,7 @@ def place_of(line: dict[str, Any]) -> str:
     return f"{line.get('corpus', '?')}/{line.get('place', '?')}, clip {line.get('clip', '?')}"
 
 
-def _unsaved(beats: list[Heartbeat], events: list[Line], now: float) -> list[Finding]:
+def _unsaved(beats: list[Heartbeat], events: list[Line], now: float) -> list[Diagnosis]:
     attempt = max(beat.restart for beat in beats)
     marks = [
         float(event["time"])
@@ -265,19 +266,19 @@ def _unsaved(beats: list[Heartbeat], events: list[Line], now: float) -> list[Fin
         return []
     age = duration(now - max(marks))
     return [
-        Finding(
+        Diagnosis(
             "checkpoint old",
             f"nothing has been saved for {age}: a kill now would lose the steps since then",
         )
     ]
 
 
-def _disk(run_folder: Path) -> list[Finding]:
+def _disk(run_folder: Path) -> list[Diagnosis]:
     disk = shutil.disk_usage(run_folder)
     if disk.free >= DISK_SHARE * disk.total:
         return []
     return [
-        Finding(
+        Diagnosis(
             "disk",
             f"{disk.free / disk.total:.1%} of the run folder's disk is free: "
             "the next checkpoint may not fit",
@@ -285,7 +286,7 @@ def _disk(run_folder: Path) -> list[Finding]:
     ]
 
 
-def _restarts(events: list[Line]) -> list[Finding]:
+def _restarts(events: list[Line]) -> list[Diagnosis]:
     restarts = {event.get("attempt") for event in events if event.get("kind") == "started"} - {0}
     if not restarts:
         return []
@@ -296,7 +297,7 @@ def _restarts(events: list[Line]) -> list[Finding]:
     ]
     why = f", the last time because {reasons[-1]}" if reasons else ""
     return [
-        Finding(
+        Diagnosis(
             "restarted",
             "the run was started again "
             f"{'once' if len(restarts) == 1 else f'{len(restarts)} times'}{why}",

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Kind:
+class EventKind:
     """How an event of this kind is spoken of; trouble is said by every rank, the rest by rank 0
     alone.
     """
@@ -19,21 +19,25 @@ class Kind:
     trouble: bool = True
 
 
-KINDS: Mapping[str, Kind] = {
-    "started": Kind("attempt {restart} starts at step {step} on {world_size} ranks", trouble=False),
-    "ended": Kind("ended at step {step}", trouble=False),
-    "failed": Kind("failed at step {step}: {error}"),
-    "checkpoint": Kind("saved step {step} in {seconds:.1f} s", trouble=False),
-    "checkpoint_damaged": Kind("checkpoint {path} is damaged ({reason}), an older one is used"),
-    "skipped": Kind("step {step}: loss or gradient is not finite, the batch was left out"),
-    "rewind": Kind("goes back from step {step} to the checkpoint at step {to_step}: {reason}"),
-    "upload_failed": Kind("the copy of step {step} to object storage failed: {reason}"),
-    "online_failed": Kind("{checkpoint} could not be evaluated, see {log}"),
-    "corrupt": Kind("could not use some clips: {clips} more ({reason})"),
-    "collapse": Kind("objective {objective} has collapsed"),
-    "attempt_ended": Kind("attempt {attempt} ended: {why}"),
-    "signal": Kind("was asked to stop ({signal}), saves and ends", trouble=False),
-    "profile": Kind("profiled {steps} steps from step {step} on: {path}", trouble=False),
+KINDS: Mapping[str, EventKind] = {
+    "started": EventKind(
+        "attempt {restart} starts at step {step} on {world_size} ranks", trouble=False
+    ),
+    "ended": EventKind("ended at step {step}", trouble=False),
+    "failed": EventKind("failed at step {step}: {error}"),
+    "checkpoint": EventKind("saved step {step} in {seconds:.1f} s", trouble=False),
+    "checkpoint_damaged": EventKind(
+        "checkpoint {path} is damaged ({reason}), an older one is used"
+    ),
+    "skipped": EventKind("step {step}: loss or gradient is not finite, the batch was left out"),
+    "rewind": EventKind("goes back from step {step} to the checkpoint at step {to_step}: {reason}"),
+    "upload_failed": EventKind("the copy of step {step} to object storage failed: {reason}"),
+    "online_failed": EventKind("{checkpoint} could not be evaluated, see {log}"),
+    "corrupt": EventKind("could not use some clips: {clips} more ({reason})"),
+    "collapse": EventKind("objective {objective} has collapsed"),
+    "attempt_ended": EventKind("attempt {attempt} ended: {why}"),
+    "signal": EventKind("was asked to stop ({signal}), saves and ends", trouble=False),
+    "profile": EventKind("profiled {steps} steps from step {step} on: {path}", trouble=False),
 }
 
 

@@ -1,7 +1,8 @@
 """Whether a GPU is fit to train on, by what NVML counts and the kernel has logged.
 
 NVML: memory errors, rows that wait to be remapped, clocks held down, temperature ─┐
-kernel log: Xid (NVIDIA's numbers of a GPU's faults)                               ├──▶ what is wrong, in words
+kernel log: Xid (NVIDIA's numbers of a GPU's faults)
+    ├──▶ what is wrong, in words
 driver's version ──────────────────────────────────────────────────────────────────┘
 """
 

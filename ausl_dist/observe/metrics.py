@@ -55,7 +55,7 @@ OBJECTIVE_LOGS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class MetricRow:
     """One metric. Counters are named without their `_total`, as the client library has it."""
 
     name: str
@@ -89,7 +89,7 @@ class Row:
         return family if values else None
 
 
-def _histogram(row: Row, state: RankState, constant: Mapping[str, str]) -> Metric:
+def _histogram(row: MetricRow, state: RankState, constant: Mapping[str, str]) -> Metric:
     family = HistogramMetricFamily(row.name, row.help, labels=list(constant), unit=row.unit)
     bounds = [*map(str, STEP_SECONDS_BUCKETS), "+Inf"]
     counts = list(accumulate(state.step_buckets))
@@ -178,152 +178,158 @@ def _checkpoint(name: str) -> Callable[[RankState], Reading]:
     return lambda state: state.checkpoint.get(name)
 
 
-TABLE: tuple[Row, ...] = (
+TABLE: tuple[MetricRow, ...] = (
     # progress
-    Row("ausl_steps", "counter", "Steps taken by this process.", lambda s: s.steps),
-    Row(
+    MetricRow("ausl_steps", "counter", "Steps taken by this process.", lambda s: s.steps),
+    MetricRow(
         "ausl_steps_skipped",
         "counter",
         "Steps whose batch the optimizer left out because something was not finite.",
         lambda s: s.skipped,
     ),
-    Row("ausl_clips", "counter", "Clips trained on by this rank.", lambda s: s.clips),
-    Row("ausl_frames", "counter", "Frames trained on by this rank.", lambda s: s.frames),
-    Row("ausl_run_steps_done", "gauge", "Steps of the run that are done.", lambda s: s.steps_done),
-    Row("ausl_run_steps_planned", "gauge", "Steps of the run in all.", lambda s: s.total_steps),
-    Row(
+    MetricRow("ausl_clips", "counter", "Clips trained on by this rank.", lambda s: s.clips),
+    MetricRow("ausl_frames", "counter", "Frames trained on by this rank.", lambda s: s.frames),
+    MetricRow(
+        "ausl_run_steps_done", "gauge", "Steps of the run that are done.", lambda s: s.steps_done
+    ),
+    MetricRow(
+        "ausl_run_steps_planned", "gauge", "Steps of the run in all.", lambda s: s.total_steps
+    ),
+    MetricRow(
         "ausl_run_restarts",
         "gauge",
         "How often the run has been started again.",
         lambda s: s.identity.restart,
     ),
-    Row("ausl_run_ranks", "gauge", "Ranks of the run.", lambda s: s.identity.world_size),
-    Row(
+    MetricRow("ausl_run_ranks", "gauge", "Ranks of the run.", lambda s: s.identity.world_size),
+    MetricRow(
         "ausl_last_step_timestamp_seconds",
         "gauge",
         "When the last step ended (at first, the start), Unix time.",
         lambda s: s.last_at,
     ),
     # time
-    Row("ausl_step_seconds", "histogram", "Length of a step.", lambda s: None),
-    Row(
+    MetricRow("ausl_step_seconds", "histogram", "Length of a step.", lambda s: None),
+    MetricRow(
         "ausl_phase_seconds",
         "counter",
         "Time of finished steps by what the loop was doing.",
         lambda s: dict(s.phase_seconds),
         ("phase",),
     ),
-    Row(
+    MetricRow(
         "ausl_phase_age_seconds",
         "gauge",
         "For how long the loop has been doing what it does now.",
         _phase_age,
         ("phase",),
     ),
-    Row(
+    MetricRow(
         "ausl_stage_blocked_seconds",
         "counter",
         "Time each data stage kept the next one waiting.",
         _blocked,
         ("stage",),
     ),
-    Row(
+    MetricRow(
         "ausl_waited_seconds",
         "counter",
         "Time in collectives: waiting for other ranks, and moving data.",
         lambda s: s.waited_seconds,
     ),
-    Row(
+    MetricRow(
         "ausl_data_blocked_ratio",
         "gauge",
         "Share of the last steps' time spent waiting for data.",
         lambda s: s.window.share("data"),
     ),
-    Row(
+    MetricRow(
         "ausl_rank_own_seconds",
         "gauge",
         "Median length of a step but for waiting for other ranks.",
         lambda s: s.window.own_seconds,
     ),
-    Row(
+    MetricRow(
         "ausl_rank_step_seconds",
         "gauge",
         "Median length of the last steps.",
         lambda s: s.window.step_seconds,
     ),
-    Row(
+    MetricRow(
         "ausl_slowest_rank",
         "gauge",
         "Rank with the most own time a step, found by rank 0.",
         lambda s: s.slowest and s.slowest[0],
     ),
-    Row(
+    MetricRow(
         "ausl_slowest_rank_own_seconds",
         "gauge",
         "That rank's own time a step.",
         lambda s: s.slowest and s.slowest[1],
     ),
-    Row(
+    MetricRow(
         "ausl_clips_per_second",
         "gauge",
         "Clips a second of this rank, by the median step.",
         lambda s: s.window.clips_per_second,
     ),
-    Row(
+    MetricRow(
         "ausl_frames_per_second",
         "gauge",
         "Frames a second of this rank, by the median step.",
         lambda s: s.window.frames_per_second,
     ),
-    Row(
+    MetricRow(
         "ausl_goodput_ratio",
         "gauge",
         "Share of the run's wall time spent computing steps that count.",
         lambda s: s.goodput,
     ),
-    Row("ausl_mfu_ratio", "gauge", "Model FLOPs a second over the device's peak.", _log("mfu")),
-    Row(
+    MetricRow(
+        "ausl_mfu_ratio", "gauge", "Model FLOPs a second over the device's peak.", _log("mfu")
+    ),
+    MetricRow(
         "ausl_gpu_starved_ratio",
         "gauge",
         "Share of time the GPU had no work of ours, by CUDA events.",
         lambda s: s.gpu_starved,
     ),
     # data
-    Row("ausl_fetched_bytes", "counter", "Bytes read from storage.", _count("bytes")),
-    Row(
+    MetricRow("ausl_fetched_bytes", "counter", "Bytes read from storage.", _count("bytes")),
+    MetricRow(
         "ausl_cache_hits",
         "counter",
         "Chunks found in the cache on local disk.",
         _count("cache_hits"),
     ),
-    Row(
+    MetricRow(
         "ausl_cache_failures",
         "counter",
         "Disk caches given up because their disk was full or failed.",
         _count("cache_failures"),
     ),
-    Row(
+    MetricRow(
         "ausl_fetch_retries",
         "counter",
         "Reads from storage that had to be repeated, by reason.",
         _retried,
         ("reason",),
     ),
-    Row(
+    MetricRow(
         "ausl_queue_depth",
         "gauge",
         "Steps in each queue of the loader at the end of the last step.",
         _queues,
         ("queue",),
     ),
-    Row(
+    MetricRow(
         "ausl_corrupt_clips",
         "counter",
         "Clips that could not be used, by reason.",
         _corrupt,
         ("reason",),
     ),
-    Row(
+    MetricRow(
         "ausl_corrupt_budget_used_ratio",
         "gauge",
         "Unusable clips over how many there may be.",
@@ -331,19 +337,21 @@ TABLE: tuple[Row, ...] = (
         ("reason",),
     ),
     # learning
-    Row("ausl_loss", "gauge", "Summed loss of the last step.", _last("loss")),
-    Row("ausl_learning_rate", "gauge", "Learning rate of the last step.", _last("learning_rate")),
-    Row(
+    MetricRow("ausl_loss", "gauge", "Summed loss of the last step.", _last("loss")),
+    MetricRow(
+        "ausl_learning_rate", "gauge", "Learning rate of the last step.", _last("learning_rate")
+    ),
+    MetricRow(
         "ausl_gradient_norm",
         "gauge",
         "Norm of the whole gradient, before clipping.",
         _last("gradient_norm"),
     ),
     *(
-        Row(f"ausl_objective_{what}", "gauge", text, _objective(what), ("objective",))
+        MetricRow(f"ausl_objective_{what}", "gauge", text, _objective(what), ("objective",))
         for what, text in OBJECTIVE_LOGS.items()
     ),
-    Row(
+    MetricRow(
         "ausl_objective_value",
         "gauge",
         "Any other number an objective logs.",
@@ -351,74 +359,78 @@ TABLE: tuple[Row, ...] = (
         ("objective", "name"),
     ),
     # faults
-    Row(
+    MetricRow(
         "ausl_events",
         "counter",
         "Events by kind, as in the run folder's events.",
         lambda s: dict(s.events),
         ("kind",),
     ),
-    Row(
+    MetricRow(
         "ausl_checkpoint_timestamp_seconds",
         "gauge",
         "When the newest checkpoint was done (at first, the start).",
         _checkpoint("time"),
     ),
-    Row(
+    MetricRow(
         "ausl_checkpoint_step", "gauge", "Steps done at the newest checkpoint.", _checkpoint("step")
     ),
-    Row(
+    MetricRow(
         "ausl_checkpoint_save_seconds",
         "gauge",
         "How long the newest checkpoint took to write.",
         _checkpoint("seconds"),
     ),
-    Row("ausl_checkpoint_bytes", "gauge", "Size of the newest checkpoint.", _checkpoint("bytes")),
+    MetricRow(
+        "ausl_checkpoint_bytes", "gauge", "Size of the newest checkpoint.", _checkpoint("bytes")
+    ),
     # machine
-    Row(
+    MetricRow(
         "ausl_host_memory_bytes",
         "gauge",
         "Resident memory of this process.",
         _used("host_memory_bytes"),
     ),
-    Row(
+    MetricRow(
         "ausl_run_disk_free_bytes",
         "gauge",
         "Free space where the run folder lies.",
         _used("disk_free_bytes"),
     ),
-    Row(
+    MetricRow(
         "ausl_run_disk_size_bytes",
         "gauge",
         "Size of the disk where the run folder lies.",
         _used("disk_size_bytes"),
     ),
-    Row(
+    MetricRow(
         "ausl_gpu_memory_allocated_bytes",
         "gauge",
         "GPU memory in use by tensors.",
         _used("gpu_allocated_bytes"),
     ),
-    Row(
+    MetricRow(
         "ausl_gpu_memory_reserved_bytes",
         "gauge",
         "GPU memory held by torch.",
         _used("gpu_reserved_bytes"),
     ),
-    Row("ausl_gpu_memory_size_bytes", "gauge", "GPU memory there is.", _used("gpu_total_bytes")),
-    Row(
+    MetricRow(
+        "ausl_gpu_memory_size_bytes", "gauge", "GPU memory there is.", _used("gpu_total_bytes")
+    ),
+    MetricRow(
         "ausl_gpu_busy_ratio",
         "gauge",
         "Share of time a kernel ran, by NVML (package nvidia-ml-py).",
         _used("gpu_busy"),
     ),
-    Row(
+    MetricRow(
         "ausl_gpu_decoder_busy_ratio",
         "gauge",
         "Use of NVDEC, by NVML (package nvidia-ml-py).",
         _used("gpu_decoder_busy"),
     ),
-    Row(
+    MetricRow(
         "ausl_build_info",
         "gauge",
         "Always 1; the versions are its labels.",

@@ -1,7 +1,8 @@
 """Share of time the GPU has no work of ours between steps, by CUDA events and without
 synchronising.
 
-    ... step k ...|E            |S ... step k + 1 ...|E            |S ...        E, S: events in the GPU's own queue
+    ... step k ...|E            |S ... step k + 1 ...|E            |S ...        E, S: events in the
+                                                                   GPU's own queue
                    <- starved ->                      <- starved ->
 
 The loop's `enter("step")` records S, whatever phase comes after it E. Both are passed by the GPU,

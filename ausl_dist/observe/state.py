@@ -15,7 +15,7 @@ from ausl_dist.observe.device import Usage
 from ausl_dist.observe.record import StepRecord
 from ausl_dist.observe.settings import ObserveSettings
 from ausl_dist.observe.starvation import StarvationClock
-from ausl_dist.observe.throughput import Step, Window
+from ausl_dist.observe.throughput import TimedStep, Window
 from ausl_dist.stream.settings import Budgets
 
 # Upper bounds of the step-time histogram, seconds: a factor of about two from a toy on a laptop to
@@ -111,7 +111,7 @@ class RankState:
         if not record.skipped:
             self.useful_seconds += total - seconds.get("data", 0.0) - seconds.get("save", 0.0)
         self.window.add(
-            Step(record.clips, record.frames, seconds, waited, dict(record.loader_blocked))
+            TimedStep(record.clips, record.frames, seconds, waited, dict(record.loader_blocked))
         )
         self.logs.update(record.logs)
         self.last_at = self.clock()

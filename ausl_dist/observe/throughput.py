@@ -14,7 +14,7 @@ from statistics import median
 from typing import NamedTuple
 
 
-class Step(NamedTuple):
+class TimedStep(NamedTuple):
     """What the window keeps of a step."""
 
     clips: int
@@ -31,9 +31,9 @@ class Window:
     """
 
     def __init__(self, size: int) -> None:
-        self._steps: deque[Step] = deque(maxlen=size)
+        self._steps: deque[TimedStep] = deque(maxlen=size)
 
-    def add(self, step: Step) -> None:
+    def add(self, step: TimedStep) -> None:
         self._steps.append(step)
 
     @property
@@ -80,14 +80,14 @@ class Window:
             else 0.0
         )
 
-    def _snapshot(self) -> list[Step]:
+    def _snapshot(self) -> list[TimedStep]:
         return list(self._steps)  # one step of the interpreter: another thread may be adding
 
-    def _median(self, value: Callable[[Step], float]) -> float:
+    def _median(self, value: Callable[[TimedStep], float]) -> float:
         steps = self._snapshot()
         return float(median(value(step) for step in steps)) if steps else 0.0
 
-    def _rate(self, amount: Callable[[Step], float]) -> float:
+    def _rate(self, amount: Callable[[TimedStep], float]) -> float:
         seconds = self.step_seconds
         return self._median(amount) / seconds if seconds > 0 else 0.0
 

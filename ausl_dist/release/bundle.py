@@ -1,16 +1,19 @@
 """A finished run becomes a bundle: a folder with everything needed to use its backbone, and to know
 what it is.
 
-    RUN/checkpoints/step-…/backbone.safetensors ──▶ model.safetensors     weights under timm's names; readout.safetensors
-    RUN/config.yaml ──▶ config.json                                       what timm needs to build the network
-    corpus.json beside the shards ──▶ corpus.json, preprocessing.json     what it was trained on, and how faces were cropped
-    RUN/record.json, config.yaml, ledger ──▶ record.json                  code, packages, hosts, resumes, resolved config, missing clips
-    the run's own head, or a probe ──▶ head.json, head.safetensors        action-unit scores, where somebody fitted them
-    RUN/evaluation/NAME/ ──▶ evaluation/NAME/                             scores beside their baselines
-    the detection models ──▶ models/                                      so that the bundle is enough to go from a video to features
-    faces of videos, or rendered ones ──▶ tolerance.json                  what a misplaced crop changes
-                    ──▶ exports/                                          ONNX, weights of half the size (on demand)
-                    ──▶ README.md, SHA256SUMS                             the model card; the checksum of every file
+    from                                 file of the bundle
+    RUN/checkpoints/step-…/              model.safetensors     weights under timm's names
+                                         readout.safetensors   where the readout is learnt
+    RUN/config.yaml                      config.json           what timm needs to build the network
+    corpus.json beside the shards        corpus.json           what it was trained on
+                                         preprocessing.json    how faces were cropped
+    RUN/record.json, config.yaml, ledger record.json           code, packages, hosts, every resume
+    the run's own head, or a probe       head.json, head.safetensors   action-unit scores
+    RUN/evaluation/NAME/                 evaluation/NAME/      scores beside their baselines
+    the detection models                 models/               enough to go from a video to features
+    faces of videos, or rendered ones    tolerance.json        what a misplaced crop changes
+    on demand                            exports/              ONNX, weights of half the size
+    all of it                            README.md, SHA256SUMS the model card; every checksum
 
 The bundle is built in a temporary folder beside `out` and renamed at the end. It holds no clock of
 its own: the same run released twice gives the same bytes, and with `write_named_bundle` the same
@@ -43,7 +46,7 @@ from ausl_dist.release.network import (
 )
 from ausl_dist.release.preprocessing import PREPROCESSING_NAME, describe
 from ausl_dist.release.reference import reference_faces
-from ausl_dist.release.run import Run, Weights, open_run, read_statements
+from ausl_dist.release.run import OpenedRun, Weights, open_run, read_statements
 from ausl_dist.release.tolerance import measure_tolerance, to_json
 from ausl_dist.release.verify import release_name, write_sums
 from ausl_dist.version import __version__
@@ -151,7 +154,7 @@ def write_named_bundle(run_folder: Path | str, folder: Path | str, **choices: An
     return named
 
 
-def _fill(folder: Path, run: Run, wanted: _Wanted) -> str:
+def _fill(folder: Path, run: OpenedRun, wanted: _Wanted) -> str:
     settings = run.settings
     preprocessing = describe(list(wanted.corpora.values()), settings.backbone.image_size)
     backbone = load_tensors(settings.backbone, run.read_weights(), str(run.checkpoint))
@@ -207,7 +210,7 @@ def _fill(folder: Path, run: Run, wanted: _Wanted) -> str:
     return write_sums(folder)
 
 
-def _record(run: Run) -> dict[str, Any]:
+def _record(run: OpenedRun) -> dict[str, Any]:
     """record.json: which weights of which run these are, and everything the run says of itself."""
     return {
         "run": run.settings.name,

@@ -1,6 +1,7 @@
 """The backbone for other engines: ONNX, and weights of half the size, each with its measured error.
 
-    backbone ──▶ exports/model.onnx, model.float16.safetensors, model.bfloat16.safetensors ──features of faces──▶ errors
+    backbone ──▶ exports/model.onnx, model.float16.safetensors, model.bfloat16.safetensors
+        ──features of faces──▶ errors
 
 The error is the largest relative difference of a frame's features to those of the fp32 network in
 torch: |a - b| / |b|. An ONNX file whose error is above MAX_ONNX_ERROR is not written.

@@ -1,6 +1,7 @@
 """Raw video or pictures to the backbone's input, by the very code that built the training corpus.
 
-    video, folder of frames, picture ──▶ faces followed, aligned, smoothed (ausl_dist.corpus) ──▶ central square, resized, normalised
+    video, folder of frames, picture ──▶ faces followed, aligned, smoothed (ausl_dist.corpus)
+        ──▶ central square, resized, normalised
 
 Memory does not grow with the length of the video. Where a frame shows no face there is no frame in
 the result: its number is missing.

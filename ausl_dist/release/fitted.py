@@ -1,7 +1,8 @@
 """Heads that somebody has fitted already: by the run itself, or by an evaluation of its backbone.
 
 RUN/checkpoints/step-…/objectives.safetensors     the objective `action_units`, trained with the backbone ──┐
-EVALUATION/report.json, probe.safetensors         linear probes on frozen features, one for each fold ──────┴──▶ Head
+EVALUATION/report.json, probe.safetensors         linear probes on frozen features, one for each fold
+                                                  ──────┴──▶ Head
 """
 
 from pathlib import Path
@@ -11,12 +12,12 @@ from ausl_dist.model.objective_settings import build_objective
 from ausl_dist.objectives.action_units import ActionUnits
 from ausl_dist.release.head import PROBE_NAME, Head, Task, read_tensors
 from ausl_dist.release.over_time import Context
-from ausl_dist.release.run import Run
+from ausl_dist.release.run import OpenedRun
 
 OBJECTIVE = f"{ActionUnits.__module__}.{ActionUnits.__qualname__}"
 
 
-def find_head(run: Run, choice: Path | str, weights_sha256: str) -> Head | None:
+def find_head(run: OpenedRun, choice: Path | str, weights_sha256: str) -> Head | None:
     """The head to release: "run" is the one that the run trained, if it did; "none" is none; else
     the folder of an evaluation.
 
@@ -27,7 +28,7 @@ def find_head(run: Run, choice: Path | str, weights_sha256: str) -> Head | None:
     return _trained(run) if choice == "run" else _probe(Path(choice), weights_sha256)
 
 
-def supervised_objectives(run: Run) -> list[str]:
+def supervised_objectives(run: OpenedRun) -> list[str]:
     """The names of the run's objectives that learn from labels."""
     return [
         name
@@ -36,7 +37,7 @@ def supervised_objectives(run: Run) -> list[str]:
     ]
 
 
-def _trained(run: Run) -> Head | None:
+def _trained(run: OpenedRun) -> Head | None:
     names = supervised_objectives(run)
     if not names:
         return None

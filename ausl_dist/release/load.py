@@ -2,7 +2,8 @@
 
     bundle folder or hub id ──verify every hash──▶ config, preprocessing, weights ──▶ ReleasedBackbone
 
-    backbone.preprocess(video or picture) ──▶ faces ──▶ backbone.features(faces) ──▶ Features per frame and for the clip
+    backbone.preprocess(video or picture) ──▶ faces ──▶ backbone.features(faces)
+        ──▶ Features per frame and for the clip
 
 Nothing is ever unpickled: weights are safetensors, everything else is JSON.
 """
@@ -33,7 +34,7 @@ CORPUS_NAME, RECORD_NAME = "corpus.json", "record.json"
 
 
 @dataclass(frozen=True)
-class Part:
+class BundlePart:
     """Some faces of a source, in the order in which they are found."""
 
     rows: list[Row]  # frame number, track, seconds
@@ -42,7 +43,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Features:
+class FaceFeatures:
     """Frozen features of one clip.
 
     Of a video, `number`, `seconds` and `track` say which face of which frame each row is.
@@ -123,7 +124,7 @@ class ReleasedBackbone(nn.Module):
             source, self.info.preprocessing, models=models or self.info.models, everyone=everyone
         )
 
-    def features(self, clip: Tensor | Faces | Iterable[FaceFrame]) -> Features:
+    def features(self, clip: Tensor | Faces | Iterable[FaceFrame]) -> FaceFeatures:
         """Features of a clip of any length: faces from `preprocess`, or normalised frames T C H W,
         in bounded memory.
 
@@ -160,7 +161,7 @@ class ReleasedBackbone(nn.Module):
                 torch.cat([part.scores for part in parts if part.scores is not None]),
             )
             scores = ActionUnitScores(values[order], spec.action_units, spec.names, spec.unit)
-        return Features(
+        return FaceFeatures(
             frames, frames.mean(0), torch.tensor(number), times, torch.tensor(track), scores
         )
 
@@ -173,7 +174,7 @@ class ReleasedBackbone(nn.Module):
             else columns_of(self.head.spec.action_units, self.head.spec.unit)
         )
 
-    def iterate(self, faces: Iterable[FaceFrame]) -> Iterator["Part"]:
+    def iterate(self, faces: Iterable[FaceFrame]) -> Iterator["BundlePart"]:
         """A few faces with their features and scores, again and again: bounded memory for any
         length.
         """
@@ -202,7 +203,7 @@ class ReleasedBackbone(nn.Module):
                 width = self.backbone.map_dim
                 side = math.isqrt((found.shape[1] - self.dim) // width)
                 maps = found[:, self.dim :].unflatten(1, (width, side, side))
-            yield Part(
+            yield BundlePart(
                 rows,
                 features,
                 None if self.head is None else self.head.scores(rows, features, maps, memory),

@@ -1,6 +1,7 @@
 """What a recurrent head adds to a linear one: a memory of the frames before, of each person apart.
 
-    feature maps n D h w with their rows (frame, track) ──▶ 1 x 1 convolution ──▶ ConvGRU, one state for each chain ──▶ mean over places n W
+    feature maps n D h w with their rows (frame, track) ──▶ 1 x 1 convolution
+        ──▶ ConvGRU, one state for each chain ──▶ mean over places n W
 
 It looks at time as in training (`ausl_dist.objectives.action_units`, context=gru): a chain is every
 `stride`-th frame of one track, and after `frames` of them, or where one is missing, its state

@@ -1,7 +1,8 @@
 """What the backbone saw and what its head says, drawn on the video: landmarks, the crop, a bar for
 each action unit of the largest face.
 
-    Faces ──Overlay──▶ faces for the backbone; landmarks and crops are noted ──scores──▶ second pass over the video ──▶ OUT.mp4
+    Faces ──Overlay──▶ faces for the backbone; landmarks and crops are noted
+        ──scores──▶ second pass over the video ──▶ OUT.mp4
 
 The video is read twice, because a face is known only some frames after it was seen.
 """
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from ausl_dist.faces.align import AlignedFace
 from ausl_dist.release.faces import FaceFrame, Faces
-from ausl_dist.release.load import Part, ReleasedBackbone
+from ausl_dist.release.load import BundlePart, ReleasedBackbone
 
 GREEN, YELLOW, WHITE, DARK = (0, 220, 0), (255, 210, 0), (255, 255, 255), (40, 40, 40)
 BAR_WIDTH, ROW_HEIGHT, NAME_WIDTH = 90, 16, 44  # pixels
@@ -52,7 +53,7 @@ class Overlay:
             )
             yield self._faces.as_input(face)
 
-    def add(self, part: Part) -> None:
+    def add(self, part: BundlePart) -> None:
         """Take the scores of some faces; nothing where the bundle has no head."""
         if part.scores is not None:
             for (frame, track, _), scores in zip(part.rows, part.scores.tolist(), strict=True):

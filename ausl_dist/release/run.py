@@ -33,7 +33,7 @@ Weights = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True)
-class Run:
+class OpenedRun:
     """A run folder, opened at one checkpoint."""
 
     folder: Path
@@ -90,7 +90,9 @@ class Run:
         }
 
 
-def open_run(folder: Path, checkpoint: Path | str = "newest", weights: Weights = "student") -> Run:
+def open_run(
+    folder: Path, checkpoint: Path | str = "newest", weights: Weights = "student"
+) -> OpenedRun:
     """Open a run folder at its "newest" complete checkpoint, its "best", or the one given;
     ValueError says what is missing.
     """
@@ -101,11 +103,11 @@ def open_run(folder: Path, checkpoint: Path | str = "newest", weights: Weights =
         raise ValueError(
             f"{chosen.folder} holds no {BACKBONE_FILE}: it is not a complete checkpoint of ours"
         )
-    return Run(folder, settings, record, chosen.folder, chosen.reason, weights)
+    return OpenedRun(folder, settings, record, chosen.folder, chosen.reason, weights)
 
 
 def read_statements(
-    run: Run, known: Mapping[str, Mapping[str, Any]]
+    run: OpenedRun, known: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
     """The statement (corpus.json) of each corpus of the run, by its name in the run's config;
     `known` ones are not fetched.

@@ -1,7 +1,8 @@
 """Features of videos as a table on disk: CSV with nothing but Python, Parquet where pyarrow is
 installed.
 
-    (video, [(frame, track, seconds)], scores and features n K+D) ──▶ rows video, frame, seconds, track, AU01_…, …, f0000, f0001, …
+    (video, [(frame, track, seconds)], scores and features n K+D)
+        ──▶ rows video, frame, seconds, track, AU01_…, …, f0000, f0001, …
 
 Rows are written as they come, to a temporary file that gets its name at the end; frames without a
 face have no row.

@@ -1,6 +1,7 @@
 """How much features and scores change when a crop is not quite where the template wants it.
 
-    reference crops ──shifted, scaled, turned──▶ the bundle's own preprocessing ──▶ features ──▶ distance to those of the straight crops
+    reference crops ──shifted, scaled, turned──▶ the bundle's own preprocessing ──▶ features
+        ──▶ distance to those of the straight crops
 
 A distance means nothing by itself. It is given as a share of the mean distance between two of the
 straight crops: at 1, a crop's misplacement changes the features as much as another face does.

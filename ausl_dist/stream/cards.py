@@ -1,7 +1,8 @@
 """Test clips for decoders: what kind of video a clip is, and clips of the same kind whose frames say
 which they are.
 
-    clip ──kind_of──▶ codec, size, chroma, matrix, range ──card──▶ mp4 whose frames carry (clip, frame) as 16 squares ──▶ read_back
+    clip ──kind_of──▶ codec, size, chroma, matrix, range
+        ──card──▶ mp4 whose frames carry (clip, frame) as 16 squares ──▶ read_back
 
 The squares are black or white, so that a wrong matrix or range does not hide a right frame, nor the
 other way round.

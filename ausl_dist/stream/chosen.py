@@ -2,7 +2,8 @@
 
     no GPU                            ──▶ cpu, pyav
     GPU, motion measured by loader    ──▶ gpu, pyav
-    GPU                               ──▶ truth.py tries NVDEC on the corpora: gpu, dali where it is right, else pyav
+    GPU                               ──▶ truth.py tries NVDEC on the corpora: gpu, dali where it is
+                                      right, else pyav
 
 Speed decides nothing here: two starts of a run on equal machines choose the same.
 """

@@ -1,7 +1,8 @@
 """What a decoder does with clips, tried in a process of its own: it may refuse, hang, or take the
 process with it.
 
-    truth.py ──▶ FOLDER/job.json, clips ──▶ python -m ausl_dist.stream.probe FOLDER ──▶ FOLDER/00.json, 00.npz, 01.json, ...
+    truth.py ──▶ FOLDER/job.json, clips ──▶ python -m ausl_dist.stream.probe FOLDER
+        ──▶ FOLDER/00.json, 00.npz, 01.json, ...
 
 A way to decode is a class named by its place, such as `ausl_dist.stream.probe:Nvdec`.
 """
@@ -46,7 +47,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProbeOutcome:
     """What came of one trial."""
 
     error: str | None
@@ -104,7 +105,7 @@ class Nvdec(DaliCpu):
 
 def try_out(
     way: str, trials: Sequence[Trial], folder: Path, *, seconds: float, patience_seconds: float
-) -> list[Outcome]:
+) -> list[ProbeOutcome]:
     """What a way to decode does with each trial.
 
     Speed is measured for `seconds` at each width, 0 for not at all. A trial that says nothing for
@@ -165,16 +166,16 @@ def _run(folder: Path, count: int, patience_seconds: float) -> str:
     return f"the process ended with {process.returncode}: {last[0]}"
 
 
-def _read(folder: Path, number: int, trouble: str | None) -> Outcome:
+def _read(folder: Path, number: int, trouble: str | None) -> ProbeOutcome:
     if trouble is not None:
-        return Outcome(trouble)
+        return ProbeOutcome(trouble)
     said = read_json(_result(folder, number))
     if said["error"] is not None:
-        return Outcome(said["error"])
+        return ProbeOutcome(said["error"])
     with np.load(folder / f"{number:02d}.npz", allow_pickle=False) as arrays:
         cards = [arrays[f"card{place}"] for place in range(len(arrays.files) - 1)]
         speeds = {int(width): rate for width, rate in said["frames_per_second"].items()}
-        return Outcome(None, arrays["sample"], cards, speeds)
+        return ProbeOutcome(None, arrays["sample"], cards, speeds)
 
 
 def main(folder: Path) -> None:

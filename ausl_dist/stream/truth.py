@@ -1,6 +1,7 @@
 """Which decoders tell the truth about a corpus, and which one a run should use.
 
-    corpus ──▶ its kinds of clips ──▶ each way to decode, tried (probe.py) ──▶ works? same pixels? right frames? how fast? ──▶ table, choice
+    corpus ──▶ its kinds of clips ──▶ each way to decode, tried (probe.py)
+        ──▶ works? same pixels? right frames? how fast? ──▶ table, choice
 
 The truth is the picture that an FFmpeg of its own decodes, turned into RGB here by the clip's tags.
 A decoder that is further than MIN_PSNR from it is wrong, and what else it would agree with names the
@@ -26,7 +27,7 @@ from ausl_dist.stream.cards import CARD_FRAMES, Kind, card, kind_of, read_back
 from ausl_dist.stream.fetch import Fetcher
 from ausl_dist.stream.ledger import MissingClip
 from ausl_dist.stream.mp4 import VideoError
-from ausl_dist.stream.probe import Outcome, Trial, try_out
+from ausl_dist.stream.probe import ProbeOutcome, Trial, try_out
 from ausl_dist.stream.unpack import unpack
 
 WAYS = {
@@ -45,7 +46,7 @@ CARD_WANTED = ((0, 3, 4, 15, 16, CARD_FRAMES - 1), (1, 2, 9, 17, 20, 22))
 
 
 @dataclass(frozen=True)
-class Row:
+class TruthRow:
     """One way to decode one kind of clip."""
 
     way: str
@@ -103,7 +104,7 @@ def table(
     *,
     seconds: float = 0.5,
     patience_seconds: float = 60.0,
-) -> list[Row]:
+) -> list[TruthRow]:
     """Try each way on each kind of clip; `ways` maps names to classes, as WAYS does."""
     trials = [_trial(kind, video) for kind, video in samples.items()]
     rows = []
@@ -123,7 +124,7 @@ def table(
     return rows
 
 
-def choose(rows: Sequence[Row], *, gpu: bool) -> Choice:
+def choose(rows: Sequence[TruthRow], *, gpu: bool) -> Choice:
     """What a run should decode with, of the ways that were tried.
 
     NVDEC where it is right about every kind that FFmpeg is right about; a clip that it refuses now
@@ -170,12 +171,12 @@ def _trial(kind: Kind, video: bytes) -> Trial:
     return Trial(video, cards, frames, CARD_WANTED)
 
 
-def _judged(way: str, kind: Kind, trial: Trial, outcome: Outcome) -> Row:
+def _judged(way: str, kind: Kind, trial: Trial, outcome: ProbeOutcome) -> TruthRow:
     if outcome.error is not None or outcome.sample is None:
-        return Row(way, kind, outcome.error or "no picture")
+        return TruthRow(way, kind, outcome.error or "no picture")
     psnr, cause = _agreement(kind, trial, outcome.sample)
     wrong = _frames_wrong(outcome.cards) or cause
-    return Row(way, kind, wrong, psnr, outcome.frames_per_second)
+    return TruthRow(way, kind, wrong, psnr, outcome.frames_per_second)
 
 
 def _frames_wrong(cards: Sequence[NDArray[np.uint8]]) -> str | None:

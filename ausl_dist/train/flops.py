@@ -1,7 +1,8 @@
 """What a step costs in arithmetic, counted once by torch's own counter, and the share of the
 device's peak that this is.
 
-    model that no engine has yet ──forward of a made-up batch──▶ FLOPs of one clip: each objective alone, and all jointly
+    model that no engine has yet ──forward of a made-up batch──▶ FLOPs of one clip: each objective
+    alone, and all jointly
 
 A multiplication and an addition count as two; matrix products, convolutions and attention are
 counted, the small rest is not. The backward pass is taken as twice the forward, and what activation

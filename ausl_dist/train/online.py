@@ -1,7 +1,8 @@
 """Scores of the backbone while it is trained: who starts the evaluation, and what its results are
 used for.
 
-    checkpoint in place ──▶ python -m ausl_dist.evaluate.online, at the lowest priority ──▶ RUN_FOLDER/online.jsonl ──▶ metrics, keep_best
+    checkpoint in place ──▶ python -m ausl_dist.evaluate.online, at the lowest priority
+        ──▶ RUN_FOLDER/online.jsonl ──▶ metrics, keep_best
 
 One line for each evaluated checkpoint: {"step": 1000, "probe_icc": 0.31, "knn_icc": 0.24, ...};
 `_f1` instead of `_icc` where the corpus is labelled with occurrence. It is a process of its own

@@ -1,8 +1,10 @@
 """Tensors stored in pieces over several safetensors files, put together again for whoever asks,
 however they were cut.
 
-rank 0's file: "master/net.conv.weight@0"   [700]         whole("master")         -> {"net.conv.weight": [1000]}
-rank 1's file: "master/net.conv.weight@700" [300]         read("master", "net.conv.weight", 500, 500) -> the second half
+rank 0's file: "master/net.conv.weight@0"   [700]         whole("master")         ->
+                                                          {"net.conv.weight": [1000]}
+rank 1's file: "master/net.conv.weight@700" [300]         read("master", "net.conv.weight", 500, 500)
+                                                          -> the second half
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Copies of checkpoints in object storage, at any address that fsspec knows: verified on the way
 out, and the way back.
 
-    checkpoints/step-00000100/ ──▶ URL/step-00000100/* ──▶ read back, SHA-256 compared ──▶ named in URL/checkpoints.json
+    checkpoints/step-00000100/ ──▶ URL/step-00000100/* ──▶ read back, SHA-256 compared
+        ──▶ named in URL/checkpoints.json
     URL/checkpoints.json ──newest whole one──▶ .fetched/ ──every byte checked──▶ checkpoints/step-00000100/
 
 Only what stands in the list counts: it is written after the last byte of a copy was verified, and

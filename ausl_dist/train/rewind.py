@@ -1,7 +1,8 @@
 """Going back to a checkpoint, on disk: what is written down, what is removed, and what is left to
 go on from.
 
-Trouble ──▶ record.json ──▶ checkpoints of the abandoned steps removed ──▶ the newest whole one from before the trouble
+Trouble ──▶ record.json ──▶ checkpoints of the abandoned steps removed
+    ──▶ the newest whole one from before the trouble
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,9 @@
 """A run on one rank, put together: everything the loop talks to.
 
-config.yaml ──▶ ranks joined ──▶ attempt claimed ──▶ model ──▶ newest whole checkpoint ──▶ engine ──▶ loader, observer ──▶ Run
-                                                      └─────────────────── rewind ◀── trouble ──────────────────────────────┘
+config.yaml ──▶ ranks joined ──▶ attempt claimed ──▶ model ──▶ newest whole checkpoint
+            ──▶ engine ──▶ loader, observer ──▶ Run
+                   ▲                             │
+                   └────── rewind ◀── trouble ───┘
 """
 
 import contextlib

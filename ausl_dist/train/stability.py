@@ -2,7 +2,8 @@
 it, and how to do without them.
 
     loss and verdict of each step ──▶ Stability.judge ──▶ Trouble(first, last, reason), or None
-    Trouble ──▶ Rewind in record.json ──▶ back to the newest checkpoint at a step <= first; steps first ... last are left out for good
+    Trouble ──▶ Rewind in record.json ──▶ back to the newest checkpoint at a step <= first; steps first
+    ... last are left out for good
 
 A loss is a spike when it lies above the median of a window of good losses by many robust standard
 deviations (1.4826 times the median absolute deviation, which equals the standard deviation of a

@@ -1,6 +1,7 @@
 """A thread that ends a run which makes no progress, and says where every thread stood.
 
-    loop: watch.at("forward") ... watch.step_done()        nothing for too long ──▶ stacks to RUN_FOLDER/logs ──▶ exit code STALLED
+    loop: watch.at("forward") ... watch.step_done()        nothing for too long
+        ──▶ stacks to RUN_FOLDER/logs ──▶ exit code STALLED
 
 A rank whose peer hangs cannot be interrupted inside a collective, so the process ends from here,
 without cleaning up: checkpoints are whole at any moment.

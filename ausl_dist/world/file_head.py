@@ -33,7 +33,7 @@ from ausl_dist.faces.landmarks import NUM_LANDMARKS
 from ausl_dist.files import sha256_of
 from ausl_dist.world import anatomy, atlas
 from ausl_dist.world.folds import make_folds
-from ausl_dist.world.head import Face, Mesh
+from ausl_dist.world.head import Mesh, PosedFace
 from ausl_dist.world.looks import draw_look
 from ausl_dist.world.paint import IRIS_SHARE, paint
 
@@ -138,7 +138,7 @@ class FileHead:
             folds=make_folds(self._chart_landmarks, self.action_units),
         )
 
-    def face(self, stream: np.random.Generator) -> Face:
+    def face(self, stream: np.random.Generator) -> PosedFace:
         """Draw an identity."""
         look = draw_look(stream)
         weights = np.clip(stream.normal(0, IDENTITY_SPREAD, len(self._identities)), -2, 2).astype(
@@ -146,7 +146,7 @@ class FileHead:
         )
         gain = stream.uniform(0.85, 1.1, len(self.action_units)).astype(np.float32)
         gain[np.isin(self.action_units, 43)] = 1.0  # everyone can close their eyes
-        return Face(
+        return PosedFace(
             points=(self._neutral + np.tensordot(weights, self._identities, 1)).astype(np.float32),
             units=self._units * gain[:, None, None],
             atlas=paint(self._chart_landmarks, look, stream),

@@ -5,7 +5,7 @@
     face.points + intensities / 5 · face.units                  its points, moved by action units
 
 A head is a `Mesh`, how points are joined and where they lie in the picture of the skin, the same
-for all its identities; and it makes a `Face` for each. Millimetres, origin between the eyes, x
+for all its identities; and it makes a `PosedFace` for each. Millimetres, origin between the eyes, x
 right, y down, z to the viewer.
 """
 
@@ -19,7 +19,7 @@ from ausl_dist.world import anatomy, atlas, expressions
 from ausl_dist.world.folds import Fold, make_folds
 from ausl_dist.world.looks import Look, draw_look
 from ausl_dist.world.paint import hair_mask, paint
-from ausl_dist.world.parts import EYE_RADIUS, Part, build_parts, hang_hair
+from ausl_dist.world.parts import EYE_RADIUS, MeshPart, build_parts, hang_hair
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -43,7 +43,7 @@ class Mesh:
 
 
 @dataclass(frozen=True)
-class Face:
+class PosedFace:
     """One identity of a head."""
 
     points: Floats  # V 3, at rest
@@ -52,7 +52,7 @@ class Face:
     fold_depth: float  # of the mesh's folds
 
 
-class Head(Protocol):
+class HeadModel(Protocol):
     """Anything that can be rendered: its name, the licence of what is rendered from it, K action
     units (FACS numbers), and its mesh.
     """
@@ -62,7 +62,7 @@ class Head(Protocol):
     action_units: tuple[int, ...]
     mesh: Mesh
 
-    def face(self, stream: np.random.Generator) -> Face:
+    def face(self, stream: np.random.Generator) -> PosedFace:
         """Draw an identity."""
 
 
@@ -80,7 +80,7 @@ class BuiltinHead:
         self._chart_landmarks = self._skin.chart[self._skin.landmarks]
         self.mesh = self._join()
 
-    def face(self, stream: np.random.Generator) -> Face:
+    def face(self, stream: np.random.Generator) -> PosedFace:
         """Draw an identity."""
         skin, look = self._skin, draw_look(stream)
         weights = np.clip(stream.normal(0, 1, len(self._shapes)), -2.2, 2.2)
@@ -90,7 +90,7 @@ class BuiltinHead:
             *(_place(part, weights, look) for part in self._parts),
         ]
         units = [self._unit_fields(shaped, stream), *(_carried(part) for part in self._parts)]
-        return Face(
+        return PosedFace(
             points=np.concatenate(points).astype(np.float32),
             units=np.concatenate(units, 1).astype(np.float32),
             atlas=paint(self._chart_landmarks, look, stream),
@@ -147,7 +147,7 @@ class BuiltinHead:
         return cover[row, column][:, None] * look.volume * outwards
 
 
-def _place(part: Part, weights: Array, look: Look) -> Array:
+def _place(part: MeshPart, weights: Array, look: Look) -> Array:
     """The points of a part, moved as a whole to where this identity has it."""
     if part.tile == "hair":
         return hang_hair(part, look)
@@ -155,7 +155,7 @@ def _place(part: Part, weights: Array, look: Look) -> Array:
     return part.points + np.tensordot(weights, expressions.shape_fields(middle), 1)
 
 
-def _carried(part: Part) -> Array:
+def _carried(part: MeshPart) -> Array:
     """How action units move a part: the lower teeth go with the jaw, all else stays."""
     angles = [
         expressions.JAW_RADIANS.get(unit, 0.0) * part.on_jaw for unit in expressions.ACTION_UNITS

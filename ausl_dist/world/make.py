@@ -35,7 +35,7 @@ from ausl_dist.shards.clip import ClipMeta
 from ausl_dist.shards.index import INDEX_NAME
 from ausl_dist.shards.writer import ShardWriter, shard_name
 from ausl_dist.world.file_head import FileHead
-from ausl_dist.world.head import BuiltinHead, Head
+from ausl_dist.world.head import BuiltinHead, HeadModel
 from ausl_dist.world.render import World
 
 WORLD_VERSION = 1  # raise it when the same settings give other bytes
@@ -258,5 +258,5 @@ def _clips_of(settings: WorldSettings, shard: int) -> range:
 
 
 @functools.cache
-def _head(path: Path | None) -> Head:
+def _head(path: Path | None) -> HeadModel:
     return FileHead(path) if path else BuiltinHead()

@@ -17,7 +17,7 @@ EYE_REACH = 17.0  # mm from its pole to the edge of what is drawn
 
 
 @dataclass(frozen=True)
-class Part:
+class MeshPart:
     """A grid of points [rows * columns, 3] (mm, as in anatomy.py) with a tile of the atlas spread
     over it.
     """
@@ -48,7 +48,7 @@ class Part:
         )
 
 
-def build_parts() -> list[Part]:
+def build_parts() -> list[MeshPart]:
     """The parts of the mean head; the first two are the eyeballs."""
     return [
         _eye(1),
@@ -63,7 +63,7 @@ def build_parts() -> list[Part]:
     ]
 
 
-def hang_hair(part: Part, look: Look) -> Array:
+def hang_hair(part: MeshPart, look: Look) -> Array:
     """The points of the hair beside and below the face; where it is short it hides behind the head."""
     across, down = part.points[:, 0], (part.points[:, 1] + 1) / 2
     if not look.long_hair:
@@ -81,41 +81,47 @@ def _grid(rows: int, columns: int) -> tuple[Array, Array]:
     return across.ravel(), down.ravel()
 
 
-def _eye(side: int) -> Part:
+def _eye(side: int) -> MeshPart:
     across, down = _grid(9, 9)
     x, y = across * EYE_REACH, down * EYE_REACH
     centre = (anatomy.INNER_EYE + anatomy.OUTER_EYE) / 2
     front = anatomy.surface(centre[None])[0, 2]
     # Beyond the ball's own radius the corners of the grid lie flat.
     depth = np.sqrt(EYE_RADIUS**2 - np.minimum(x**2 + y**2, 0.96 * EYE_RADIUS**2)) - EYE_RADIUS
-    return Part("eye", 9, 9, np.column_stack([side * centre[0] + x, centre[1] + y, front + depth]))
+    return MeshPart(
+        "eye", 9, 9, np.column_stack([side * centre[0] + x, centre[1] + y, front + depth])
+    )
 
 
-def _teeth(upper: bool) -> Part:
+def _teeth(upper: bool) -> MeshPart:
     across, down = _grid(3, 11)
     top, bottom = (64.0, 75.0) if upper else (76.0, 86.0)
     y = (top + bottom) / 2 + down * (bottom - top) / 2 - (1.5 if upper else -1.5) * across**2
     x = across * 23
-    return Part("teeth", 3, 11, np.column_stack([x, y, 82 - x**2 / 26]), on_jaw=not upper)
+    return MeshPart("teeth", 3, 11, np.column_stack([x, y, 82 - x**2 / 26]), on_jaw=not upper)
 
 
-def _mouth() -> Part:
+def _mouth() -> MeshPart:
     across, down = _grid(5, 5)
-    return Part("mouth", 5, 5, np.column_stack([across * 26, 78 + down * 17, np.full(25, 55.0)]))
+    return MeshPart(
+        "mouth", 5, 5, np.column_stack([across * 26, 78 + down * 17, np.full(25, 55.0)])
+    )
 
 
-def _ear(side: int) -> Part:
+def _ear(side: int) -> MeshPart:
     across, down = _grid(7, 5)
     width = np.sqrt(1 - 0.8 * down**2)
     x = 71 + (side * 7 * across - 3 * down) * width
-    return Part("ear", 7, 5, np.column_stack([side * x, 22 + 30 * down, -4 - 3 * side * across]))
+    return MeshPart(
+        "ear", 7, 5, np.column_stack([side * x, 22 + 30 * down, -4 - 3 * side * across])
+    )
 
 
-def _neck() -> Part:
+def _neck() -> MeshPart:
     across, down = _grid(10, 11)
     y = 145 + 85 * down
     radius = 52 + np.clip(y - 138, 0, None) ** 1.7 / 6
-    return Part(
+    return MeshPart(
         "neck",
         10,
         11,
@@ -123,6 +129,6 @@ def _neck() -> Part:
     )
 
 
-def _hair() -> Part:
+def _hair() -> MeshPart:
     across, down = _grid(9, 9)
-    return Part("hair", 9, 9, np.column_stack([across, down, np.full(81, -30.0)]))
+    return MeshPart("hair", 9, 9, np.column_stack([across, down, np.full(81, -30.0)]))

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from ausl_dist.faces.landmarks import CROP_SIZE, alignment_to_template, apply_affine
 from ausl_dist.randomness import random_stream
-from ausl_dist.world.head import Face, Head
+from ausl_dist.world.head import HeadModel, PosedFace
 from ausl_dist.world.motion import MAX_INTENSITY, Motion, draw_motion
 from ausl_dist.world.raster import Hits, rasterise
 from ausl_dist.world.scene import BACKGROUND_SIZE, Scene, draw_scene, noise_tile, rotation
@@ -70,7 +70,7 @@ class World:
 
     def __init__(
         self,
-        head: Head,
+        head: HeadModel,
         *,
         size: int = CROP_SIZE,
         fps: float = 25.0,
@@ -88,26 +88,26 @@ class World:
         self.noise = noise_tile(random_stream(seed, "world noise"), NOISE_SHIFTS + size)
         self.face = functools.lru_cache(maxsize=2)(self._face)
 
-    def _face(self, identity: int) -> Face:
+    def _face(self, identity: int) -> PosedFace:
         return self.head.face(random_stream(self.seed, "world face", self.head.name, identity))
 
-    def clip(self, identity: int, number: int) -> "Clip":
+    def clip(self, identity: int, number: int) -> "RenderedClip":
         """The clip of that number of an identity."""
         words = (self.seed, "world clip", self.head.name, identity, number)
         motion = draw_motion(
             self.head.action_units, self.num_frames, self.fps, random_stream(*words, "motion")
         )
         grain = random_stream(*words, "noise").integers(0, NOISE_SHIFTS, (self.num_frames, 2))
-        return Clip(
+        return RenderedClip(
             self, self.face(identity), motion, draw_scene(random_stream(*words, "scene")), grain
         )
 
 
-class Clip:
+class RenderedClip:
     """One clip of one identity: nothing is rendered before it is asked for."""
 
     def __init__(
-        self, world: World, face: Face, motion: Motion, scene: Scene, grain: NDArray[np.int64]
+        self, world: World, face: PosedFace, motion: Motion, scene: Scene, grain: NDArray[np.int64]
     ) -> None:
         self.world, self.face, self.motion, self.scene = world, face, motion, scene
         self._grain = grain  # T 2: which part of the noise lies over each frame
@@ -297,7 +297,7 @@ class Clip:
         return np.clip(exposed, 0, 255).astype(np.uint8)
 
 
-def flow(clip: Clip, t: int, dt: int) -> Flow:
+def flow(clip: RenderedClip, t: int, dt: int) -> Flow:
     """True dense motion from frame t to frame t + dt of a clip."""
     return clip.flow(t, dt)
 

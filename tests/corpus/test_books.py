@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ausl_dist.corpus.books import KEPT, REASONS, Books, Piece, Timeline
+from ausl_dist.corpus.books import KEPT, REASONS, Books, Timeline, TrackPiece
 from ausl_dist.corpus.extract import SourceResult
 
 OUTCOMES = [KEPT, "no_face", "too_short", "blurred", "hole", "duplicate"]
@@ -21,7 +21,7 @@ def results(draw: st.DrawFn) -> SourceResult:
         while position < frames:
             end = draw(st.integers(position + 1, frames))
             pieces.append(
-                Piece(
+                TrackPiece(
                     position,
                     end,
                     draw(st.sampled_from([KEPT, "too_short", "blurred", "duplicate"])),
@@ -69,16 +69,20 @@ def test_a_lost_frame_is_noticed() -> None:
         25.0,
         frames=100,
         faces=100,
-        pieces=[Piece(0, 50, KEPT, 0), Piece(51, 100, "too_short", 0)],
+        pieces=[TrackPiece(0, 50, KEPT, 0), TrackPiece(51, 100, "too_short", 0)],
     )
     with pytest.raises(AssertionError, match="faces: 100 in, 50 kept"):
         result.books()
     with pytest.raises(AssertionError, match="outside"):
-        SourceResult("a.mp4", 25.0, frames=10, pieces=[Piece(0, 11, KEPT, 0)]).books()
+        SourceResult("a.mp4", 25.0, frames=10, pieces=[TrackPiece(0, 11, KEPT, 0)]).books()
 
 
 def test_of_two_people_the_one_who_came_further_speaks_for_the_frame() -> None:
-    pieces = [Piece(0, 10, "too_short", 0), Piece(5, 15, KEPT, 1), Piece(12, 20, "blurred", 2)]
+    pieces = [
+        TrackPiece(0, 10, "too_short", 0),
+        TrackPiece(5, 15, KEPT, 1),
+        TrackPiece(12, 20, "blurred", 2),
+    ]
     assert Timeline(pieces, 25, "no_face").runs() == [
         (0, 5, "too_short"),
         (5, 15, KEPT),
@@ -94,7 +98,7 @@ def test_a_refused_file_of_known_length_is_in_the_books() -> None:
         frames=250,
         reason="too_long",
         message="m",
-        pieces=[Piece(0, 250, "too_long")],
+        pieces=[TrackPiece(0, 250, "too_long")],
     )
     books = result.books()
     assert (books.frames, books.rejected["too_long"], books.source_problems["too_long"]) == (

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ausl_dist.corpus.build import Job, build
+from ausl_dist.corpus.build import BuildJob, build
 from ausl_dist.corpus.extract import Extractor, key_of
 from ausl_dist.corpus.labels import LabelTables
 from ausl_dist.corpus.layouts import layout
@@ -292,7 +292,7 @@ def test_a_worker_that_dies_twice_on_a_video_costs_that_video_alone(
         collect([str(faces / "video" / name) for name in REAL], layout("plain")).sources
     )
     outcome = build(
-        Job("t", sources, str(tmp_path), tmp_path / "work", models=faces / "models"), workers=2
+        BuildJob("t", sources, str(tmp_path), tmp_path / "work", models=faces / "models"), workers=2
     )
     assert len(killed) == 2
     assert outcome.books.source_problems == {"crashed": 1}

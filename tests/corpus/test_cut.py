@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ausl_dist.corpus.books import Piece
+from ausl_dist.corpus.books import TrackPiece
 from ausl_dist.corpus.cut import Candidate, TrackCutter
 from ausl_dist.corpus.settings import ClipSettings, CorpusSettings
 from tests.support.faces_drawn import aligned
@@ -16,7 +16,7 @@ OVERLAPPING = CorpusSettings(
 
 def cut(
     kinds: list[str], corpus: CorpusSettings = SHORT, *, one_person: bool = False
-) -> list[Candidate | Piece]:
+) -> list[Candidate | TrackPiece]:
     cutter = TrackCutter(corpus, one_person=one_person)
     made = []
     for frame, kind in enumerate(kinds):
@@ -93,11 +93,11 @@ def test_a_second_person_matters_only_where_one_identity_is_known() -> None:
     (piece,) = cut(["second"] * 10)
     assert isinstance(piece, Candidate)
     (piece,) = cut(["second"] * 10, one_person=True)
-    assert isinstance(piece, Piece)
+    assert isinstance(piece, TrackPiece)
     assert piece.outcome == "second_person"
 
 
 def test_rejected_faces_leave_a_picture_to_look_at() -> None:
     (piece,) = cut(["small"] * 3)
-    assert isinstance(piece, Piece)
+    assert isinstance(piece, TrackPiece)
     assert len(piece.picture) > 200

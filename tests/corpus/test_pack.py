@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ausl_dist.corpus import pack
-from ausl_dist.corpus.books import KEPT, Piece
+from ausl_dist.corpus.books import KEPT, TrackPiece
 from ausl_dist.corpus.extract import SourceResult
 from ausl_dist.corpus.pack import Duplicates, Packer, ResultStore
 from ausl_dist.corpus.settings import CorpusSettings, QualitySettings
@@ -35,7 +35,7 @@ def write_result(store: ResultStore, index: int) -> None:
         meta = ClipMeta(f"s{index}", "i", "CC0", 25.0, 0.0, 4, "rendered", template_id())
         blocks.append(clip_blocks(key, meta, video, np.zeros((4, 68, 2), np.float16)))
         pieces.append(
-            Piece(
+            TrackPiece(
                 4 * number,
                 4 * number + 4,
                 KEPT,

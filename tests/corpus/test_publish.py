@@ -14,7 +14,7 @@ from ausl_dist.corpus.adopt import adopt
 from ausl_dist.corpus.books import Books
 from ausl_dist.corpus.encode import encode_video
 from ausl_dist.corpus.page import account_text, page, read_account
-from ausl_dist.corpus.parts import Part, join_parts, publish_part
+from ausl_dist.corpus.parts import BuildPart, join_parts, publish_part
 from ausl_dist.corpus.publish import Tally, publish, survey
 from ausl_dist.corpus.takedown import Request, next_revision, take_down
 from ausl_dist.faces.landmarks import template_id
@@ -151,7 +151,7 @@ def part_of(folder: Path, number: int, total: int, build: str = "b") -> None:
     )
     publish_part(
         str(folder),
-        Part(build, number, total, books, tally),
+        BuildPart(build, number, total, books, tally),
         entries,
         iter([{"source": f"part {number}"}]),
     )

@@ -25,7 +25,8 @@ import sys
 from pathlib import Path
 from launch.supervise import Place, supervise
 rank = int(sys.argv[2])
-supervise(Path(sys.argv[1]), Place(job="cut", restart=0, rank=rank, local_rank=0, hosts={hosts}, ranks_per_host=1))
+place = Place(job="cut", restart=0, rank=rank, local_rank=0, hosts={hosts}, ranks_per_host=1)
+supervise(Path(sys.argv[1]), place)
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ausl_dist.corpus.build import Job, build
+from ausl_dist.corpus.build import BuildJob, build
 from ausl_dist.corpus.layouts import layout
 from ausl_dist.corpus.sources import collect
 from launch import corpus, scheduler
@@ -47,7 +47,7 @@ def test_an_array_builds_what_one_machine_builds(
     sources = tuple(collect([str(videos)], layout("plain")).sources)
     for part in range(PARTS):
         build(
-            Job(
+            BuildJob(
                 "faces",
                 sources,
                 str(alone),

@@ -7,7 +7,7 @@ from launch.verdict import (
     FAILURES_WITHOUT_PROGRESS,
     RESTART_DELAYS_SECONDS,
     Ended,
-    Report,
+    RankReport,
     after_termination,
     blame,
     decide,
@@ -24,28 +24,28 @@ def failed(step: int, cause: str = "ValueError: x", host: str = "a", checkpoint:
 
 def verdict(now: Ended, past: list[Ended], **others: object):  # type: ignore[no-untyped-def]
     settings = {"hosts": 8} | others
-    return decide(Report(0, now.host, now.end, now.cause), now, past, **settings)  # type: ignore[arg-type]
+    return decide(RankReport(0, now.host, now.end, now.cause), now, past, **settings)  # type: ignore[arg-type]
 
 
 def test_the_rank_that_was_killed_is_blamed_and_not_those_that_lost_it() -> None:
     reports = [
-        Report(0, "a", "failed", GLOO, 1.0),
-        Report(3, "b", "failed", "killed by SIGKILL", 2.0),
-        Report(1, "a", "hung", "", 9.0),
+        RankReport(0, "a", "failed", GLOO, 1.0),
+        RankReport(3, "b", "failed", "killed by SIGKILL", 2.0),
+        RankReport(1, "a", "hung", "", 9.0),
     ]
     assert blame(reports, {0: "a", 1: "a", 3: "b"}).rank == 3
 
 
 def test_a_rank_that_hangs_is_blamed_and_not_those_whose_collective_timed_out() -> None:
     reports = [
-        Report(0, "a", "failed", "RuntimeError: Timed out waiting 30000ms for recv", 1.0),
-        Report(2, "b", "hung", "", 9.0),
+        RankReport(0, "a", "failed", "RuntimeError: Timed out waiting 30000ms for recv", 1.0),
+        RankReport(2, "b", "hung", "", 9.0),
     ]
     assert blame(reports, {0: "a", 2: "b"}).rank == 2
 
 
 def test_a_host_without_a_word_is_blamed_and_not_those_that_lost_it() -> None:
-    reports = [Report(rank, HOSTS[rank], "failed", GLOO, 1.0) for rank in (0, 1)]
+    reports = [RankReport(rank, HOSTS[rank], "failed", GLOO, 1.0) for rank in (0, 1)]
     assert blame(reports, HOSTS).host == "b"
     assert blame(reports, HOSTS).end == "silent"
 
@@ -54,7 +54,7 @@ def test_a_host_without_a_word_is_blamed_and_not_those_that_lost_it() -> None:
 def test_an_attempt_counts_as_finished_only_when_every_rank_has(
     ends: list[tuple[str, str]],
 ) -> None:
-    reports = [Report(rank, HOSTS[rank], end, cause) for rank, (end, cause) in enumerate(ends)]  # type: ignore[arg-type]
+    reports = [RankReport(rank, HOSTS[rank], end, cause) for rank, (end, cause) in enumerate(ends)]  # type: ignore[arg-type]
     assert (blame(reports, HOSTS).end == "finished") == all(end == "finished" for end, _ in ends)
 
 

@@ -1,4 +1,4 @@
-"""torch.compile takes the joint model as it is: custom gradients, draws by NumPy, stored state. Seen
+"""torch.compile takes the joint model as it is: custom gradients, draws by NumPy, stored state. BatchView
 with tracing and without generated code, which is the GPU's own.
 """
 

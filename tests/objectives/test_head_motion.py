@@ -11,7 +11,7 @@ import torch
 from ausl_dist.faces.landmarks import MIRROR
 from ausl_dist.objectives.head_motion import MEAN_FACE, STILL, head_motion_removed
 from ausl_dist.world.head import BuiltinHead
-from ausl_dist.world.render import Clip, World
+from ausl_dist.world.render import RenderedClip, World
 
 # radians: yaw, pitch, roll
 TURNS = (
@@ -23,11 +23,11 @@ TURNS = (
 
 
 @pytest.fixture(scope="module")
-def clip() -> Clip:
+def clip() -> RenderedClip:
     return World(BuiltinHead(), size=128, seconds=0.2).clip(0, 0)
 
 
-def posed(clip: Clip, **motion: object) -> Clip:
+def posed(clip: RenderedClip, **motion: object) -> RenderedClip:
     """The clip with nothing that moves but what `motion` says, for all of its frames."""
     still = {
         name: np.zeros_like(getattr(clip.motion, name))
@@ -35,13 +35,13 @@ def posed(clip: Clip, **motion: object) -> Clip:
     }
     for name, value in motion.items():
         still[name][:] = value
-    return Clip(
+    return RenderedClip(
         clip.world, clip.face, dataclasses.replace(clip.motion, **still), clip.scene, clip._grain
     )
 
 
 def true_flow(
-    clip: Clip, start: dict[str, object], end: dict[str, object]
+    clip: RenderedClip, start: dict[str, object], end: dict[str, object]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Flow 1 2 H W from one state of a face to another, and the landmarks 1 68 2 of the first."""
     first, last = posed(clip, **start).motion, posed(clip, **end).motion
@@ -49,7 +49,7 @@ def true_flow(
     joined = {
         name: np.concatenate([getattr(first, name)[:1], getattr(last, name)[1:]]) for name in names
     }
-    both = Clip(
+    both = RenderedClip(
         clip.world, clip.face, dataclasses.replace(first, **joined), clip.scene, clip._grain
     )
     return torch.from_numpy(both.flow(0, 4).motion.transpose(2, 0, 1).copy())[
@@ -59,7 +59,7 @@ def true_flow(
 
 @pytest.mark.parametrize("start", [0.0, 0.35, -0.35])
 def test_the_turning_of_a_head_is_taken_off_and_not_only_its_shift(
-    clip: Clip, start: float
+    clip: RenderedClip, start: float
 ) -> None:
     for turn in TURNS:
         flow, points = true_flow(
@@ -79,7 +79,7 @@ def test_the_turning_of_a_head_is_taken_off_and_not_only_its_shift(
     [(12, (48, 54), 0.8), (4, (20, 23), 0.8), (9, (21, 22), 0.4), (26, (7, 9), 0.8)],
 )
 def test_what_an_expression_moves_stays(
-    clip: Clip, unit: int, landmarks: tuple[int, ...], share: float
+    clip: RenderedClip, unit: int, landmarks: tuple[int, ...], share: float
 ) -> None:
     units = np.zeros(len(clip.world.head.action_units), np.float32)
     units[clip.world.head.action_units.index(unit)] = 5.0
@@ -93,7 +93,7 @@ def test_what_an_expression_moves_stays(
     assert float(after) > share * float(before)
 
 
-def test_a_mirrored_face_gives_the_mirrored_field(clip: Clip) -> None:
+def test_a_mirrored_face_gives_the_mirrored_field(clip: RenderedClip) -> None:
     flow, points = true_flow(clip, {}, {"angles": (0.08, 0.03, 0.02)})
     sign = torch.tensor([-1.0, 1.0])[:, None, None]
     mirrored = torch.stack([flow.shape[-1] - 1 - points[..., 0], points[..., 1]], -1)[:, MIRROR]
@@ -103,7 +103,7 @@ def test_a_mirrored_face_gives_the_mirrored_field(clip: Clip) -> None:
     )
 
 
-def test_half_precision_around_it_changes_nothing(clip: Clip) -> None:
+def test_half_precision_around_it_changes_nothing(clip: RenderedClip) -> None:
     flow, points = true_flow(clip, {}, {"angles": (0.08, 0.03, 0.02)})
     with torch.autocast("cpu", torch.bfloat16):
         inside = head_motion_removed(flow, points)

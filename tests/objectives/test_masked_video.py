@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ausl_dist.model.joint import JointModel
-from ausl_dist.objectives.base import Seen
+from ausl_dist.objectives.base import BatchView
 from ausl_dist.objectives.masked_video import MaskedVideo, _positions
 from tests.support.tiny import TRANSFORMER, make_batch, make_model
 
@@ -37,7 +37,7 @@ def test_hidden_pixels_do_not_reach_the_backbone() -> None:
         shown.append(frames)
         return model._encode(frames, visible)
 
-    objective(Seen(batch, model.plan.views, encode, None))  # type: ignore[arg-type]
+    objective(BatchView(batch, model.plan.views, encode, None))  # type: ignore[arg-type]
     (pixels,) = batch.frames.values()
     hidden = (shown[0] == 0).all(2)
     assert float(hidden.float().mean()) == pytest.approx(0.75)
@@ -47,7 +47,7 @@ def test_hidden_pixels_do_not_reach_the_backbone() -> None:
 def test_tokens_left_out_of_a_transformer_cannot_matter() -> None:
     model, objective = small(TRANSFORMER, **(DROP | {"patch": 16}))
     batch = make_batch(model.plan, 2, image_size=32)
-    seen = Seen(batch, model.plan.views, model._encode, None)
+    seen = BatchView(batch, model.plan.views, model._encode, None)
     hidden = objective._hide(seen, 2)
     (pixels,) = batch.frames.values()
     hole = hidden.repeat_interleave(16, -1).repeat_interleave(16, -2)[:, :, None]
@@ -71,7 +71,7 @@ def test_all_tokens_visible_is_the_whole_transformer() -> None:
 def test_a_tube_hides_the_same_places_in_all_frames() -> None:
     model, objective = small(frames=3, tube=True)
     hidden = objective._hide(
-        Seen(make_batch(model.plan, 4), model.plan.views, model._encode, None), 4
+        BatchView(make_batch(model.plan, 4), model.plan.views, model._encode, None), 4
     )
     assert torch.equal(hidden[:, 0], hidden[:, 2])
     assert hidden.sum((2, 3)).unique().tolist() == [12]
@@ -82,10 +82,10 @@ def test_choices_do_not_depend_on_the_batch_around_a_clip() -> None:
     """Two ranks hide what one rank would hide."""
     model, objective = small()
     batch = make_batch(model.plan, 4)
-    whole = objective._hide(Seen(batch, model.plan.views, model._encode, None), 4)
+    whole = objective._hide(BatchView(batch, model.plan.views, model._encode, None), 4)
     batch.keys, batch.weight = batch.keys[2:], batch.weight[2:]
     assert torch.equal(
-        whole[2:], objective._hide(Seen(batch, model.plan.views, model._encode, None), 4)
+        whole[2:], objective._hide(BatchView(batch, model.plan.views, model._encode, None), 4)
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ausl_dist.faces.landmarks import MIRROR
-from ausl_dist.objectives.base import Seen
+from ausl_dist.objectives.base import BatchView
 from ausl_dist.objectives.region_tokens import bin_weights
 from ausl_dist.objectives.regions import (
     BP4D_UNITS,
@@ -88,7 +88,7 @@ def test_removed_pixels_are_exactly_what_must_be_painted() -> None:
 
     def run(pixels: torch.Tensor) -> float:
         batch.frames[objective.view] = pixels
-        return float(objective(Seen(batch, model.plan.views, encode, None)).value.detach())  # type: ignore[arg-type]
+        return float(objective(BatchView(batch, model.plan.views, encode, None)).value.detach())  # type: ignore[arg-type]
 
     original = batch.frames[objective.view]
     loss = run(original)
@@ -108,7 +108,7 @@ def test_both_sides_of_a_place_are_removed_and_at_most_so_many() -> None:
     objective = model.objectives["roi"]
     assert isinstance(objective, RoiInpainting)
     batch = make_batch(model.plan, 64)
-    places, removed = objective._choose(Seen(batch, model.plan.views, model._encode, None))
+    places, removed = objective._choose(BatchView(batch, model.plan.views, model._encode, None))
     assert places.shape == (64, 1, 2)
     assert bool(removed[..., 0].all())
     assert 0.3 < float(removed[..., 1].float().mean()) < 0.7

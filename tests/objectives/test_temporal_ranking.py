@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ausl_dist.batch import View
-from ausl_dist.objectives.base import Seen
+from ausl_dist.objectives.base import BatchView
 from ausl_dist.objectives.temporal_ranking import TemporalRanking, ranking_loss
 from tests.support.tiny import make_batch, make_model
 
@@ -48,10 +48,10 @@ class FixedFeatures:
     def __init__(self, features: torch.Tensor) -> None:
         self.features = features
 
-    def seen(self, objective: TemporalRanking) -> Seen:
+    def seen(self, objective: TemporalRanking) -> BatchView:
         views = objective.needs().views
         batch = make_batch(_plan(objective), len(self.features))
-        seen = Seen(batch, views, encode=None, teacher=None)  # type: ignore[arg-type]
+        seen = BatchView(batch, views, encode=None, teacher=None)  # type: ignore[arg-type]
         seen.pooled = lambda view, offsets: self.features[:, [_position(o) for o in offsets]]  # type: ignore[assignment, method-assign]
         return seen
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from ausl_dist.observe.throughput import Step, Window, culprit
+from ausl_dist.observe.throughput import TimedStep, Window, culprit
 
 
 def window_of(*totals: float, data: float = 0.0, waited: float = 0.0) -> Window:
     window = Window(64)
     for total in totals:
         window.add(
-            Step(
+            TimedStep(
                 clips=8,
                 frames=96,
                 seconds={"total": total, "data": data},
@@ -51,14 +51,16 @@ def test_before_the_first_step_everything_is_nought() -> None:
 def test_only_the_last_steps_count() -> None:
     window = Window(4)
     for total in [9.0] * 10 + [0.1] * 4:
-        window.add(Step(1, 1, {"total": total}, 0.0, {}))
+        window.add(TimedStep(1, 1, {"total": total}, 0.0, {}))
     assert window.step_seconds == pytest.approx(0.1)
 
 
 def test_what_stages_blocked_is_told_of_the_window_alone() -> None:
     window = Window(3)
     for step in range(10):
-        window.add(Step(1, 1, {"total": 1.0}, 0.0, {"fetch": 100.0 + step, "decode": 2.0 * step}))
+        window.add(
+            TimedStep(1, 1, {"total": 1.0}, 0.0, {"fetch": 100.0 + step, "decode": 2.0 * step})
+        )
     assert window.blocked == {"fetch": 2.0, "decode": 4.0}
 
 

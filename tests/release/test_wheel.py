@@ -19,7 +19,8 @@ import ausl_dist
 backbone = ausl_dist.load_backbone("bundle")
 faces = backbone.preprocess("single_face.mp4")
 features = backbone.features(faces)
-print(ausl_dist.__file__, *features.frames.shape, *features.action_units.values.shape, *features.action_units.columns)
+units = features.action_units
+print(ausl_dist.__file__, *features.frames.shape, *units.values.shape, *units.columns)
 """
 
 

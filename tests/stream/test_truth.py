@@ -9,7 +9,7 @@ import pytest
 
 from ausl_dist.corpus.encode import CODECS, Codec
 from ausl_dist.stream.cards import CARD_FRAMES, Kind, card, encode_as, kind_of, read_back
-from ausl_dist.stream.truth import NVDEC, WAYS, Row, choose, samples_of, table, truth
+from ausl_dist.stream.truth import NVDEC, WAYS, TruthRow, choose, samples_of, table, truth
 from tests.support.corpora import draw_clip, make_corpus
 
 CPU = {name: way for name, way in WAYS.items() if name != NVDEC}
@@ -28,7 +28,7 @@ def with_nvdec(stand_in: str) -> dict[str, str]:
 
 def rows_of(
     kinds: list[Kind], ways: dict[str, str], patience: float = PATIENCE_SECONDS
-) -> list[Row]:
+) -> list[TruthRow]:
     samples = {kind: clip(kind) for kind in kinds}
     return table(samples, ways, seconds=0, patience_seconds=patience)
 

@@ -76,7 +76,8 @@ SlurmdTimeout=5
 KillWait=15
 GresTypes=gpu
 SlurmdParameters=config_overrides
-NodeName=127.0.0.[{first}-{last}] NodeHostname={host} NodeAddr=127.0.0.1 Port={node_ports} CPUs=2 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
+NodeName=127.0.0.[{first}-{last}] NodeHostname={host} NodeAddr=127.0.0.1 Port={node_ports} \
+  CPUs=2 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
 PartitionName=low  Nodes=ALL Default=YES MaxTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=15
 PartitionName=high Nodes=ALL Default=NO  MaxTime=60 State=UP PriorityTier=10 PreemptMode=OFF
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ausl_dist.objectives.base import Loss, Seen, rank
+from ausl_dist.objectives.base import BatchView, Loss, rank
 from ausl_dist.objectives.temporal_ranking import TemporalRanking
 
 SLOW_SECONDS = 0.5
@@ -25,7 +25,7 @@ class Troubled(TemporalRanking):
         super().__init__(**settings)
         self.control = Path(control)
 
-    def forward(self, seen: Seen) -> Loss:
+    def forward(self, seen: BatchView) -> Loss:
         trouble = self.control.read_text().strip() if self.control.exists() else ""
         if trouble == "slow" and rank() == 1:
             time.sleep(SLOW_SECONDS)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ausl_dist.batch import Batch, Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen, rank
+from ausl_dist.objectives.base import BatchView, Loss, Objective, rank
 from ausl_dist.train.accumulation import split
 from ausl_dist.train.engine import Engine, Outcome
 from ausl_dist.train.optimizer import parameter_groups
@@ -135,13 +135,13 @@ class Poison(Objective):
     def needs(self) -> Needs:
         return Needs(views={View(): (0, 1)})
 
-    def forward(self, seen: Seen) -> Loss:
+    def forward(self, seen: BatchView) -> Loss:
         values = self.head(seen.pooled(View(), (0, 1))).square().mean((1, 2))
         # the slot's clip, whatever piece of whatever rank it lies in
-        first = seen.batch.keys[0].endswith("-0")
-        if first and seen.batch.step == self.loss_at:
+        first = seen.keys[0].endswith("-0")
+        if first and seen.step == self.loss_at:
             values = values * math.nan
-        if first and seen.batch.step == self.gradient_at:
+        if first and seen.step == self.gradient_at:
             values = _NanBackward.apply(values)
         return Loss(seen.mean(values))
 
@@ -339,7 +339,7 @@ class Taught(Objective):
     def needs(self) -> Needs:
         return Needs(views={View(): (0, 1)})
 
-    def forward(self, seen: Seen) -> Loss:
+    def forward(self, seen: BatchView) -> Loss:
         target = seen.teacher_module(self, "head")(seen.teacher_pooled(View(), (0, 1)).float())
         return Loss(
             seen.mean(

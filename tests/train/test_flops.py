@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ausl_dist.batch import Needs, View
-from ausl_dist.objectives.base import Loss, Objective, Seen
+from ausl_dist.objectives.base import BatchView, Loss, Objective
 from ausl_dist.train.flops import JOINT, count_flops, peak_flops
 from ausl_dist.train.settings import EngineSettings
 from tests.support.tiny import BATCH_NORM, IMAGE_SIZE, RANKING, make_model
@@ -24,7 +24,7 @@ class Matrix(Objective):
     def needs(self) -> Needs:
         return Needs(views={View(): (0, 1)})
 
-    def forward(self, seen: Seen) -> Loss:
+    def forward(self, seen: BatchView) -> Loss:
         target = seen.teacher_pooled(View(), (0, 1)).mean() if self.needs_teacher else 0.0
         return Loss(
             seen.mean((self.head(seen.pooled(View(), (0, 1))) - target).square().mean((1, 2)))

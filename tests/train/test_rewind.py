@@ -13,7 +13,7 @@ from torch import nn
 
 from ausl_dist.batch import Needs, View
 from ausl_dist.files import read_json
-from ausl_dist.objectives.base import Loss, Objective, Seen
+from ausl_dist.objectives.base import BatchView, Loss, Objective
 from ausl_dist.train.exits import Exit
 from ausl_dist.train.loop import train
 from ausl_dist.train.run import open_run
@@ -39,14 +39,10 @@ class Spoilt(Objective):
     def needs(self) -> Needs:
         return Needs(views={View(): (0, 1)})
 
-    def forward(self, seen: Seen) -> Loss:
+    def forward(self, seen: BatchView) -> Loss:
         values = (self.head(seen.pooled(View(), (0, 1))) - 1).square().mean((1, 2))
         factor = (
-            math.nan
-            if seen.batch.step in self.not_finite
-            else 1e6
-            if seen.batch.step in self.high
-            else 1.0
+            math.nan if seen.step in self.not_finite else 1e6 if seen.step in self.high else 1.0
         )
         return Loss(seen.mean(values * factor))
 

@@ -23,7 +23,8 @@ from ausl_dist.train.watch import Watch
 def waits_for_a_rank_that_is_gone():
     time.sleep(600)
 
-with Watch(WatchSettings(startup_timeout_seconds=60, step_timeout_seconds=0.5), Path(sys.argv[1]), rank=3) as watch:
+settings = WatchSettings(startup_timeout_seconds=60, step_timeout_seconds=0.5)
+with Watch(settings, Path(sys.argv[1]), rank=3) as watch:
     watch.step_done()
     watch.at("forward")
     waits_for_a_rank_that_is_gone()

@@ -6,7 +6,7 @@ import pytest
 from ausl_dist.faces.landmarks import ANCHORS, MIRROR, TEMPLATE
 from ausl_dist.randomness import random_stream
 from ausl_dist.world import anatomy
-from ausl_dist.world.head import BuiltinHead, Face
+from ausl_dist.world.head import BuiltinHead, PosedFace
 
 
 @pytest.fixture(scope="module")
@@ -15,16 +15,16 @@ def head() -> BuiltinHead:
 
 
 @pytest.fixture(scope="module")
-def faces(head: BuiltinHead) -> list[Face]:
+def faces(head: BuiltinHead) -> list[PosedFace]:
     return [head.face(random_stream("test face", number)) for number in range(6)]
 
 
-def _moved(head: BuiltinHead, face: Face, unit: int) -> np.ndarray:
+def _moved(head: BuiltinHead, face: PosedFace, unit: int) -> np.ndarray:
     """Displacement [68, 3] of the landmarks at intensity 5."""
     return face.units[head.action_units.index(unit)][head.mesh.landmarks]
 
 
-def _down(head: BuiltinHead, face: Face, unit: int, landmarks: list[int]) -> float:
+def _down(head: BuiltinHead, face: PosedFace, unit: int, landmarks: list[int]) -> float:
     return float(_moved(head, face, unit)[landmarks, 1].mean())
 
 
@@ -55,7 +55,7 @@ def test_all_triangles_of_the_chart_face_the_viewer() -> None:
 
 
 def test_landmarks_lie_on_different_vertices_inside_the_head(
-    head: BuiltinHead, faces: list[Face]
+    head: BuiltinHead, faces: list[PosedFace]
 ) -> None:
     assert len(set(head.mesh.landmarks.tolist())) == 68
     for face in faces:
@@ -71,7 +71,7 @@ def test_landmarks_lie_on_different_vertices_inside_the_head(
         assert order == sorted(order)
 
 
-def test_brows(head: BuiltinHead, faces: list[Face]) -> None:
+def test_brows(head: BuiltinHead, faces: list[PosedFace]) -> None:
     inner, outer = [21, 22], [17, 18, 25, 26]
     for face in faces:
         assert _down(head, face, 1, inner) < -5
@@ -83,7 +83,7 @@ def test_brows(head: BuiltinHead, faces: list[Face]) -> None:
         assert _moved(head, face, 4)[21, 0] > 1 > -1 > _moved(head, face, 4)[22, 0]
 
 
-def test_lids(head: BuiltinHead, faces: list[Face]) -> None:
+def test_lids(head: BuiltinHead, faces: list[PosedFace]) -> None:
     upper, lower = [37, 38, 43, 44], [41, 40, 47, 46]
     for face in faces:
         marks = face.points[head.mesh.landmarks]
@@ -98,7 +98,7 @@ def test_lids(head: BuiltinHead, faces: list[Face]) -> None:
         assert abs(after[43]) < 0.05  # closed, whatever the opening of this identity
 
 
-def test_nose_and_mouth(head: BuiltinHead, faces: list[Face]) -> None:
+def test_nose_and_mouth(head: BuiltinHead, faces: list[PosedFace]) -> None:
     corners, upper_lip, lower_lip, chin = [48, 54], [50, 51, 52], [56, 57, 58], [7, 8, 9]
     for face in faces:
         width = {
@@ -122,7 +122,9 @@ def test_nose_and_mouth(head: BuiltinHead, faces: list[Face]) -> None:
         assert thickness[lower_lip, 1].mean() - thickness[upper_lip, 1].mean() < -4
 
 
-def test_lips_meet_at_rest_and_part_with_25_and_26(head: BuiltinHead, faces: list[Face]) -> None:
+def test_lips_meet_at_rest_and_part_with_25_and_26(
+    head: BuiltinHead, faces: list[PosedFace]
+) -> None:
     upper, lower = [61, 62, 63], [67, 66, 65]
     for face in faces:
         marks = face.points[head.mesh.landmarks]
@@ -135,7 +137,9 @@ def test_lips_meet_at_rest_and_part_with_25_and_26(head: BuiltinHead, faces: lis
             )
 
 
-def test_every_unit_moves_skin_and_most_make_folds(head: BuiltinHead, faces: list[Face]) -> None:
+def test_every_unit_moves_skin_and_most_make_folds(
+    head: BuiltinHead, faces: list[PosedFace]
+) -> None:
     assert np.linalg.norm(faces[0].units, axis=2).max(1).min() > 2
     without = {
         unit for unit, fold in zip(head.action_units, head.mesh.folds, strict=True) if fold is None
@@ -143,7 +147,7 @@ def test_every_unit_moves_skin_and_most_make_folds(head: BuiltinHead, faces: lis
     assert without == {5, 25}
 
 
-def test_identities_differ_in_shape_and_colour(head: BuiltinHead, faces: list[Face]) -> None:
+def test_identities_differ_in_shape_and_colour(head: BuiltinHead, faces: list[PosedFace]) -> None:
     for a in range(len(faces)):
         for b in range(a):
             marks = faces[a].points[head.mesh.landmarks] - faces[b].points[head.mesh.landmarks]
@@ -151,7 +155,7 @@ def test_identities_differ_in_shape_and_colour(head: BuiltinHead, faces: list[Fa
             assert np.abs(faces[a].atlas.astype(int) - faces[b].atlas).mean() > 5
 
 
-def test_the_same_stream_gives_the_same_face(head: BuiltinHead, faces: list[Face]) -> None:
+def test_the_same_stream_gives_the_same_face(head: BuiltinHead, faces: list[PosedFace]) -> None:
     again = BuiltinHead().face(random_stream("test face", 2))
     np.testing.assert_array_equal(again.points, faces[2].points)
     np.testing.assert_array_equal(again.units, faces[2].units)

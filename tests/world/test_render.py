@@ -9,7 +9,7 @@ import pytest
 from ausl_dist.faces.landmarks import ANCHORS, TEMPLATE
 from ausl_dist.world.head import BuiltinHead
 from ausl_dist.world.motion import Motion
-from ausl_dist.world.render import Clip, World, flow
+from ausl_dist.world.render import RenderedClip, World, flow
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +23,11 @@ def world(head: BuiltinHead) -> World:
 
 
 @pytest.fixture(scope="module")
-def clip(world: World) -> Clip:
+def clip(world: World) -> RenderedClip:
     return world.clip(1, 0)
 
 
-def _posed(world: World, clip: Clip, levels: np.ndarray) -> Clip:
+def _posed(world: World, clip: RenderedClip, levels: np.ndarray) -> RenderedClip:
     """The clip's identity and scene with its head and eyes held still, and these intensities [T,
     K].
     """
@@ -38,10 +38,10 @@ def _posed(world: World, clip: Clip, levels: np.ndarray) -> Clip:
         np.ones(frames, np.float32),
     )
     scene = dataclasses.replace(clip.scene, noise=0.0)
-    return Clip(world, clip.face, still, scene, np.zeros((frames, 2), np.int64))
+    return RenderedClip(world, clip.face, still, scene, np.zeros((frames, 2), np.int64))
 
 
-def test_shapes_and_kinds(world: World, clip: Clip) -> None:
+def test_shapes_and_kinds(world: World, clip: RenderedClip) -> None:
     frame = clip.frame(0)
     assert frame.shape == (128, 128, 3)
     assert frame.dtype == np.uint8
@@ -52,7 +52,7 @@ def test_shapes_and_kinds(world: World, clip: Clip) -> None:
 
 
 def test_same_seed_same_bytes_other_seed_others(
-    head: BuiltinHead, world: World, clip: Clip
+    head: BuiltinHead, world: World, clip: RenderedClip
 ) -> None:
     again = World(BuiltinHead(), size=128, seconds=0.8, seed=3).clip(1, 0)
     np.testing.assert_array_equal(again.frame(7), clip.frame(7))
@@ -75,14 +75,14 @@ def test_landmarks_are_aligned_to_the_template(world: World) -> None:
         assert clip.landmarks.max() < 127
 
 
-def test_another_size_shows_the_same_picture(head: BuiltinHead, clip: Clip) -> None:
+def test_another_size_shows_the_same_picture(head: BuiltinHead, clip: RenderedClip) -> None:
     large = World(head, size=256, seconds=0.8, seed=3).clip(1, 0)
     np.testing.assert_allclose((large.landmarks + 0.5) / 2 - 0.5, clip.landmarks, atol=1e-3)
     small = cv2.resize(large.frame(0), (128, 128), interpolation=cv2.INTER_AREA).astype(int)
     assert np.abs(small - clip.frame(0)).mean() < 5
 
 
-def test_landmarks_lie_where_the_face_is(world: World, clip: Clip) -> None:
+def test_landmarks_lie_where_the_face_is(world: World, clip: RenderedClip) -> None:
     """The eyes are dark or bright against the cheeks, the brows darker than the forehead: at the
     landmarks, not beside them.
     """
@@ -109,7 +109,7 @@ def test_landmarks_lie_where_the_face_is(world: World, clip: Clip) -> None:
     ],
 )
 def test_an_action_unit_changes_its_own_part_of_the_picture(
-    world: World, clip: Clip, unit: int, part: slice
+    world: World, clip: RenderedClip, unit: int, part: slice
 ) -> None:
     levels = np.zeros((2, len(world.head.action_units)))
     levels[1, world.head.action_units.index(unit)] = 5
@@ -148,7 +148,7 @@ def test_warping_by_the_flow_gives_the_other_frame(world: World) -> None:
     for identity in range(3):
         clip = world.clip(identity, 2)
         quiet = dataclasses.replace(clip.scene, noise=0.0, blur=0.0)
-        clip = Clip(
+        clip = RenderedClip(
             world,
             clip.face,
             dataclasses.replace(clip.motion, light=np.ones(20, np.float32)),
@@ -166,14 +166,14 @@ def test_warping_by_the_flow_gives_the_other_frame(world: World) -> None:
         assert np.abs(warped - here)[moving].mean() < 0.5 * np.abs(there - here)[moving].mean()
 
 
-def test_no_motion_no_flow(world: World, clip: Clip) -> None:
+def test_no_motion_no_flow(world: World, clip: RenderedClip) -> None:
     posed = _posed(world, clip, np.zeros((2, len(world.head.action_units))))
     still = posed.flow(0, 1)
     assert np.abs(still.motion).max() < 1e-3
     assert still.visible.mean() > 0.97
 
 
-def test_flow_is_measured_to_the_other_frame_and_back(clip: Clip) -> None:
+def test_flow_is_measured_to_the_other_frame_and_back(clip: RenderedClip) -> None:
     there, back = clip.flow(3, 2), clip.flow(5, -2)
     middle = slice(50, 75), slice(52, 76)
     rows, columns = np.mgrid[:128, :128].astype(np.float32)
@@ -183,7 +183,7 @@ def test_flow_is_measured_to_the_other_frame_and_back(clip: Clip) -> None:
     assert np.median(np.abs(there.motion + returned)[middle]) < 0.1
 
 
-def test_frames_outside_the_clip_are_refused(clip: Clip) -> None:
+def test_frames_outside_the_clip_are_refused(clip: RenderedClip) -> None:
     with pytest.raises(IndexError, match="frame 22 of a clip of 20 frames"):
         clip.flow(18, 4)
     with pytest.raises(IndexError):

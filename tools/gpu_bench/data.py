@@ -14,14 +14,14 @@ from ausl_dist.stream.probe import Pyav
 from ausl_dist.stream.settings import CorpusSource, DataSettings
 from ausl_dist.stream.truth import NVDEC, WAYS, samples_of, table
 from tools.gpu_bench.corpora import make_corpus, moving_texture
-from tools.gpu_bench.sizes import Bench, Numbers
+from tools.gpu_bench.sizes import GpuBench, Numbers
 from tools.gpu_bench.training import device, engine_of
 
 SESSIONS = 7  # of the bare decoder: an H100 has so many engines
 WARM_STEPS = 2
 
 
-def decode(bench: Bench) -> Numbers:
+def decode(bench: GpuBench) -> Numbers:
     """The truth table by codec and size, with frames a second at 1, 4 and 8 clips at once."""
     size = bench.size
     kinds = [
@@ -43,7 +43,7 @@ def decode(bench: Bench) -> Numbers:
     return numbers
 
 
-def loader(bench: Bench) -> Numbers:
+def loader(bench: GpuBench) -> Numbers:
     """Frames a second of the loader in each way to set it, beside bare decoders on the same clips."""
     numbers: Numbers = {}
     for codec in bench.size.codecs:
@@ -58,7 +58,7 @@ def loader(bench: Bench) -> Numbers:
     return numbers
 
 
-def stall(bench: Bench) -> Numbers:
+def stall(bench: GpuBench) -> Numbers:
     """The share of its time that a run waits for data, behind real steps."""
     size = bench.size
     precision = "bf16_autocast" if device().type == "cuda" else "fp32"  # a CPU only emulates it
@@ -77,7 +77,7 @@ def stall(bench: Bench) -> Numbers:
     return {"stall, share of a run": waited / seconds, "step, ms": 1000 * seconds / size.steps}
 
 
-def _corpus(bench: Bench, codec: str) -> str:
+def _corpus(bench: GpuBench, codec: str) -> str:
     folder = bench.work / f"corpus-{codec}"
     if folder.exists():
         return str(folder)
@@ -91,7 +91,7 @@ def _corpus(bench: Bench, codec: str) -> str:
     )
 
 
-def _open(bench: Bench, url: str, decoder: str, needs: Needs) -> Loader:
+def _open(bench: GpuBench, url: str, decoder: str, needs: Needs) -> Loader:
     settings = DataSettings(
         corpora={"main": CorpusSource(url)},
         image_size=bench.size.image_size,
@@ -105,7 +105,7 @@ def _open(bench: Bench, url: str, decoder: str, needs: Needs) -> Loader:
     return Loader(settings, needs, seed=0, device=device(), **place)  # type: ignore[arg-type]
 
 
-def _loader_rate(bench: Bench, url: str, decoder: str) -> float:
+def _loader_rate(bench: GpuBench, url: str, decoder: str) -> float:
     view = View(crop=(0.6, 0.8), flip=0.5, brightness=0.2, contrast=0.2, blur=0.5)
     needs = Needs({view: tuple(range(min(16, bench.size.frames)))})
     with _open(bench, url, decoder, needs) as batches:
@@ -119,14 +119,14 @@ def _loader_rate(bench: Bench, url: str, decoder: str) -> float:
         return clips * len(needs.views[view]) / (time.monotonic() - began)
 
 
-def _bare_pyav(bench: Bench, video: bytes) -> float:
+def _bare_pyav(bench: GpuBench, video: bytes) -> float:
     threads, decoder = bench.size.threads, Pyav()
     wanted = list(range(bench.size.frames))
     rounds = partial(decoder, [video] * threads, [wanted] * threads)
     return _rate(bench, rounds, threads * len(wanted))
 
 
-def _bare_torchcodec(bench: Bench, video: bytes) -> float:
+def _bare_torchcodec(bench: GpuBench, video: bytes) -> float:
     from torchcodec.decoders import VideoDecoder
 
     def decoded(_: int) -> int:
@@ -137,7 +137,7 @@ def _bare_torchcodec(bench: Bench, video: bytes) -> float:
         return _rate(bench, lambda: list(pool.map(decoded, range(SESSIONS))), frames)
 
 
-def _rate(bench: Bench, work: Callable[[], object], frames: int) -> float:
+def _rate(bench: GpuBench, work: Callable[[], object], frames: int) -> float:
     work()
     began, rounds = time.monotonic(), 0
     while time.monotonic() - began < bench.size.seconds or not rounds:

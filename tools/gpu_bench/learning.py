@@ -3,10 +3,10 @@
 import subprocess
 import sys
 
-from tools.gpu_bench.sizes import Bench, Numbers
+from tools.gpu_bench.sizes import GpuBench, Numbers
 
 
-def learning(bench: Bench) -> Numbers:
+def learning(bench: GpuBench) -> Numbers:
     """The table of scores, a row a number; at the tiny size only that the command starts."""
     command = [sys.executable, "-m", "tools.bench_objectives"]
     if not bench.size.learning:

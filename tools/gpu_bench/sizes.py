@@ -59,7 +59,7 @@ SIZES = {"full": FULL, "tiny": TINY}
 
 
 @dataclass(frozen=True)
-class Bench:
+class GpuBench:
     """One run of the benchmark."""
 
     size: Size

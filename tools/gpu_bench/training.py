@@ -24,7 +24,7 @@ from ausl_dist.train.process_group import start_ranks
 from ausl_dist.train.resume import Resume
 from ausl_dist.train.settings import CheckpointSettings, EngineSettings, OptimizerSettings
 from launch.ports import free_ports
-from tools.gpu_bench.sizes import Bench, Numbers, Size
+from tools.gpu_bench.sizes import GpuBench, Numbers, Size
 
 OBJECTIVES = {
     "temporal_ranking": {
@@ -65,7 +65,7 @@ def engine_of(
     return Engine(model, engine, OptimizerSettings(), device())
 
 
-def step(bench: Bench) -> Numbers:
+def step(bench: GpuBench) -> Numbers:
     """Milliseconds, clips a second, MFU and memory of the joint step."""
     size = bench.size
     numbers: Numbers = {}
@@ -87,7 +87,7 @@ def step(bench: Bench) -> Numbers:
     return numbers
 
 
-def zero(bench: Bench) -> Numbers:
+def zero(bench: GpuBench) -> Numbers:
     """A step of each ZeRO stage, beside the same step in plain torch."""
     size, backbone = bench.size, bench.size.backbones[0]
     numbers: Numbers = {"plain torch, ms": 1000 * _plain_seconds(size, backbone)}
@@ -101,7 +101,7 @@ def zero(bench: Bench) -> Numbers:
     return numbers
 
 
-def save(bench: Bench) -> Numbers:
+def save(bench: GpuBench) -> Numbers:
     """A checkpoint written behind the training, and read back."""
     size, backbone = bench.size, bench.size.backbones[-1]
     engine = engine_of(backbone, size)
@@ -131,7 +131,7 @@ def save(bench: Bench) -> Numbers:
     }
 
 
-def determinism(bench: Bench) -> Numbers:
+def determinism(bench: GpuBench) -> Numbers:
     """Whether equal runs give equal bits with engine.deterministic=true, and a run cut in two."""
     numbers: Numbers = {}
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -155,7 +155,7 @@ def batch_for(model: JointModel, size: Size, seed: int = 0) -> Batch:
     return batch.to(device())
 
 
-def _trained(bench: Bench, backbone: str, cut: int | None) -> str:
+def _trained(bench: GpuBench, backbone: str, cut: int | None) -> str:
     """Digest of the weights after four steps; with `cut`, the process of the steps after it begins
     from a checkpoint.
     """
@@ -232,7 +232,7 @@ def _empty_cache() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def _run_folder(bench: Bench, name: str) -> Path:
+def _run_folder(bench: GpuBench, name: str) -> Path:
     folder = bench.work / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text("name: bench\n")

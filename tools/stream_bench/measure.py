@@ -19,7 +19,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
-class Job:
+class ReadingJob:
     """One measurement."""
 
     contender: str
@@ -37,7 +37,7 @@ class Job:
     wait_ms: float = 0.0  # that the consumer sleeps for each batch
 
     @classmethod
-    def read(cls, path: str) -> "Job":
+    def read(cls, path: str) -> "ReadingJob":
         return cls(**json.loads(Path(path).read_text()))
 
 
@@ -51,7 +51,7 @@ class Result:
     stalled_seconds: float = 0.0  # that the consumer waited for batches
 
 
-def measure(job: Job, make: Callable[[Job], Iterator[Any]]) -> Result:
+def measure(job: ReadingJob, make: Callable[[ReadingJob], Iterator[Any]]) -> Result:
     """Make the loader and measure its batches; every batch has `job.batch` clips."""
     start, start_cpu = time.monotonic(), tree_cpu_seconds()
     batches = make(job)
@@ -86,11 +86,11 @@ def tree_cpu_seconds() -> float:
     return total
 
 
-def run(contenders: dict[str, Callable[[Job], Result]]) -> None:
+def run(contenders: dict[str, Callable[[ReadingJob], Result]]) -> None:
     """The end of a contender's file: read the job named on the command line, print its result as
     the last line.
     """
-    job = Job.read(sys.argv[1])
+    job = ReadingJob.read(sys.argv[1])
     result = contenders[job.contender](job)
     print(json.dumps(asdict(result)), flush=True)
     os._exit(0)  # some loaders leave workers that hold up an orderly exit

@@ -29,12 +29,12 @@ from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.mp4 import parse
 from ausl_dist.stream.settings import CorpusSource, DataSettings
 from ausl_dist.stream.unpack import unpack
-from tools.stream_bench.measure import Job, Result, measure, run, tree_cpu_seconds
+from tools.stream_bench.measure import ReadingJob, Result, measure, run, tree_cpu_seconds
 
 VIEW = View()  # a random crop of 213 of 256 pixels, normalised
 
 
-def loader(job: Job, decoder: str = "pyav") -> Iterator[Any]:
+def loader(job: ReadingJob, decoder: str = "pyav") -> Iterator[Any]:
     plan = Needs.union([Needs({VIEW: tuple(range(job.frames))})])
     settings = DataSettings(
         corpora={"main": CorpusSource(job.data)},
@@ -57,7 +57,7 @@ def loader(job: Job, decoder: str = "pyav") -> Iterator[Any]:
     )
 
 
-def reading(job: Job) -> Result:
+def reading(job: ReadingJob) -> Result:
     """Fetch and verify chunks without decoding, `job.workers` at a time, for `job.clips` chunks;
     the result's clips are bytes.
     """
@@ -76,7 +76,7 @@ def reading(job: Job) -> Result:
     return Result(0.0, clips=total, wall_seconds=seconds, cpu_seconds=tree_cpu_seconds() - cpu)
 
 
-def bare_pyav(job: Job) -> Iterator[Any]:
+def bare_pyav(job: ReadingJob) -> Iterator[Any]:
     """PyAV as its documentation shows it, with one reused reformatter: all frames to RGB, one
     thread.
     """
@@ -95,7 +95,7 @@ def bare_pyav(job: Job) -> Iterator[Any]:
         yield None
 
 
-def bare_packets(job: Job) -> Iterator[Any]:
+def bare_packets(job: ReadingJob) -> Iterator[Any]:
     """The decoder without its output: packets in, frames left as they are decoded.
 
     What no loader on this decoder can pass.
@@ -109,7 +109,7 @@ def bare_packets(job: Job) -> Iterator[Any]:
         yield None
 
 
-def _batches(job: Job) -> Iterator[list[bytes]]:
+def _batches(job: ReadingJob) -> Iterator[list[bytes]]:
     index = Index.load(job.data)
     fetcher = Fetcher({"main": index}, Retry())
     clips = unpack(fetcher.read("main", 0), index.chunk(0).clips)

@@ -29,7 +29,7 @@ _schemas.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor
 from torch import Tensor  # noqa: E402
 from torch.nn.functional import interpolate  # noqa: E402
 
-from tools.stream_bench.measure import Job, Result, measure, run  # noqa: E402
+from tools.stream_bench.measure import ReadingJob, Result, measure, run  # noqa: E402
 
 CROP = 213
 MEAN = 255 * torch.tensor([0.485, 0.456, 0.406]).view(1, 1, 3, 1, 1)
@@ -53,7 +53,7 @@ def normalised(batches: Iterable[Tensor]) -> Iterator[Tensor]:
         yield batch.float().sub_(MEAN).mul_(SCALE)
 
 
-def with_pyav(video: bytes, job: Job) -> Tensor:
+def with_pyav(video: bytes, job: ReadingJob) -> Tensor:
     import av
     import numpy as np
     from av.video.reformatter import VideoReformatter
@@ -69,7 +69,7 @@ def with_pyav(video: bytes, job: Job) -> Tensor:
     return sample(torch.from_numpy(np.stack(frames)), job.image_size)
 
 
-def with_torchcodec(video: bytes, job: Job) -> Tensor:
+def with_torchcodec(video: bytes, job: ReadingJob) -> Tensor:
     from torchcodec.decoders import VideoDecoder
 
     # Fast settings of its documentation: approximate seeking, one FFmpeg thread where the workers
@@ -80,7 +80,7 @@ def with_torchcodec(video: bytes, job: Job) -> Tensor:
     return sample(decoder.get_frames_in_range(0, job.frames).data, job.image_size)
 
 
-DECODERS: dict[str, Callable[[bytes, Job], Tensor]] = {
+DECODERS: dict[str, Callable[[bytes, ReadingJob], Tensor]] = {
     "PyAV": with_pyav,
     "torchcodec": with_torchcodec,
 }
@@ -90,14 +90,14 @@ def one_thread(*_: Any) -> None:
     torch.set_num_threads(1)
 
 
-def shards(job: Job) -> list[str]:
+def shards(job: ReadingJob) -> list[str]:
     """Paths of the shards, or commands that read them: webdataset has no s3 scheme of its own."""
     if "://" not in job.data:
         return [str(path) for path in sorted(Path(job.data).glob("*.tar"))]
     return [f"pipe:curl -sf '{url}'" for url in json.loads(os.environ["BENCH_SIGNED_URLS"])]
 
 
-def webdataset(job: Job, decode: str) -> Iterator[Any]:
+def webdataset(job: ReadingJob, decode: str) -> Iterator[Any]:
     import webdataset as wds
 
     dataset = wds.WebDataset(
@@ -119,7 +119,7 @@ def webdataset(job: Job, decode: str) -> Iterator[Any]:
     )
 
 
-def energon(job: Job, decode: str) -> Iterator[Any]:
+def energon(job: ReadingJob, decode: str) -> Iterator[Any]:
     from megatron.energon import (
         Cooker,
         Sample,
@@ -169,18 +169,18 @@ def energon(job: Job, decode: str) -> Iterator[Any]:
     return loader
 
 
-def save_energon_state(job: Job) -> Result:
+def save_energon_state(job: ReadingJob) -> Result:
     """A run of `start_step` batches, whose state goes to the file `state`: it holds buffers, so it
     cannot be made up.
     """
-    loader: Any = energon(Job(**{**vars(job), "start_step": 0}), "torchcodec")
+    loader: Any = energon(ReadingJob(**{**vars(job), "start_step": 0}), "torchcodec")
     for _ in zip(range(job.start_step), loader, strict=False):
         pass
     torch.save(loader.save_state_rank(), job.state)
     return Result(0.0)
 
 
-def mosaic(job: Job, decode: str) -> Iterator[Any]:
+def mosaic(job: ReadingJob, decode: str) -> Iterator[Any]:
     from streaming import StreamingDataset
     from torch.utils.data import DataLoader
 
@@ -205,7 +205,7 @@ def mosaic(job: Job, decode: str) -> Iterator[Any]:
     return _for_ever(loader)
 
 
-def _mosaic_state(dataset: Any, job: Job) -> dict[str, Any]:
+def _mosaic_state(dataset: Any, job: ReadingJob) -> dict[str, Any]:
     epoch, sample = divmod(job.start_step * job.batch, dataset.size)
     canonical = dataset.num_canonical_nodes or 64
     return {
@@ -217,7 +217,7 @@ def _mosaic_state(dataset: Any, job: Job) -> dict[str, Any]:
     }
 
 
-def litdata(job: Job, decode: str) -> Iterator[Any]:
+def litdata(job: ReadingJob, decode: str) -> Iterator[Any]:
     from litdata import StreamingDataLoader, StreamingDataset
     from litdata.streaming import downloader
 
@@ -252,7 +252,7 @@ def _for_ever(loader: Any) -> Iterator[Any]:
         yield from loader
 
 
-def bare_torchcodec(job: Job) -> Iterator[Any]:
+def bare_torchcodec(job: ReadingJob) -> Iterator[Any]:
     from torchcodec.decoders import VideoDecoder
 
     videos = _videos(job)
@@ -265,14 +265,14 @@ def bare_torchcodec(job: Job) -> Iterator[Any]:
         yield None
 
 
-def _videos(job: Job) -> list[bytes]:
+def _videos(job: ReadingJob) -> list[bytes]:
     import tarfile
 
     with tarfile.open(shards(job)[0]) as tar:
         return [tar.extractfile(info).read() for info in tar if info.name.endswith(".mp4")]  # type: ignore[union-attr]
 
 
-def convert(job: Job) -> Result:
+def convert(job: ReadingJob) -> Result:
     """Write the clips of the shards in `job.data` in the peers' own formats beside it: mds/ and
     litdata/.
     """
@@ -303,15 +303,15 @@ def _identity(video: bytes) -> bytes:
     return video
 
 
-def _all_videos(job: Job) -> list[bytes]:
+def _all_videos(job: ReadingJob) -> list[bytes]:
     return [
         video
         for path in shards(job)
-        for video in _videos(Job(**{**vars(job), "data": str(Path(path).parent)}))
+        for video in _videos(ReadingJob(**{**vars(job), "data": str(Path(path).parent)}))
     ]
 
 
-LOADERS: dict[str, Callable[[Job, str], Iterator[Any]]] = {
+LOADERS: dict[str, Callable[[ReadingJob, str], Iterator[Any]]] = {
     "webdataset": webdataset,
     "energon": energon,
     "streaming": mosaic,
@@ -322,7 +322,9 @@ LOADERS: dict[str, Callable[[Job, str], Iterator[Any]]] = {
 PREPARATIONS = {"convert": convert, "save energon state": save_energon_state}
 
 
-def _contender(loader: Callable[[Job, str], Iterator[Any]], decode: str) -> Callable[[Job], Result]:
+def _contender(
+    loader: Callable[[ReadingJob, str], Iterator[Any]], decode: str
+) -> Callable[[ReadingJob], Result]:
     return lambda job: measure(job, lambda job: normalised(loader(job, decode)))
 
 

@@ -1,7 +1,8 @@
 """What all adapters share: reading a file of weights without running anything in it, and giving the
 network the pixels it expects.
 
-    FILE.safetensors, FILE.pt, FILE.pth ──read_tensors──▶ tensors by name ──adapter──▶ network ──entrant──▶ Entrant
+    FILE.safetensors, FILE.pt, FILE.pth ──read_tensors──▶ tensors by name ──adapter──▶ network
+        ──entrant──▶ Entrant
 
 The crops stay ours: no published checkpoint says how its faces were cropped, so a foreign backbone
 may be worth more on its own. The report says so, and its alignment meter (alignment_meter=true)

@@ -28,22 +28,22 @@ Level = Literal["right", "note", "wrong"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class LabelFinding:
     """One thing that was looked at."""
 
     level: Level
     text: str
 
 
-def check(data_set: DataSet, root: Path) -> Iterator[Finding]:
+def check(data_set: DataSet, root: Path) -> Iterator[LabelFinding]:
     """Look at a copy of a data set; the first `wrong` finding of a reader ends it."""
     try:
         recordings = data_set.read(root)
     except (ValueError, OSError) as error:
-        yield Finding("wrong", str(error))
+        yield LabelFinding("wrong", str(error))
         return
     if not recordings:
-        yield Finding("wrong", f"{root} has the right folders but no label file in them")
+        yield LabelFinding("wrong", f"{root} has the right folders but no label file in them")
         return
     yield from _subjects(data_set, recordings)
     yield from _frames(data_set, recordings)
@@ -53,46 +53,48 @@ def check(data_set: DataSet, root: Path) -> Iterator[Finding]:
     yield from _rates(data_set, recordings)
 
 
-def _subjects(data_set: DataSet, recordings: list[Recording]) -> Iterator[Finding]:
+def _subjects(data_set: DataSet, recordings: list[Recording]) -> Iterator[LabelFinding]:
     found = {recording.subject.split(":", 1)[1] for recording in recordings}
     if not data_set.subjects:
-        yield Finding("note", f"{len(found)} subjects, {len(recordings)} recordings")
+        yield LabelFinding("note", f"{len(found)} subjects, {len(recordings)} recordings")
         return
     missing, strange = (
         sorted(set(data_set.subjects) - found),
         sorted(found - set(data_set.subjects)),
     )
     if strange:
-        yield Finding(
+        yield LabelFinding(
             "wrong",
             f"{data_set.name} has no subjects {', '.join(strange[:8])}: remove them, "
             "or give the right folder",
         )
     if missing:
         names = ", ".join(missing[:8])
-        yield Finding(
+        yield LabelFinding(
             "note",
             f"{len(missing)} of {len(data_set.subjects)} subjects are missing ({names}): "
             "the full protocol needs them",
         )
     if not missing and not strange:
-        yield Finding("right", f"all {len(found)} subjects, {len(recordings)} recordings")
+        yield LabelFinding("right", f"all {len(found)} subjects, {len(recordings)} recordings")
 
 
-def _frames(data_set: DataSet, recordings: list[Recording]) -> Iterator[Finding]:
+def _frames(data_set: DataSet, recordings: list[Recording]) -> Iterator[LabelFinding]:
     labelled = sum(len(recording.labels) + recording.missing for recording in recordings)
     if data_set.frames is None:
-        yield Finding("note", f"{labelled} labelled frames")
+        yield LabelFinding("note", f"{labelled} labelled frames")
     elif labelled == data_set.frames:
-        yield Finding("right", f"{labelled} labelled frames")
+        yield LabelFinding("right", f"{labelled} labelled frames")
     else:
-        yield Finding("note", f"{labelled} labelled frames, a whole copy has {data_set.frames}")
+        yield LabelFinding(
+            "note", f"{labelled} labelled frames, a whole copy has {data_set.frames}"
+        )
 
 
-def _missing(recordings: list[Recording]) -> Iterator[Finding]:
+def _missing(recordings: list[Recording]) -> Iterator[LabelFinding]:
     total = sum(recording.missing for recording in recordings)
     if not total:
-        yield Finding("right", "every label has its picture")
+        yield LabelFinding("right", "every label has its picture")
         return
     worst = sorted(recordings, key=lambda recording: -recording.missing)[:4]
     names = ", ".join(
@@ -103,13 +105,13 @@ def _missing(recordings: list[Recording]) -> Iterator[Finding]:
         f"{total} labels have no picture, most in: {names}; these frames are left out of "
         "every score"
     )
-    yield Finding(
+    yield LabelFinding(
         "wrong" if everything else "note",
         text + ("; put videos or pictures beside the labels" if everything else ""),
     )
 
 
-def _ends(recordings: list[Recording]) -> Iterator[Finding]:
+def _ends(recordings: list[Recording]) -> Iterator[LabelFinding]:
     """Labels against the first and last picture of each recording."""
     shifted = [
         text
@@ -117,9 +119,9 @@ def _ends(recordings: list[Recording]) -> Iterator[Finding]:
         if (text := _video_end(recording) or _image_ends(recording))
     ]
     for text in shifted[:8]:
-        yield Finding("wrong", text)
+        yield LabelFinding("wrong", text)
     if not shifted:
-        yield Finding("right", "labels and pictures begin and end together")
+        yield LabelFinding("right", "labels and pictures begin and end together")
 
 
 def _video_end(recording: Recording) -> str | None:
@@ -157,7 +159,7 @@ def _image_ends(recording: Recording) -> str | None:
     return None
 
 
-def _cameras(recordings: list[Recording]) -> Iterator[Finding]:
+def _cameras(recordings: list[Recording]) -> Iterator[LabelFinding]:
     """Left and right camera of DISFA, where both are there: one must not be a copy of the other."""
     for recording in recordings[:3]:
         video = recording.video
@@ -166,14 +168,14 @@ def _cameras(recordings: list[Recording]) -> Iterator[Finding]:
         name = video.name.replace("Left", "Right").replace("left", "right")
         other = video.parent.with_name(video.parent.name.replace("Left", "Right")) / name
         if other.is_file() and sha256_of(other) == sha256_of(video):
-            yield Finding(
+            yield LabelFinding(
                 "wrong",
                 f"{other} is a copy of {video}: the cameras are mixed up; "
                 "unpack the right camera again",
             )
 
 
-def _rates(data_set: DataSet, recordings: list[Recording]) -> Iterator[Finding]:
+def _rates(data_set: DataSet, recordings: list[Recording]) -> Iterator[LabelFinding]:
     labels = np.concatenate([recording.labels for recording in recordings])
     if not len(labels) or not data_set.rates:
         return
@@ -189,16 +191,16 @@ def _rates(data_set: DataSet, recordings: list[Recording]) -> Iterator[Finding]:
         data_set.subjects
     )
     if not off:
-        yield Finding(
+        yield LabelFinding(
             "right", f"positive rates within {RATE_TOLERANCE} points of the published ones"
         )
     elif whole:
-        yield Finding(
+        yield LabelFinding(
             "wrong",
             f"positive rates are off: {', '.join(off)}; labels are damaged, or of another release",
         )
     else:
-        yield Finding(
+        yield LabelFinding(
             "note",
             "positive rates differ from a whole copy's, as they may with subjects missing: "
             f"{', '.join(off[:4])}",
@@ -215,7 +217,7 @@ def count_frames(video: Path) -> int:
         raise ValueError(f"{video} cannot be read: {error}") from error
 
 
-def summary(findings: list[Finding]) -> str:
+def summary(findings: list[LabelFinding]) -> str:
     """'3 right, 1 note, 0 wrong'."""
     counts = Counter(finding.level for finding in findings)
     return f"{counts['right']} right, {counts['note']} to note, {counts['wrong']} wrong"

@@ -54,7 +54,7 @@ def read_rows(path: Path) -> list[list[str]]:
     return sheet.rows
 
 
-class _Handler:
+class _SheetHandler:
     """What is told of each element; a name comes without its namespace."""
 
     def start(self, name: str, attributes: dict[str, str]) -> None: ...
@@ -83,7 +83,7 @@ class _Text:
         return text
 
 
-class _Texts(_Handler):
+class _Texts(_SheetHandler):
     """The shared texts: <si> with one <t>, or with several in runs."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class _Texts(_Handler):
             self.texts.append(self._text.take())
 
 
-class _Sheet(_Handler):
+class _Sheet(_SheetHandler):
     """<row> of <c r="AB12" t="s"> with <v>, or <is><t>."""
 
     def __init__(self, shared: list[str]) -> None:
@@ -157,7 +157,7 @@ class _Sheet(_Handler):
         return self._shared[at]
 
 
-def _parse(archive: zipfile.ZipFile, info: zipfile.ZipInfo, handler: _Handler) -> None:
+def _parse(archive: zipfile.ZipFile, info: zipfile.ZipInfo, handler: _SheetHandler) -> None:
     if info.file_size > MAX_PART_BYTES or info.compress_type not in _METHODS:
         raise TableError(
             f"{info.filename} is larger than {MAX_PART_BYTES} bytes, or packed in an unusual way"

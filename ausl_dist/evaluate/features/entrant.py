@@ -2,7 +2,8 @@
 one are treated alike.
 
 bundle (released.open_bundle) ──┐
-foreign file (adapters)       ──┴──▶ Entrant ──▶ features, fine-tuning, and the same network with random weights beside it
+foreign file (adapters)       ──┴──▶ Entrant
+    ──▶ features, fine-tuning, and the same network with random weights beside it
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """A labelled corpus as a table of frozen features: what every probe learns from.
 
-    corpus URL ──stream.scan──▶ clips of frames ──backbone, eval mode──▶ FeatureTable: one row per labelled frame
+    corpus URL ──stream.scan──▶ clips of frames
+        ──backbone, eval mode──▶ FeatureTable: one row per labelled frame
 
 A row carries its label (-1 unknown), subject, clip, frame number and a fingerprint of its pixels,
 so that a split can be checked to share neither a subject nor a single image between its parts.

@@ -1,7 +1,8 @@
 """Fine-tuning: the whole network learns from the training labels, its early layers more slowly than
 its late ones.
 
-    training table ──▶ pictures of its rows ──▶ backbone ──▶ linear layer, or a model over time ──▶ loss where labels are ──▶ Finetuned
+    training table ──▶ pictures of its rows ──▶ backbone ──▶ linear layer, or a model over time
+        ──▶ loss where labels are ──▶ Finetuned
 
 With `window` above 1 this is the second stage of Sanchez et al. (ACCV 2020): a spatio-temporal
 network trained end to end, the loss taken at the few frames that are labelled; the form of the loss
@@ -23,8 +24,8 @@ from ausl_dist.evaluate.features.table import FeatureTable
 from ausl_dist.evaluate.folds.sealed import Decided, Looked
 from ausl_dist.evaluate.predictors.base import Task
 from ausl_dist.evaluate.predictors.networks import Network
-from ausl_dist.evaluate.predictors.pictures import Pictures
-from ausl_dist.evaluate.predictors.training import Course, Inputs, Trainee, predict, train
+from ausl_dist.evaluate.predictors.pictures import PictureStore
+from ausl_dist.evaluate.predictors.training import Inputs, Trainee, TrainingSchedule, predict, train
 from ausl_dist.model.backbones import import_timm
 
 
@@ -57,8 +58,10 @@ class FinetuneSettings:
             raise ValueError("layer_decay must lie in (0, 1], warmup and dropout in [0, 1)")
 
     @property
-    def course(self) -> Course:
-        return Course(self.window, self.batch_frames, self.max_epochs, self.folds, self.seed)
+    def course(self) -> TrainingSchedule:
+        return TrainingSchedule(
+            self.window, self.batch_frames, self.max_epochs, self.folds, self.seed
+        )
 
 
 class _Tuned(nn.Module):
@@ -89,7 +92,7 @@ class Finetuned:
     threshold: NDArray[np.float64]
     decided: Decided = field(repr=False)
     model: nn.Module = field(repr=False)
-    pictures: Pictures = field(repr=False)
+    pictures: PictureStore = field(repr=False)
     settings: FinetuneSettings = field(default_factory=FinetuneSettings)
 
     def predict(self, table: FeatureTable) -> NDArray[np.float32]:
@@ -109,7 +112,7 @@ def fit_finetune(
     table: FeatureTable,
     task: Task,
     backbone: nn.Module,
-    pictures: Pictures,
+    pictures: PictureStore,
     settings: FinetuneSettings,
 ) -> Finetuned:
     """Fine-tune a copy of the backbone on a training table; its features are not used, its pictures
@@ -177,7 +180,7 @@ def _schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + float(np.cos(np.pi * (step - rise) / max(1, steps - rise))))
 
 
-def _pictures_of(table: FeatureTable, pictures: Pictures, settings: FinetuneSettings) -> Inputs:
+def _pictures_of(table: FeatureTable, pictures: PictureStore, settings: FinetuneSettings) -> Inputs:
     positions, device = pictures.positions(table), fastest_device()
 
     def inputs(rows: Tensor, training: bool) -> Tensor:

@@ -1,6 +1,7 @@
 """The baseline that guesses: what a score is worth when nothing is known but the training labels.
 
-    occurrence ──▶ a fair coin per frame and action unit          intensity ──▶ a draw from the training labels of the action unit
+    occurrence ──▶ a fair coin per frame and action unit          intensity
+        ──▶ a draw from the training labels of the action unit
 
 Beside the constant (`probe.fit_constant`) it shows what base rates alone are worth: F1 of a coin is
 r / (r + 1/2) for a rate r.

@@ -1,7 +1,8 @@
 """Small networks on frozen features: an MLP per frame, and a recurrent model over time whose loss
 is on labelled frames only.
 
-    training table ──▶ epochs counted on held-out training subjects, trained again on all (training.py) ──▶ NetworkProbe
+    training table ──▶ epochs counted on held-out training subjects, trained again on all
+        ──▶ NetworkProbe (training.py)
 
 The model over time is the second stage of Sanchez et al. (ACCV 2020): a spatio-temporal encoder
 reads all frames, labelled or not, and the loss is taken where a label is, with as little as 2 % of
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from ausl_dist.evaluate.features.table import FeatureTable
 from ausl_dist.evaluate.folds.sealed import Decided, Looked
 from ausl_dist.evaluate.predictors.base import Task
-from ausl_dist.evaluate.predictors.training import Course, Inputs, Trainee, predict, train
+from ausl_dist.evaluate.predictors.training import Inputs, Trainee, TrainingSchedule, predict, train
 from ausl_dist.randomness import random_stream
 
 
@@ -48,9 +49,9 @@ class NetworkSettings:
             raise ValueError(f"dropout must lie in [0, 1), not {self.dropout}")
 
     @property
-    def course(self) -> Course:
+    def course(self) -> TrainingSchedule:
         window = self.window if self.kind == "temporal" else 1
-        return Course(window, self.batch_frames, self.max_epochs, self.folds, self.seed)
+        return TrainingSchedule(window, self.batch_frames, self.max_epochs, self.folds, self.seed)
 
 
 class Network(nn.Module):

@@ -25,7 +25,7 @@ MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureStore:
     """Frames on disk, found by the clip and the frame number of a table's row."""
 
     pixels: NDArray[np.uint8] = field(repr=False)  # M 3 S S, mapped from the file
@@ -65,8 +65,8 @@ class PictureWriter:
             self._count, self._side = self._count + len(pixels), pixels.shape[-1]
             yield clip
 
-    def close(self) -> Pictures:
+    def close(self) -> PictureStore:
         """What was written; the file must stay while it is read."""
         self._file.close()
         shape = (self._count, 3, self._side, self._side)
-        return Pictures(np.memmap(self._path, np.uint8, "r", shape=shape), self._places)
+        return PictureStore(np.memmap(self._path, np.uint8, "r", shape=shape), self._places)

@@ -1,7 +1,8 @@
 """Linear probes on frozen features: ridge regression for intensity, logistic regression for
 occurrence.
 
-    training table ──▶ inner folds of training subjects choose the penalty per action unit (and the threshold) ──▶ fit on all ──▶ Probe
+    training table ──▶ inner folds of training subjects choose the penalty per action unit
+        (and the threshold) ──▶ fit on all ──▶ Probe
 
 A probe knows what it looked at (`decided`), which the sealed test fold demands to see before it
 opens. Both fits standardise the features by the training frames, leave the intercept free, and mask

@@ -1,7 +1,8 @@
 """Training of networks for the probes and fine-tuning alike: epochs are counted on held-out
 training subjects, never on the test.
 
-    training table ──▶ some subjects held out ──▶ the best epoch and thresholds there ──▶ trained again on everybody, for so many epochs
+    training table ──▶ some subjects held out ──▶ the best epoch and thresholds there
+        ──▶ trained again on everybody, for so many epochs
 
 What is trained, and what it reads for a row (features, or pictures), are functions of the caller.
 """
@@ -31,7 +32,7 @@ Inputs = Callable[[Tensor, bool], Tensor]
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingSchedule:
     """The frame of a training; the model reads `window` adjacent frames together, or single frames
     in any order.
     """
@@ -64,7 +65,9 @@ class Trained:
     threshold: NDArray[np.float64]  # K
 
 
-def train(table: FeatureTable, task: Task, course: Course, build: Build, inputs: Inputs) -> Trained:
+def train(
+    table: FeatureTable, task: Task, course: TrainingSchedule, build: Build, inputs: Inputs
+) -> Trained:
     """Count epochs, then train on the whole table; rows without a label are read by a model over
     time, and cost nothing.
     """
@@ -94,7 +97,12 @@ def train(table: FeatureTable, task: Task, course: Course, build: Build, inputs:
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, table: FeatureTable, rows: Rows, task: Task, course: Course, inputs: Inputs
+    model: nn.Module,
+    table: FeatureTable,
+    rows: Rows,
+    task: Task,
+    course: TrainingSchedule,
+    inputs: Inputs,
 ) -> NDArray[np.float32]:
     """Intensity clipped to 0-5, or probability, [len(rows), K], in the order of `rows`."""
     model.eval()
@@ -138,7 +146,12 @@ def masked_loss(raw: Tensor, target: Tensor, task: Task) -> Tensor:
 
 
 def _epochs(
-    table: FeatureTable, rows: Rows, task: Task, course: Course, build: Build, inputs: Inputs
+    table: FeatureTable,
+    rows: Rows,
+    task: Task,
+    course: TrainingSchedule,
+    build: Build,
+    inputs: Inputs,
 ) -> Iterator[nn.Module]:
     """Yield the model after each epoch."""
     labels = torch.from_numpy(table.labels)
@@ -160,7 +173,7 @@ def _epochs(
 
 
 def _batches(
-    table: FeatureTable, rows: Rows, course: Course, epoch: int
+    table: FeatureTable, rows: Rows, course: TrainingSchedule, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Row numbers B T and which of them are real; what has no label is passed over."""
     random = random_stream("epoch", course.seed, epoch)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from ausl_dist.evaluate.compare import Comparison, Row
+from ausl_dist.evaluate.compare import Comparison, ComparisonRow
 from ausl_dist.evaluate.predictors.probe import Probe
 from ausl_dist.evaluate.report.page import to_html
 from ausl_dist.evaluate.scores.rows import Score, per_subject
@@ -39,7 +39,7 @@ def to_json(comparison: Comparison, **context: Any) -> dict[str, Any]:
     }
 
 
-def _row_json(row: Row) -> dict[str, Any]:
+def _row_json(row: ComparisonRow) -> dict[str, Any]:
     return {
         "name": row.name,
         "pooled": {name: score.to_json() for name, score in row.scores.items()},

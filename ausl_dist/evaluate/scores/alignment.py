@@ -1,7 +1,8 @@
 """The alignment meter: how the score falls when the crop is shifted, scaled or turned, and nothing
 else changes.
 
-    clips ──each disturbance──▶ features of disturbed pictures ──the probes of the folds, as they are──▶ score by disturbance
+    clips ──each disturbance──▶ features of disturbed pictures
+        ──the probes of the folds, as they are──▶ score by disturbance
 
 Mismatched crops are the first reason why released facial backbones disappoint their users. The
 probes were fitted on the right crops; only the pictures they are tested on are disturbed, so the

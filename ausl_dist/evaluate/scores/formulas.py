@@ -1,6 +1,7 @@
 """Scores of action units, accumulated from sums where the formula allows it.
 
-    predictions, labels [N, K], labels < 0 unknown ──▶ RegressionSums / DetectionCounts  (add up over batches, ranks, subjects)
+    predictions, labels [N, K], labels < 0 unknown
+        ──▶ RegressionSums / DetectionCounts  (add up over batches, ranks, subjects)
                                                           │
                                                           ▼
                                               ICC MAE MSE PCC / F1 accuracy …   one value per action

@@ -1,6 +1,7 @@
 """How much a representation says of who it is: a linear probe that names the subject.
 
-    feature table ──▶ each subject's clips in two halves ──▶ ridge on one-hot subjects, first half ──▶ share named rightly, second half
+    feature table ──▶ each subject's clips in two halves ──▶ ridge on one-hot subjects, first half
+        ──▶ share named rightly, second half
 
 Features of action units need not know the person, and what they know of him can mislead a probe on
 other people. Read it against chance and beside the scores of action units: a backbone that says

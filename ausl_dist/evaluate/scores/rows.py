@@ -1,6 +1,7 @@
 """From predictions to the scores of one row of a table, with intervals over subjects.
 
-    Predictions (values and labels [N, K], subject of each frame) ──▶ scores per action unit, their mean, 95 % intervals
+    Predictions (values and labels [N, K], subject of each frame)
+        ──▶ scores per action unit, their mean, 95 % intervals
 
 The interval resamples *subjects*, not frames: the frames of one face are almost copies of each
 other, and an interval over frames would be many times too narrow. It needs no second look at the

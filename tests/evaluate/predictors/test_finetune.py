@@ -19,7 +19,7 @@ from ausl_dist.evaluate.predictors.finetune import (
     parameter_groups,
 )
 from ausl_dist.evaluate.predictors.networks import keep_labels
-from ausl_dist.evaluate.predictors.pictures import Pictures, PictureWriter
+from ausl_dist.evaluate.predictors.pictures import PictureStore, PictureWriter
 from ausl_dist.evaluate.scores.formulas import RegressionSums
 from ausl_dist.model.backbones import Backbone, BackboneSettings, build_backbone
 from ausl_dist.stream.scan import scan
@@ -39,7 +39,7 @@ def backbone() -> Backbone:
 @pytest.fixture(scope="module")
 def stored(
     backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[FeatureTable, Pictures, str]:
+) -> tuple[FeatureTable, PictureStore, str]:
     folder = tmp_path_factory.mktemp("pictures")
     url = str(make_corpus(folder, clips=12, frames=8, size=48, action_units=True))
     writer = PictureWriter(folder / "pictures.bin")
@@ -48,7 +48,7 @@ def stored(
 
 
 def test_pictures_on_disk_are_those_of_the_rows_that_ask(
-    stored: tuple[FeatureTable, Pictures, str],
+    stored: tuple[FeatureTable, PictureStore, str],
 ) -> None:
     table, pictures, url = stored
     frames = torch.cat([clip.frames for clip in scan(url, image_size=32)])
@@ -91,7 +91,7 @@ def test_each_layer_learns_more_slowly_than_the_one_above(name: str) -> None:
     )
 
 
-def striped() -> tuple[FeatureTable, Pictures]:
+def striped() -> tuple[FeatureTable, PictureStore]:
     """Pictures whose upper and lower stripe are as bright as the two labels say, on each subject's
     own grey; features say nothing.
     """
@@ -101,7 +101,7 @@ def striped() -> tuple[FeatureTable, Pictures]:
     for column, stripe in enumerate((slice(4, 12), slice(20, 28))):
         pixels[:, :, stripe] = (50 * table.labels[:, column])[:, None, None, None]
     places = {name: (24 * index, np.arange(24)) for index, name in enumerate(table.clips)}
-    return table, Pictures(pixels, places)
+    return table, PictureStore(pixels, places)
 
 
 @pytest.mark.parametrize("window", [1, 4])
@@ -126,7 +126,7 @@ def test_fine_tuning_learns_what_pictures_show_of_people_it_has_not_seen(
 
 
 def test_the_same_seed_gives_the_same_predictions(
-    stored: tuple[FeatureTable, Pictures, str], backbone: Backbone
+    stored: tuple[FeatureTable, PictureStore, str], backbone: Backbone
 ) -> None:
     table, pictures, _ = stored
     settings = replace(FAST, max_epochs=1)
@@ -138,7 +138,7 @@ def test_the_same_seed_gives_the_same_predictions(
 
 
 def test_a_fine_tuned_network_that_saw_a_test_frame_may_not_read_the_test(
-    stored: tuple[FeatureTable, Pictures, str], backbone: Backbone
+    stored: tuple[FeatureTable, PictureStore, str], backbone: Backbone
 ) -> None:
     table, pictures, _ = stored
     train, sealed = hold_out(table, table.subjects[:1])
@@ -152,7 +152,7 @@ def test_a_fine_tuned_network_that_saw_a_test_frame_may_not_read_the_test(
 
 
 def test_rows_can_be_fitted_each_in_its_own_way(
-    stored: tuple[FeatureTable, Pictures, str], backbone: Backbone, tmp_path: Path
+    stored: tuple[FeatureTable, PictureStore, str], backbone: Backbone, tmp_path: Path
 ) -> None:
     table, pictures, _ = stored
     settings = replace(FAST, max_epochs=1)
