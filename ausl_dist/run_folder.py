@@ -25,7 +25,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ausl_dist.files import read_json, read_log_lines, sha256_of
+from ausl_dist.files import read_json, sha256_of
+from ausl_dist.json_lines import read_log_lines
 
 CONFIG_FILE, CLUSTER_FILE, RECORD_FILE = "config.yaml", "cluster.yaml", "record.json"
 METRICS_FILE, LEDGER_FILE, ONLINE_FILE = "metrics.jsonl", "ledger.jsonl", "online.jsonl"

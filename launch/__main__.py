@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from launch.cluster import local_only
     from launch.compose import compose
     from launch.local import run_ranks
-    from launch.run_folder import prepare
+    from launch.prepare import prepare
 
     composed = compose(arguments.overrides)
     if arguments.dry_run:
@@ -117,7 +117,7 @@ def _submit(arguments: argparse.Namespace) -> int:
     from launch import slurm
     from launch.cluster import slurm_only
     from launch.compose import compose
-    from launch.run_folder import prepare
+    from launch.prepare import prepare
 
     composed = compose(arguments.overrides)
     cluster = slurm_only(composed.cluster, "submit")
@@ -143,7 +143,7 @@ def _submit(arguments: argparse.Namespace) -> int:
 def _array(arguments: argparse.Namespace) -> int:
     from launch import slurm, sweep
     from launch.cluster import slurm_only
-    from launch.run_folder import prepare
+    from launch.prepare import prepare
 
     points = sweep.compose_points(arguments.overrides)
     if arguments.dry_run:
@@ -185,7 +185,7 @@ def _resume(arguments: argparse.Namespace) -> int:
     from launch import slurm
     from launch.cluster import LocalCluster, read_settings
     from launch.local import run_ranks
-    from launch.run_folder import change_cluster, read_name
+    from launch.prepare import change_cluster, read_name
 
     folder = arguments.folder.resolve()
     cluster = read_settings(change_cluster(folder, arguments.overrides))
@@ -204,7 +204,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _cancel(arguments: argparse.Namespace) -> int:
     from launch import scheduler, slurm
-    from launch.run_folder import read_cluster
+    from launch.prepare import read_cluster
 
     read_cluster(arguments.folder)  # says what is wrong where this is no run folder
     alive = [job for job in slurm.job_ids(arguments.folder) if scheduler.job_state(job).alive]

@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ausl_dist.files import read_json, read_log_lines, write_json
-from ausl_dist.observe.history import LineWriter, last_metrics
+from ausl_dist.files import read_json, write_json
+from ausl_dist.json_lines import LineWriter, read_log_lines
+from ausl_dist.observe.history import last_metrics
 from launch.verdict import Decision, Ended, RankReport
 
 FOLDER = "supervision"

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ausl_dist.files import read_json_lines
+from ausl_dist.json_lines import read_json_lines
 from ausl_dist.settings import SettingsError, from_mapping
 from launch.cluster import LocalCluster, SlurmCluster, read_settings
 from launch.compose import Composed

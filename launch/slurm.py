@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ausl_dist.files import append_json_line, read_json_lines
+from ausl_dist.json_lines import append_json_line, read_json_lines
 from ausl_dist.run_folder import SUBMISSIONS_FILE
 from ausl_dist.settings import SettingsError
 from launch import left_out, scheduler

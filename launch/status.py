@@ -19,7 +19,7 @@ from ausl_dist.observe.wording import duration
 from ausl_dist.run_folder import MANIFEST_FILE, checkpoint_folder, log_file, newest_whole_step
 from launch import scheduler, slurm
 from launch.attempts import excluded_hosts, read_history
-from launch.run_folder import read_cluster
+from launch.prepare import read_cluster
 from launch.supervise import last_line
 
 WATCH_SECONDS = 5.0

@@ -10,7 +10,7 @@ import pytest
 from ausl_dist.addresses import masked, refuse_secrets
 from ausl_dist.shards.storage import connect
 from launch.compose import compose, compose_cluster
-from launch.run_folder import change_cluster, prepare
+from launch.prepare import change_cluster, prepare
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCY"  # the shape of a real one, slashes included
 WITH_SECRETS = [

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ausl_dist import command
-from ausl_dist.files import read_json, read_log_lines, write_atomically
+from ausl_dist.files import read_json, write_atomically
+from ausl_dist.json_lines import read_log_lines
 from ausl_dist.observe.history import last_metrics
 from ausl_dist.run_folder import (
     CHECKPOINTS_FOLDER,

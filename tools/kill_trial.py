@@ -35,8 +35,9 @@ from typing import Any
 import torch
 
 from ausl_dist import command
-from ausl_dist.files import read_json, read_log_lines, write_atomically
-from ausl_dist.objectives.base import Loss, Seen
+from ausl_dist.files import read_json, write_atomically
+from ausl_dist.json_lines import read_log_lines
+from ausl_dist.objectives.base import BatchView, Loss
 from ausl_dist.objectives.temporal_ranking import TemporalRanking
 from ausl_dist.randomness import stable_hash
 from ausl_dist.run_folder import (
@@ -65,12 +66,12 @@ ROOT = Path(__file__).parents[1]
 class WatchedRanking(TemporalRanking):
     """Temporal ranking that logs which clips it saw, and their pixels, as numbers."""
 
-    def forward(self, seen: Seen) -> Loss:
-        loss = super().forward(seen)
-        frames = [frames for _, frames in sorted(seen.batch.frames.items(), key=str)]
+    def forward(self, batch: BatchView) -> Loss:
+        loss = super().forward(batch)
+        frames = [batch.pixels(view, offsets) for view, offsets in self.roles]
         pixels = b"".join(each.cpu().numpy().tobytes() for each in frames)
         marks = {
-            "clips": stable_hash(*seen.batch.keys) % FINGERPRINT,
+            "clips": stable_hash(*batch.keys) % FINGERPRINT,
             "pixels": zlib.crc32(pixels) % FINGERPRINT,
         }
         loss.logs |= {name: torch.tensor(float(mark)) for name, mark in marks.items()}

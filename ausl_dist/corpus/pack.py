@@ -19,7 +19,8 @@ from ausl_dist.corpus.books import KEPT
 from ausl_dist.corpus.extract import SourceResult
 from ausl_dist.corpus.quality import SIGNATURE_BITS
 from ausl_dist.corpus.settings import CorpusSettings
-from ausl_dist.files import append_json_line, read_json, read_json_lines, write_json
+from ausl_dist.files import read_json, write_json
+from ausl_dist.json_lines import append_json_line, read_json_lines
 from ausl_dist.shards.writer import ShardWriter
 
 STATE_NAME = "pack.json"

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import ausl_dist
-from ausl_dist.files import append_json_line, read_json_lines
+from ausl_dist.json_lines import append_json_line, read_json_lines
 from ausl_dist.shards import clip, storage
 from ausl_dist.shards.index import Index, ShardEntry, scan_shard, write_index
 from ausl_dist.shards.reader import StoredClip, read_clips

@@ -30,7 +30,7 @@ from ausl_dist.evaluate.folds.sealed import Decided, Looked, hold_out, share_of_
 from ausl_dist.evaluate.predictors.base import Predictor, Task
 from ausl_dist.evaluate.predictors.probe import fit_linear
 from ausl_dist.evaluate.scores.rows import MAIN_SCORE, Predictions, score
-from ausl_dist.files import append_json_line
+from ausl_dist.json_lines import append_json_line
 from ausl_dist.model.backbones import Backbone, build_backbone
 from ausl_dist.run_folder import BACKBONE_FILE, ONLINE_FILE, checked_checkpoint, step_of
 from ausl_dist.stream.scan import scan

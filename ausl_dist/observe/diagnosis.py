@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ausl_dist.files import read_log_lines
+from ausl_dist.json_lines import read_log_lines
 from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats
 from ausl_dist.observe.history import Line, read_events
 from ausl_dist.observe.thresholds import SLOW_FACTOR, is_silent

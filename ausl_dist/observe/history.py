@@ -16,49 +16,22 @@ Example: steps 0 1 2 3 | 2 3 4, where | is a restart from the checkpoint at step
 4, the 2 and 3 of the second attempt.
 """
 
-import errno
-import json
-import math
 import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ausl_dist.files import MAX_LINE_BYTES, log_lines_with_offsets, parse_log_line, read_log_lines
+from ausl_dist.json_lines import (
+    MAX_LINE_BYTES,
+    LineWriter,
+    log_lines_with_offsets,
+    parse_log_line,
+    read_log_lines,
+)
 from ausl_dist.run_folder import EVENTS_FOLDER, METRICS_FILE
 
 Line = dict[str, Any]
-
-
-class LineWriter:
-    """Appends JSON lines to a file, each with a single write; a part of a line that a killed writer
-    left is cut off first.
-    """
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        _cut_partial_line(self._descriptor)
-
-    def write(self, line: Mapping[str, Any]) -> None:
-        """Write one line; numbers that are not finite become null, as JSON has none."""
-        try:
-            text = json.dumps(line, ensure_ascii=False, allow_nan=False)
-        # rare: the walk below costs more than the encoding, so it is not done for every line
-        except ValueError:
-            text = json.dumps(_without_nan(line), ensure_ascii=False, allow_nan=False)
-        data = text.encode() + b"\n"
-        # without this a full disk would go unnoticed, and the next line be glued to half of this one
-        if os.write(self._descriptor, data) != len(data):
-            _cut_partial_line(self._descriptor)
-            raise OSError(errno.ENOSPC, f"disk full while writing {self._path}")
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 def read_metrics(run_folder: Path | str, max_lines: int | None = None) -> list[Line]:
@@ -146,21 +119,3 @@ def _lines_from_the_end(path: Path, block_bytes: int = 1 << 16) -> Iterator[byte
             rest = first
         if rest:
             yield rest
-
-
-def _cut_partial_line(descriptor: int) -> None:
-    size = os.fstat(descriptor).st_size
-    tail = os.pread(descriptor, MAX_LINE_BYTES, max(0, size - MAX_LINE_BYTES))
-    partial = len(tail) - tail.rfind(b"\n") - 1
-    if partial:
-        os.ftruncate(descriptor, size - partial)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return value

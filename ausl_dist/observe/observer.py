@@ -23,10 +23,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from ausl_dist.json_lines import LineWriter
 from ausl_dist.observe.console import Console
 from ausl_dist.observe.device import process_start
 from ausl_dist.observe.events import in_words, is_trouble
-from ausl_dist.observe.history import EVENTS_FOLDER, METRICS_FILE, Line, LineWriter, last_metrics
+from ausl_dist.observe.history import EVENTS_FOLDER, METRICS_FILE, Line, last_metrics
 from ausl_dist.observe.profiler import Profiler
 from ausl_dist.observe.pulse import Pulse
 from ausl_dist.observe.record import StepRecord

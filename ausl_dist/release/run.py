@@ -12,7 +12,8 @@ from typing import Any, Literal
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ausl_dist.files import read_json, read_log_lines
+from ausl_dist.files import read_json
+from ausl_dist.json_lines import read_log_lines
 from ausl_dist.release.choose import choose_checkpoint
 from ausl_dist.run_folder import (
     BACKBONE_FILE,

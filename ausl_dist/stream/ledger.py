@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ausl_dist.files import append_json_line
+from ausl_dist.json_lines import append_json_line
 from ausl_dist.stream.settings import REASONS, Budgets
 
 MIN_CLIPS_JUDGED = 1000  # a share of fewer clips says little

@@ -7,7 +7,7 @@ batch, outcome, seconds ─────────────────┴�
 import math
 
 from ausl_dist.batch import Batch
-from ausl_dist.files import append_json_line
+from ausl_dist.json_lines import append_json_line
 from ausl_dist.observe.observer import StepRecord
 from ausl_dist.run_folder import BAD_BATCHES_FILE
 from ausl_dist.train.engine import Outcome

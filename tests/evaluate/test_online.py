@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from ausl_dist.evaluate.online import Neighbours, evaluate_checkpoint
-from ausl_dist.files import append_json_line
+from ausl_dist.json_lines import append_json_line
 from ausl_dist.model.backbones import BackboneSettings, build_backbone
 from ausl_dist.run_folder import ONLINE_FILE, read_scores, steps_by_score
 from ausl_dist.train.checkpoint import steps_to_keep

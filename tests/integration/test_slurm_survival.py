@@ -20,7 +20,7 @@ from launch.cluster import SlurmCluster, slurm_only
 from launch.compose import compose
 from launch.doctor import examine
 from launch.local import run_ranks
-from launch.run_folder import prepare
+from launch.prepare import prepare
 from launch.slurm import job_ids, submit_run
 from tests.support.corpora import make_corpus
 from tests.support.programs import absent

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ausl_dist.batch import Batch, Needs, View
-from ausl_dist.files import read_json_lines
+from ausl_dist.json_lines import read_json_lines
 from ausl_dist.shards import s3, storage
 from ausl_dist.stream.ledger import BudgetPassed
 from ausl_dist.stream.loader import Loader

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ausl_dist.settings import SettingsError
 from launch.compose import Composed, choices, compose
 from launch.global_batch import USUAL_LANES, BatchSettings, check_ranks, describe, plan_batch
-from launch.run_folder import change_cluster, prepare
+from launch.prepare import change_cluster, prepare
 
 URL = "data.corpora.main.url=s3://bucket/corpus"
 MANY_RANKS = [f"cluster.nodes={nodes}" for nodes in (1, 2, 3, 8, 64)]

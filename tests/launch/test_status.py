@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ausl_dist.files import append_json_line
+from ausl_dist.json_lines import append_json_line
 from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats, write_heartbeat
 from ausl_dist.observe.thresholds import straggler
 from ausl_dist.run_folder import checkpoint_folder, log_file, newest_whole_step

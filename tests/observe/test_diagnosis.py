@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ausl_dist.files import append_json_line
+from ausl_dist.json_lines import append_json_line
 from ausl_dist.observe.diagnosis import findings
 from ausl_dist.observe.heartbeat import Heartbeat, heartbeat_of, write_heartbeat
 from ausl_dist.observe.history import append_event

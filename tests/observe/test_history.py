@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ausl_dist.json_lines import LineWriter
 from ausl_dist.observe.history import (
     METRICS_FILE,
-    LineWriter,
     append_event,
     last_metrics,
     read_events,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ausl_dist.files import append_json_line
+from ausl_dist.json_lines import append_json_line
 from ausl_dist.observe.heartbeat import read_heartbeats, write_heartbeat
 from ausl_dist.observe.history import append_event
 from ausl_dist.observe.report import build_report

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ausl_dist.batch import Needs, View
-from ausl_dist.files import read_json_lines
+from ausl_dist.json_lines import read_json_lines
 from ausl_dist.shards.clip import array_to_bytes
 from ausl_dist.shards.index import Index
 from ausl_dist.shards.reader import StoredClip

@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from ausl_dist.files import append_json_line, write_atomically
+from ausl_dist.files import write_atomically
+from ausl_dist.json_lines import append_json_line
 from ausl_dist.run_folder import MANIFEST_FILE, checkpoint_folder, manifest_text, newest_whole_step
 
 RUN = Path(sys.argv[1])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ausl_dist.files import append_json_line, read_json_lines, read_log_lines
+from ausl_dist.json_lines import append_json_line, read_json_lines, read_log_lines
 
 
 def test_a_short_write_is_told_and_spoils_no_line_but_its_own(

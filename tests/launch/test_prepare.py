@@ -7,7 +7,7 @@ import yaml
 
 from launch.cluster import local_only, read_settings, slurm_only
 from launch.compose import Composed, choices, compose, compose_cluster
-from launch.run_folder import change_cluster, prepare, read_cluster, read_name
+from launch.prepare import change_cluster, prepare, read_cluster, read_name
 
 BASE = ["name=first", "steps=10", "data.corpora.main.url=/corpus"]
 
