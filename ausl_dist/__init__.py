@@ -16,8 +16,8 @@ __all__ = ["__version__", "load_backbone"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use: `import ausl_dist` must stay free of torch, for login nodes and command
-    # lines.
+    # Imported on first use: `import ausl_dist` must stay free of torch, for login nodes and
+    # command lines.
     if name == "load_backbone":
         from ausl_dist.release.load import load_backbone
 

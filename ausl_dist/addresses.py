@@ -1,4 +1,5 @@
-"""Secrets do not belong in addresses: they would stand in configs, logs, records and process lists.
+"""Secrets do not belong in addresses: they would stand in configs, logs, records and process
+lists.
 
     s3://KEY:SECRET@bucket/name        refused, shown as s3://***@bucket/name
     https://host/name?X-Amz-Signature=…     refused, shown as …?X-Amz-Signature=***
@@ -12,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 SHOWN = "***"
-# Secret keys of S3 may hold slashes, so a colon that no port follows reaches as far as the last @.
+# Secret keys of S3 may hold slashes, so a colon that no port follows reaches as far as the last
+# @.
 _USER = re.compile(
     r"(?P<before>[a-z][a-z0-9+.-]*://)"
     r"(?:[^\s/@'\"]*:(?!\d+(?:[/\s'\"]|$))[^\s'\"]*@|[^\s/@'\"]+@)",
@@ -43,8 +45,8 @@ def masked(text: str) -> str:
 
 
 def refuse_secrets(value: Any, where: str = "") -> None:
-    """Raise ValueError, which does not repeat it, where a text in `value` (nested as a config is)
-    holds a secret.
+    """Raise ValueError, which does not repeat it, where a text in `value` (nested as a config
+    is) holds a secret.
     """
     if isinstance(value, Mapping):
         for name, item in value.items():

@@ -7,13 +7,14 @@ Example: two objectives, one clip::
     contrast: View(flip=0.5)        at offsets 0, 3, 6, 9
 
 1. each objective declares its `Needs`;
-2. `Needs.union` joins them: the window is 12 frames long, 12 frames are decoded once, two views are
-   drawn from them;
-3. the loader fills a `Batch`: `frames[view]` is B T C H W with T the union's offsets of that view;
+2. `Needs.union` joins them: the window is 12 frames long, 12 frames are decoded once, two views
+   are drawn from them;
+3. the loader fills a `Batch`: `frames[view]` is B T C H W with T the union's offsets of that
+   view;
 4. the model encodes each view once and hands each objective its own offsets.
 
-The window's start inside the clip and all augmentation are drawn from (seed, epoch, clip key), so a
-batch is a pure function of its step.
+The window's start inside the clip and all augmentation are drawn from (seed, epoch, clip key),
+so a batch is a pure function of its step.
 """
 
 import dataclasses
@@ -34,8 +35,9 @@ class View:
     """One way of looking at frames: a random square crop, resized to the run's image size, then
     colour.
 
-    Two objectives that declare equal views share pixels and features. To get two independent draws
-    of the same augmentation (two views of contrastive learning), let them differ in `draw`.
+    Two objectives that declare equal views share pixels and features. To get two independent
+    draws of the same augmentation (two views of contrastive learning), let them differ in
+    `draw`.
     """
 
     # crops are taken inside the central square of this share of the frame's side
@@ -74,8 +76,8 @@ PLAIN = View()
 
 @dataclass(frozen=True)
 class Needs:
-    """What is needed of a clip: by one objective, or by all of a run (`union`), which is what the
-    loader decodes.
+    """What is needed of a clip: by one objective, or by all of a run (`union`), which is what
+    the loader decodes.
 
     Offsets count frames of the corpus from the start of the window.
     """
@@ -85,9 +87,11 @@ class Needs:
     identity: bool = False
     action_units: bool = False
     flow_gap: int = 0  # frames between the two of a pair whose motion is needed; 0 for none
-    # Views in which the loader measures the motion of the window's first frame; else it is stored.
+    # Views in which the loader measures the motion of the window's first frame; else it is
+    # stored.
     flow_measured: tuple[View, ...] = ()
-    # The window is drawn so that a labelled frame stands at one of these, where the clip has one.
+    # The window is drawn so that a labelled frame stands at one of these, where the clip has
+    # one.
     label_offsets: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -133,8 +137,8 @@ class Needs:
 
     @property
     def window(self) -> int:
-        """Frames from the first to the last one needed, by the stored motion of the first one too;
-        clips must be at least this long.
+        """Frames from the first to the last one needed, by the stored motion of the first one
+        too; clips must be at least this long.
         """
         return max(*self.offsets, self.flow_gap) + 1
 
@@ -153,8 +157,12 @@ class Batch:
 
     step: int
     keys: tuple[str, ...]  # B
-    weight: Tensor  # B float32: 1, or 0 for a clip that could not be fetched, verified or decoded
-    frames: dict[View, Tensor]  # B T C H W float32, RGB, normalised by clip.PIXEL_MEAN / PIXEL_STD
+    weight: (
+        Tensor  # B float32: 1, or 0 for a clip that could not be fetched, verified or decoded
+    )
+    frames: dict[
+        View, Tensor
+    ]  # B T C H W float32, RGB, normalised by clip.PIXEL_MEAN / PIXEL_STD
     # B T 68 2 float32, view pixels, re-indexed where mirrored
     landmarks: dict[View, Tensor] = field(default_factory=dict)
     identity: Tensor | None = None  # B int64, stable hash of the identity
@@ -171,7 +179,9 @@ class Batch:
 
     @property
     def valid(self) -> list[int]:
-        """The slots that hold a clip; known on the host, so that to ask costs no wait for a GPU."""
+        """The slots that hold a clip; known on the host, so that to ask costs no wait for a
+        GPU.
+        """
         if self._valid is None or not self.weight.is_cuda:
             self._valid = [slot for slot, weight in enumerate(self.weight.tolist()) if weight]
         return self._valid

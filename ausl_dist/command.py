@@ -1,5 +1,5 @@
-"""How every command line of the project ends: 0 when done, 2 with one sentence on a user's mistake,
-1 with a traceback on a fault of the code, 130 on Ctrl-C.
+"""How every command line of the project ends: 0 when done, 2 with one sentence on a user's
+mistake, 1 with a traceback on a fault of the code, 130 on Ctrl-C.
 
 Secrets that were typed are refused before anything is done, and nothing repeats them.
 """
@@ -12,8 +12,8 @@ from ausl_dist.addresses import masked, refuse_secrets
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit; ValueError and OSError are for people, anything else keeps
-    its traceback.
+    """Run a command's `main` and exit; ValueError and OSError are for people, anything else
+    keeps its traceback.
     """
     try:
         refuse_secrets(sys.argv[1:])

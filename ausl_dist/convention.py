@@ -1,8 +1,9 @@
-"""What a landmark and a crop are, for shards and faces alike: neither of the two knows the other.
+"""What a landmark and a crop are, for shards and faces alike: neither of the two knows the
+other.
 
 Points are (x, y) in pixels, y downwards, pixel centres at integer coordinates, in iBUG / dlib
-order, 0-based: jaw 0-16, brows 17-21 (image left) and 22-26, nose bridge 27-30, nose base 31-35,
-eyes 36-41 and 42-47, outer lip 48-59, inner lip 60-67.
+order, 0-based: jaw 0-16, brows 17-21 (image left) and 22-26, nose bridge 27-30, nose base
+31-35, eyes 36-41 and 42-47, outer lip 48-59, inner lip 60-67.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Small effects on the local disk that every room needs: whole-or-nothing writes and
 checksums.
 
-A reader of a file written here sees the old content or the new, never a part, whatever moment the
-writer is killed.
+A reader of a file written here sees the old content or the new, never a part, whatever moment
+the writer is killed.
 """
 
 import hashlib
@@ -16,7 +16,9 @@ READ_BYTES = 1 << 20
 
 
 def write_atomically(path: Path | str, data: bytes | str) -> None:
-    """Write a file whole or not at all: temporary file beside it, flushed to disk, then renamed."""
+    """Write a file whole or not at all: temporary file beside it, flushed to disk, then
+    renamed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
@@ -39,16 +41,20 @@ def temporary_beside(path: Path) -> Path:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write JSON atomically, keys in the order given, so that equal values give equal bytes."""
-    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(
+        path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def read_json(path: Path | str, max_bytes: int = 64 << 20) -> Any:
-    """Read a JSON file of at most `max_bytes`; raises ValueError with the path when it is larger or
-    no JSON.
+    """Read a JSON file of at most `max_bytes`; raises ValueError with the path when it is
+    larger or no JSON.
     """
     path = Path(path)
     if path.stat().st_size > max_bytes:
-        raise ValueError(f"{path} is larger than {max_bytes} bytes: this is not one of our files")
+        raise ValueError(
+            f"{path} is larger than {max_bytes} bytes: this is not one of our files"
+        )
     try:
         return json.loads(path.read_bytes())
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:

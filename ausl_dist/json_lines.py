@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 
 class LineWriter:
-    """Appends JSON lines to a file, each with a single write; a part of a line that a killed writer
-    left is cut off first.
+    """Appends JSON lines to a file, each with a single write; a part of a line that a killed
+    writer left is cut off first.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,8 @@ class LineWriter:
         except ValueError:
             text = json.dumps(_without_nan(line), ensure_ascii=False, allow_nan=False)
         data = text.encode() + b"\n"
-        # without this a full disk would go unnoticed, and the next line be glued to half of this one
+        # without this a full disk would go unnoticed, and the next line be glued to half of
+        # this one
         if os.write(self._descriptor, data) != len(data):
             _cut_partial_line(self._descriptor)
             raise OSError(errno.ENOSPC, f"disk full while writing {self._path}")
@@ -52,10 +53,11 @@ class LineWriter:
 
 
 def append_json_line(path: Path | str, value: Any) -> None:
-    """Append one line of JSON with a single write, so that lines of several processes never mix.
+    """Append one line of JSON with a single write, so that lines of several processes never
+    mix.
 
-    What a killed writer, or a full disk, left of a line is closed first, so that it spoils no line
-    but its own. Raises OSError where the line could not be written whole.
+    What a killed writer, or a full disk, left of a line is closed first, so that it spoils no
+    line but its own. Raises OSError where the line could not be written whole.
     """
     line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -75,8 +77,8 @@ def append_json_line(path: Path | str, value: Any) -> None:
 def read_json_lines(path: Path | str) -> Iterator[Any]:
     """Yield the values of a JSON-lines file that is state: every line counts.
 
-    A last line without its end (a killed writer) never was, and is passed over; any other damage
-    raises ValueError with the number of the line.
+    A last line without its end (a killed writer) never was, and is passed over; any other
+    damage raises ValueError with the number of the line.
     """
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):

@@ -1,5 +1,5 @@
-"""How a long step shows on standard error that it goes on: a bar on a terminal, a plain line every
-few seconds in a log.
+"""How a long step shows on standard error that it goes on: a bar on a terminal, a plain line
+every few seconds in a log.
 
 with progress("features", " clips") as report:
     report(29, 120, "5.7/s")           ──▶ features: 29 of 120 clips, 5.7/s, 16 s left
@@ -12,7 +12,13 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 T = TypeVar("T")
 # what is done, of how much (None: unknown), and more in words
@@ -23,8 +29,8 @@ LINE_SECONDS = 5.0
 
 @contextmanager
 def progress(label: str, unit: str = "", *, about: bool = False) -> Iterator[Report]:
-    """Gives the function to call as the work goes on; `about` says that its total is a guess, from
-    which no time left follows.
+    """Gives the function to call as the work goes on; `about` says that its total is a guess,
+    from which no time left follows.
     """
     if sys.stderr.isatty():
         name = TextColumn("{task.description}", markup=False)  # a path may hold brackets
@@ -38,7 +44,9 @@ def progress(label: str, unit: str = "", *, about: bool = False) -> Iterator[Rep
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(label, total=None, text="")
-            yield lambda done, total, text: bar.update(task, completed=done, total=total, text=text)
+            yield lambda done, total, text: bar.update(
+                task, completed=done, total=total, text=text
+            )
         return
     lines = _Lines(label, unit, about)
     try:
@@ -84,4 +92,6 @@ class _Lines:
                 f"{(total - done) * (time.monotonic() - self._start) / (done - self._first):.0f} s "
                 "left"
             )
-        print(f"{self._label}: {done}{of}{self._unit}, {text}{left}", file=sys.stderr, flush=True)
+        print(
+            f"{self._label}: {done}{of}{self._unit}, {text}{left}", file=sys.stderr, flush=True
+        )

@@ -2,8 +2,9 @@
 
     random_stream(seed, epoch, clip_key, "crop").uniform(...)
 
-gives the same numbers in whatever process, thread, batch position or order it is asked for; so a
-resume has nothing to restore. Counter-based generator: Philox4x64-10 (Salmon et al., SC 2011).
+gives the same numbers in whatever process, thread, batch position or order it is asked for; so
+a resume has nothing to restore. Counter-based generator: Philox4x64-10 (Salmon et al., SC
+2011).
 """
 
 import hashlib
@@ -20,7 +21,9 @@ def stable_hash(*words: Word) -> int:
 
 def random_stream(*words: Word) -> np.random.Generator:
     """A generator keyed by the words; 10 µs to make."""
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest(words, 16), "little")))
+    return np.random.Generator(
+        np.random.Philox(key=int.from_bytes(_digest(words, 16), "little"))
+    )
 
 
 def _digest(words: tuple[Word, ...], size: int) -> bytes:

@@ -1,4 +1,5 @@
-"""The run folder: every name in it, and which of its checkpoints can be relied on. Needs no torch.
+"""The run folder: every name in it, and which of its checkpoints can be relied on. Needs no
+torch.
 
     RUN/config.yaml              the resolved config: all that decides what is computed
     RUN/cluster.yaml             where it runs; may change from one attempt to the next
@@ -12,8 +13,8 @@
         manifest.json            size and SHA-256 of every file beside it, and of itself
         ...                      written by train/checkpoint.py
 
-A checkpoint is *complete* when its folder has its final name, and *whole* when every byte is what
-the manifest says. Whoever reads one takes it from here, checked.
+A checkpoint is *complete* when its folder has its final name, and *whole* when every byte is
+what the manifest says. Whoever reads one takes it from here, checked.
 """
 
 import hashlib
@@ -51,7 +52,8 @@ MAX_FILE_BYTES = 1 << 50
 log = logging.getLogger(__name__)
 
 
-# --- names -----------------------------------------------------------------------------------------
+# --- names
+# -----------------------------------------------------------------------------------------
 
 
 def checkpoint_name(step: int) -> str:
@@ -77,11 +79,14 @@ def log_file(run_folder: Path | str, rank: int) -> Path:
     return Path(run_folder) / LOGS_FOLDER / f"rank-{rank}.log"
 
 
-# --- checkpoints -----------------------------------------------------------------------------------
+# --- checkpoints
+# -----------------------------------------------------------------------------------
 
 
 def complete_checkpoints(run_folder: Path | str) -> list[Path]:
-    """All checkpoints that were renamed into place, oldest first; their content is not looked at."""
+    """All checkpoints that were renamed into place, oldest first; their content is not looked
+    at.
+    """
     folder = Path(run_folder) / CHECKPOINTS_FOLDER
     if not folder.is_dir():
         return []
@@ -90,7 +95,10 @@ def complete_checkpoints(run_folder: Path | str) -> list[Path]:
 
 
 def newest_whole_step(run_folder: Path | str, *, sums: bool = True) -> int:
-    """The step of the newest whole checkpoint; 0 where there is none. `sums` as for `damage`."""
+    """The step of the newest whole checkpoint; 0 where there is none.
+
+    `sums` as for `damage`.
+    """
     newest_first = reversed(complete_checkpoints(run_folder))
     return next((step_of(path) for path in newest_first if damage(path, sums=sums) is None), 0)
 
@@ -194,7 +202,11 @@ def _manifest_entries(checkpoint: Path) -> dict[str, tuple[int, str]]:
         if FILE_NAME.fullmatch(name) is None:
             raise ValueError(f"it names {name[:100]!r}, which is no file of a checkpoint")
         size, sha256 = entry["bytes"], entry["sha256"]
-        if type(size) is not int or not 0 <= size <= MAX_FILE_BYTES or not isinstance(sha256, str):
+        if (
+            type(size) is not int
+            or not 0 <= size <= MAX_FILE_BYTES
+            or not isinstance(sha256, str)
+        ):
             raise ValueError(f"its entry for {name} is none of ours")
         entries[name] = (size, sha256)
     as_written = manifest_text(manifest["step"], manifest["files"])
@@ -205,7 +217,8 @@ def _manifest_entries(checkpoint: Path) -> dict[str, tuple[int, str]]:
     return entries
 
 
-# --- scores of the online probe --------------------------------------------------------------------
+# --- scores of the online probe
+# --------------------------------------------------------------------
 
 
 def read_scores(run_folder: Path | str) -> dict[int, dict[str, float]]:
@@ -227,8 +240,8 @@ def read_scores(run_folder: Path | str) -> dict[int, dict[str, float]]:
 
 
 def main_scores(run_folder: Path | str) -> tuple[str, dict[int, float]]:
-    """The score that checkpoints are compared by, and its value by step: intensity where the run
-    has any, else occurrence.
+    """The score that checkpoints are compared by, and its value by step: intensity where the
+    run has any, else occurrence.
     """
     scores = read_scores(run_folder)
     name = next((name for name in MAIN_SCORES if any(name in s for s in scores.values())), "")
@@ -238,8 +251,8 @@ def main_scores(run_folder: Path | str) -> tuple[str, dict[int, float]]:
 
 
 def steps_by_score(run_folder: Path | str, among: set[int]) -> list[int]:
-    """Of the steps `among`, those with a score of the online probe, best first; of equal ones the
-    later.
+    """Of the steps `among`, those with a score of the online probe, best first; of equal ones
+    the later.
     """
     _, scores = main_scores(run_folder)
     scored = [step for step in among if step in scores]

@@ -2,8 +2,8 @@
 
     YAML ──▶ with_defaults ──▶ the whole config, as printed and stored ──▶ from_mapping ──▶ dataclasses
 
-Each room declares its settings once: as a frozen dataclass with checks in `__post_init__`, or as
-the constructor of a class (an objective). Defaults, types and names are read from there.
+Each room declares its settings once: as a frozen dataclass with checks in `__post_init__`, or
+as the constructor of a class (an objective). Defaults, types and names are read from there.
 """
 
 import contextlib
@@ -39,8 +39,8 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "", **giv
     """Build `cls` from a mapping, recursively and strictly; `given` are arguments that are no
     settings.
 
-    Raises SettingsError for an unknown key (with the nearest known one), a missing key, a value of
-    the wrong type, or a combination that the class refuses.
+    Raises SettingsError for an unknown key (with the nearest known one), a missing key, a value
+    of the wrong type, or a combination that the class refuses.
     """
     arguments = check(cls, values, where, given)
     try:
@@ -54,7 +54,8 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "", **giv
 def check(
     cls: type, values: Mapping[str, Any], where: str = "", given: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """The arguments for `cls`, checked one by one; `given` are names that somebody else fills in.
+    """The arguments for `cls`, checked one by one; `given` are names that somebody else fills
+    in.
 
     Raises SettingsError as `from_mapping` does, but for combinations.
     """
@@ -76,8 +77,8 @@ def check(
 def with_defaults(
     cls: type, values: Mapping[str, Any], given: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """`values` and, for what they leave out, the defaults of `cls`: plain mappings, as YAML writes
-    them.
+    """`values` and, for what they leave out, the defaults of `cls`: plain mappings, as YAML
+    writes them.
 
     Checks nothing: unknown keys stay, and so do texts that stand for a value (`${data.lanes}`).
     """
@@ -96,12 +97,14 @@ def with_defaults(
 
 
 def parameters(cls: type) -> list[Parameter]:
-    """The settings of a dataclass, or the keyword arguments of a class's constructor (with those
-    that `**` hands on to the next class).
+    """The settings of a dataclass, or the keyword arguments of a class's constructor (with
+    those that `**` hands on to the next class).
     """
     if dataclasses.is_dataclass(cls):
         hints = typing.get_type_hints(cls)
-        return [Parameter(f.name, hints[f.name], _default_of(f)) for f in dataclasses.fields(cls)]
+        return [
+            Parameter(f.name, hints[f.name], _default_of(f)) for f in dataclasses.fields(cls)
+        ]
     found: dict[str, Parameter] = {}
     for owner in cls.__mro__:
         constructor = vars(owner).get("__init__")
@@ -109,7 +112,9 @@ def parameters(cls: type) -> list[Parameter]:
             continue
         signature = inspect.signature(constructor).parameters.values()
         hints = typing.get_type_hints(constructor)
-        for each in [p for p in signature if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]:
+        for each in [
+            p for p in signature if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]:
             if each.name != "self":
                 default = REQUIRED if each.default is each.empty else each.default
                 hint = hints.get(each.name, Any)
@@ -123,7 +128,9 @@ def unknown(name: object, known: Iterable[str], where: str = "") -> SettingsErro
     """The error for a key that is not there: the nearest of those that are, or all of them."""
     known = list(known)
     near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {_join(where, near[0])}?" if near else f"known here: {', '.join(known)}"
+    hint = (
+        f"did you mean {_join(where, near[0])}?" if near else f"known here: {', '.join(known)}"
+    )
     return SettingsError(f"unknown setting {_join(where, str(name))}: {hint}")
 
 
@@ -155,7 +162,9 @@ def _filled(parameter: Parameter, value: Any) -> Any:
         return value
     hint = parameter.hint
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = next((each for each in typing.get_args(hint) if dataclasses.is_dataclass(each)), Any)
+        hint = next(
+            (each for each in typing.get_args(hint) if dataclasses.is_dataclass(each)), Any
+        )
     if dataclasses.is_dataclass(hint):
         base = plain(parameter.default) if dataclasses.is_dataclass(parameter.default) else {}
         return with_defaults(hint, {**base, **value})  # type: ignore[arg-type]

@@ -2,8 +2,8 @@
 
     file ──▶ read_rows ──▶ Row (line, cells) ──▶ whole_number ──▶ an int that fits anywhere
 
-Whatever a file holds, the end is a value or a TableError that names the file and the line. Lines
-come one at a time; only what the caller keeps takes memory.
+Whatever a file holds, the end is a value or a TableError that names the file and the line.
+Lines come one at a time; only what the caller keeps takes memory.
 """
 
 import csv
@@ -50,12 +50,17 @@ def has_system_part(path: str) -> bool:
 
 
 def read_rows(
-    path: Path, *, max_bytes: int = MAX_TEXT_BYTES, max_rows: int = MAX_ROWS, blanks: bool = False
+    path: Path,
+    *,
+    max_bytes: int = MAX_TEXT_BYTES,
+    max_rows: int = MAX_ROWS,
+    blanks: bool = False,
 ) -> Iterator[Row]:
     """The rows of a text with a delimiter, which its first line shows: comma, semicolon or tab;
     with `blanks` (and none of those in it) runs of blanks.
 
-    Raises TableError for a file too large, lines too long or too many, and text that is no table.
+    Raises TableError for a file too large, lines too long or too many, and text that is no
+    table.
     """
     _check_size(path, max_bytes)
     with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
@@ -66,7 +71,9 @@ def read_rows(
         delimiter = max(DELIMITERS, key=first[1].count)
         at_blanks = blanks and delimiter not in first[1]
         rows = (
-            _split_at_blanks(first, lines) if at_blanks else _split(first, lines, delimiter, path)
+            _split_at_blanks(first, lines)
+            if at_blanks
+            else _split(first, lines, delimiter, path)
         )
         for count, row in enumerate(rows):
             if count >= max_rows:
@@ -82,13 +89,17 @@ def read_lines(
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         for count, (number, line) in enumerate(_bounded(file, path)):
             if count >= max_rows:
-                raise TableError(f"{path} has more than {max_rows} lines: this is no label file")
+                raise TableError(
+                    f"{path} has more than {max_rows} lines: this is no label file"
+                )
             if line.strip():
                 yield number, line.strip()
 
 
 def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
-    """A text file of at most `max_bytes`; TableError with the path when it is larger or no text."""
+    """A text file of at most `max_bytes`; TableError with the path when it is larger or no
+    text.
+    """
     _check_size(path, max_bytes)
     try:
         return path.read_text(encoding="utf-8-sig")

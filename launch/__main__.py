@@ -2,13 +2,13 @@
 
 python -m launch run experiment=demo                      this machine, one process per rank
 python -m launch submit cluster=mysite experiment=...     a SLURM cluster; --dry-run shows what
-python -m launch array cluster=mysite seed=0,1,2 ...      one run for each combination of settings
-python -m launch corpus --parts 64 -- VIDEOS --out URL    build a corpus as an array of jobs
-python -m launch doctor cluster=mysite experiment=...     all that can fail before a GPU is asked for
-python -m launch status runs/demo                         how it goes; --watch keeps looking
-python -m launch resume runs/demo                         go on from the newest whole checkpoint
-python -m launch cancel runs/demo                         end it for good
-python -m launch store DIR                                an object store on this machine, to try things
+python -m launch array cluster=mysite seed=0,1,2 ...      one run for each combination of
+settings python -m launch corpus --parts 64 -- VIDEOS --out URL    build a corpus as an array of
+jobs python -m launch doctor cluster=mysite experiment=...     all that can fail before a GPU is
+asked for python -m launch status runs/demo                         how it goes; --watch keeps
+looking python -m launch resume runs/demo                         go on from the newest whole
+checkpoint python -m launch cancel runs/demo                         end it for good python -m
+launch store DIR                                an object store on this machine, to try things
 """
 
 import argparse
@@ -41,18 +41,28 @@ def main() -> int:
         "seed=0,1 optimizer.learning_rate=1e-3,3e-4",
     )
     doctor = verb("doctor", _doctor, "check everything that can fail before a GPU is asked for")
-    run.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
-    submit.add_argument("--dry-run", action="store_true", help="print the sbatch script and stop")
-    submit.add_argument("--after", metavar="JOB", help="start only when this job has ended well")
+    run.add_argument(
+        "--dry-run", action="store_true", help="print the resolved config and stop"
+    )
+    submit.add_argument(
+        "--dry-run", action="store_true", help="print the sbatch script and stop"
+    )
+    submit.add_argument(
+        "--after", metavar="JOB", help="start only when this job has ended well"
+    )
     then = (
         "run this on one node when the run is done ({run} stands for its folder); "
         "repeat for a chain"
     )
     submit.add_argument("--then", action="append", default=[], metavar="COMMAND", help=then)
     array.add_argument("--dry-run", action="store_true", help="print the combinations and stop")
-    array.add_argument("--at-once", type=int, default=16, help="how many of them may run at a time")
+    array.add_argument(
+        "--at-once", type=int, default=16, help="how many of them may run at a time"
+    )
     doctor.add_argument(
-        "--on-node", action="store_true", help="inside a short job on the cluster's nodes as well"
+        "--on-node",
+        action="store_true",
+        help="inside a short job on the cluster's nodes as well",
     )
     for each in (run, submit, array, doctor):
         each.add_argument(
@@ -64,7 +74,9 @@ def main() -> int:
     corpus.add_argument(
         "--cluster", default="slurm", metavar="NAME", help="a file of configs/cluster/"
     )
-    corpus.add_argument("--parts", type=int, required=True, help="how many jobs share the sources")
+    corpus.add_argument(
+        "--parts", type=int, required=True, help="how many jobs share the sources"
+    )
     corpus.add_argument(
         "--at-once", type=int, default=64, help="how many of them may run at a time"
     )
@@ -89,7 +101,9 @@ def main() -> int:
     )
     store = verb("store", _store, "serve an object store on this machine until Ctrl-C")
     store.add_argument("folder", type=Path, help="where its data lie, and are found again")
-    store.add_argument("--bucket", default="corpora", help="made at the start, if it is not there")
+    store.add_argument(
+        "--bucket", default="corpora", help="made at the start, if it is not there"
+    )
     arguments = parser.parse_args()
     return int(arguments.call(arguments))
 

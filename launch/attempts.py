@@ -1,5 +1,5 @@
-"""What the ranks of one attempt tell each other through the run folder, so that all of them draw
-the same conclusion.
+"""What the ranks of one attempt tell each other through the run folder, so that all of them
+draw the same conclusion.
 
     RUN/supervision/NAME/rank-00003.json   how rank 3 ended
     RUN/supervision/NAME/failed            some rank failed: the others end too

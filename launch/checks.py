@@ -1,7 +1,8 @@
-"""The checks of `doctor` on the machine where it is typed: config, data, model, disk, scheduler.
+"""The checks of `doctor` on the machine where it is typed: config, data, model, disk,
+scheduler.
 
-Each check is a method that returns one sentence or raises one; they run in order, and later ones
-use what earlier ones have opened.
+Each check is a method that returns one sentence or raises one; they run in order, and later
+ones use what earlier ones have opened.
 """
 
 import importlib.metadata
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 WRITE_BYTES = 64 * MIB
-# slower than this a checkpoint of a small model takes longer than the warning before a time limit
+# slower than this a checkpoint of a small model takes longer than the warning before a time
+# limit
 MIN_WRITE_MIB_PER_SECOND = 20.0
 ADAM_BYTES_PER_WEIGHT = 16  # fp32 weight, gradient and two moments
 READ_SECONDS = 60.0
@@ -78,7 +80,9 @@ class Examination:
     def indexes(self) -> "dict[str, Index]":
         from ausl_dist.shards.index import Index
 
-        return {name: Index.load(source.url) for name, source in self.settings.data.corpora.items()}
+        return {
+            name: Index.load(source.url) for name, source in self.settings.data.corpora.items()
+        }
 
     @cached_property
     def model(self) -> "JointModel":
@@ -87,7 +91,9 @@ class Examination:
         from ausl_dist.model.joint import build_model
 
         torch.manual_seed(self.settings.seed)
-        return build_model(self.settings.backbone, self.settings.objectives, self.settings.mixture)
+        return build_model(
+            self.settings.backbone, self.settings.objectives, self.settings.mixture
+        )
 
     @cached_property
     def batch(self) -> "Batch":
@@ -95,8 +101,9 @@ class Examination:
 
         from ausl_dist.stream.loader import Loader
 
-        # The smallest part of a global batch that a rank can have: one lane. The model is on the
-        # CPU here, so decoding is, too; what a GPU makes of the clips is `decode: ...` above.
+        # The smallest part of a global batch that a rank can have: one lane. The model is on
+        # the CPU here, so decoding is, too; what a GPU makes of the clips is `decode: ...`
+        # above.
         data = replace(
             self.settings.data,
             device="cpu",
@@ -116,7 +123,9 @@ class Examination:
             return next(loader)
 
     def config(self) -> str:
-        return f"{self.settings.name}: {self.settings.steps:,} steps on {self.cluster.ranks} ranks"
+        return (
+            f"{self.settings.name}: {self.settings.steps:,} steps on {self.cluster.ranks} ranks"
+        )
 
     def packages(self) -> str:
         names = ("torch", "deepspeed", "nvidia-dali-cuda130", "timm", "submitit")
@@ -140,7 +149,9 @@ class Examination:
         data, ranks = self.settings.data, self.cluster.ranks
         clips = sum(index.num_clips for index in self.indexes.values())
         if clips < data.lanes:
-            raise ValueError(f"the corpus has {clips} clips, fewer than data.lanes={data.lanes}")
+            raise ValueError(
+                f"the corpus has {clips} clips, fewer than data.lanes={data.lanes}"
+            )
         per_rank = data.batch_clips // ranks
         return (
             f"{data.batch_clips} clips a step, {per_rank} a rank; "
@@ -164,7 +175,9 @@ class Examination:
             " x ".join(map(str, frames.shape)) for frames in self.batch.frames.values()
         )
         if not bool(self.batch.weight.any()):
-            raise ValueError(f"no clip of the first batch could be decoded: {self._first_loss()}")
+            raise ValueError(
+                f"no clip of the first batch could be decoded: {self._first_loss()}"
+            )
         return f"views of B x T x C x H x W = {views}"
 
     def _first_loss(self) -> str:
@@ -182,14 +195,18 @@ class Examination:
             raise ValueError(
                 f"no gradient reaches {', '.join(missing[:3])}: an objective leaves weights unused"
             )
-        return f"{sum(weight.numel() for weight in self.model.parameters()) / 1e6:.1f} M weights"
+        return (
+            f"{sum(weight.numel() for weight in self.model.parameters()) / 1e6:.1f} M weights"
+        )
 
     @cached_property
     def rank_bytes(self) -> float:
         """What a rank will hold: weights, gradients and optimizer whole (ZeRO shares some of it
         out), and activations.
         """
-        weights = sum(weight.numel() for weight in self.model.parameters()) * ADAM_BYTES_PER_WEIGHT
+        weights = (
+            sum(weight.numel() for weight in self.model.parameters()) * ADAM_BYTES_PER_WEIGHT
+        )
         share = (
             self.settings.data.batch_clips
             / self.cluster.ranks

@@ -1,5 +1,5 @@
-"""A rank's process, seen from the one that starts it: its command and environment, the same on one
-machine and on a cluster.
+"""A rank's process, seen from the one that starts it: its command and environment, the same on
+one machine and on a cluster.
 
 It dies with its parent, and leaves its stacks when it has to be ended.
 """
@@ -24,8 +24,8 @@ STACKS_ON_ABORT = {"PYTHONFAULTHANDLER": "1"}
 def rank_environment(
     rank: int, local_rank: int, ranks: int, address: str, port: int, threads: str
 ) -> dict[str, str]:
-    """The variables by which a rank knows its place, and where all of them meet; `threads` is for
-    each rank, where the user's OMP_NUM_THREADS says nothing else.
+    """The variables by which a rank knows its place, and where all of them meet; `threads` is
+    for each rank, where the user's OMP_NUM_THREADS says nothing else.
     """
     return {
         "RANK": str(rank),
@@ -46,7 +46,9 @@ def start_rank(
     module: str = TRAINER,
     own_session: bool = False,
 ) -> "subprocess.Popen[bytes]":
-    """Start a rank of the run in `run_folder`; it writes to `output`, or where this process does."""
+    """Start a rank of the run in `run_folder`; it writes to `output`, or where this process
+    does.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", module, str(run_folder)],
         env={**os.environ, **environment},

@@ -20,7 +20,8 @@ from ausl_dist.settings import SettingsError, from_mapping, unknown, with_defaul
 from launch.cluster import read_settings, with_cluster_defaults
 from launch.global_batch import BatchPlan, BatchSettings, check_ranks, describe, plan_batch
 
-# what a cluster's file says of the run itself, where it has GPUs; files and words of the run win
+# what a cluster's file says of the run itself, where it has GPUs; files and words of the run
+# win
 ON_GPUS = "on_gpus"
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -99,8 +100,8 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_batch(run: dict[str, Any], plan: BatchPlan, given: dict[str, Any]) -> dict[str, Any]:
-    """The run with what follows from the batch; lanes, clips a lane and pieces that somebody has
-    said himself stay, and the learning rate with them.
+    """The run with what follows from the batch; lanes, clips a lane and pieces that somebody
+    has said himself stay, and the learning rate with them.
     """
     data, engine, optimizer = dict(run["data"]), dict(run["engine"]), dict(run["optimizer"])
     if not {"lanes", "clips_per_lane"} & set(given["data"]):
@@ -124,8 +125,8 @@ def choices(group: str, config_folder: Path = CONFIGS) -> list[str]:
 
 
 def add_or_replace(word: str, config_folder: Path = CONFIGS) -> str:
-    """The word as hydra wants it: a setting is added where it is not there yet, whatever the user
-    put before it; a group's choice stays a choice, and `~name` takes a setting away.
+    """The word as hydra wants it: a setting is added where it is not there yet, whatever the
+    user put before it; a group's choice stays a choice, and `~name` takes a setting away.
     """
     key, equals, value = word.partition("=")
     if not equals or key.startswith("~") or "@" in key:
@@ -221,7 +222,11 @@ def _reason(error: Exception, words: list[str], config_folder: Path) -> str:
         known = choices(group, config_folder) if group else []
         if known and choice and choice not in known:
             near = difflib.get_close_matches(choice, known, n=1)
-            hint = f"did you mean {group}={near[0]}?" if near else f"choose from {', '.join(known)}"
+            hint = (
+                f"did you mean {group}={near[0]}?"
+                if near
+                else f"choose from {', '.join(known)}"
+            )
             return f"{group}={choice} is not there; {hint}"
     return _first_line(error)
 

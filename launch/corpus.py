@@ -1,5 +1,5 @@
-"""Build a corpus on a SLURM cluster: one array element for each part, and a last job that sees the
-whole to its end.
+"""Build a corpus on a SLURM cluster: one array element for each part, and a last job that sees
+the whole to its end.
 
     python -m launch corpus --cluster mysite --parts 64 -- /videos --out s3://bucket/faces
         │
@@ -7,8 +7,8 @@ whole to its end.
         the parts)
         └─▶ afterwards: --part 0/64 once more, which does nothing, or joins what a kill has left unjoined
 
-The builder remembers what is done: a requeued part goes on, and after a failure the same command is
-typed again.
+The builder remembers what is done: a requeued part goes on, and after a failure the same
+command is typed again.
 """
 
 import hashlib

@@ -1,5 +1,5 @@
-"""The doctor's table of decoders: for each way to decode, what it makes of the corpus's clips, and
-which way the run will take.
+"""The doctor's table of decoders: for each way to decode, what it makes of the corpus's clips,
+and which way the run will take.
 """
 
 from collections.abc import Callable

@@ -3,10 +3,10 @@
     video ─▶ shards on an object store (loopback) ─▶ pretraining, two ranks ─▶ table
         ─▶ backbone bundle with it
 
-Without arguments the video is a rendered world of talking faces, whose action units are known, so
-the table can say what was learnt. With `--videos DIR` it is the user's own; then there are no
-labels, and the table says what was kept, how fast it ran and how the loss fell. Each step skips
-what is there already; everything lies under runs/.
+Without arguments the video is a rendered world of talking faces, whose action units are known,
+so the table can say what was learnt. With `--videos DIR` it is the user's own; then there are
+no labels, and the table says what was kept, how fast it ran and how the loss fell. Each step
+skips what is there already; everything lies under runs/.
 """
 
 import argparse
@@ -77,7 +77,9 @@ def main() -> int:
         os.environ.update(store.environment)
         store.make_bucket(BUCKET)
         job = (
-            _video_job(arguments.videos, arguments.models) if arguments.videos else _rendered_job()
+            _video_job(arguments.videos, arguments.models)
+            if arguments.videos
+            else _rendered_job()
         )
         experiment = "demo_videos" if arguments.videos else "demo"
         _step(
@@ -106,7 +108,8 @@ def main() -> int:
 
 
 def _judge(job: DemoJob) -> None:
-    """Score the backbone on other people before it is released, so that its card carries the table.
+    """Score the backbone on other people before it is released, so that its card carries the
+    table.
 
     Scores are of a bundle; this one has none yet, and stays beside the released one.
     """

@@ -1,5 +1,5 @@
-"""Everything that can fail before a GPU is asked for, checked in about a minute: a table of ✓ and ✗
-with what to do for each ✗.
+"""Everything that can fail before a GPU is asked for, checked in about a minute: a table of ✓
+and ✗ with what to do for each ✗.
 
     config ──▶ checks of this machine (checks.py) ──▶ table, exit code
         with --on-node: ──▶ a short job on the real nodes (node_checks.py) ──▶ the same table
@@ -18,7 +18,10 @@ from ausl_dist.files import read_json
 from launch.compose import Composed
 from launch.findings import Finding, run_checks
 
-UNFIT = ("node: health", "node: GPU health")  # checks that are about the node, not about the run
+UNFIT = (
+    "node: health",
+    "node: GPU health",
+)  # checks that are about the node, not about the run
 SLOW_SHARE = 0.8  # of the median rank's speed: in a synchronous step all wait for the slowest
 NODE_SECONDS = 600.0  # for the short job to get its turn and end
 
@@ -57,7 +60,9 @@ def _on_nodes(composed: Composed, rank_bytes: float) -> list[Finding]:
     cluster = slurm_only(composed.cluster, "doctor --on-node")
     run_folder = Path(composed.run["folder"]).expanduser().resolve()
     # Beside the run's own folder: what the nodes see of this disk is one of the questions.
-    folder = run_folder.parent / ".doctor" / f"{run_folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = (
+        run_folder.parent / ".doctor" / f"{run_folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    )
     folder.mkdir(parents=True)
     (job,) = slurm.submit(
         [NodeChecks(folder, composed.run, rank_bytes)],
@@ -65,7 +70,10 @@ def _on_nodes(composed: Composed, rank_bytes: float) -> list[Finding]:
         slurm.short(cluster),
         f"doctor-{composed.run['name']}",
     )
-    print(f"job {job} examines {cluster.nodes} nodes; its log is in {folder / 'slurm'}", flush=True)
+    print(
+        f"job {job} examines {cluster.nodes} nodes; its log is in {folder / 'slurm'}",
+        flush=True,
+    )
     deadline = time.monotonic() + NODE_SECONDS
     while (state := scheduler.job_state(job)).alive and time.monotonic() < deadline:
         time.sleep(1.0)
@@ -98,7 +106,9 @@ def _on_nodes(composed: Composed, rank_bytes: float) -> list[Finding]:
 
 def _merge(results: list[dict[str, Any]], ranks: int) -> list[Finding]:
     """One row for each check: the worst of all ranks, with the hosts where it failed."""
-    findings = [Finding("ranks that reported", len(results) == ranks, f"{len(results)} of {ranks}")]
+    findings = [
+        Finding("ranks that reported", len(results) == ranks, f"{len(results)} of {ranks}")
+    ]
     names = list(dict.fromkeys(row["name"] for result in results for row in result["rows"]))
     for name in names:
         rows = [
@@ -134,7 +144,9 @@ def unfit_hosts(results: list[dict[str, Any]]) -> dict[str, str | None]:
     found: dict[str, str | None] = {result["host"]: None for result in results}
     usual = statistics.median(result["teraflops"] for result in results) if results else 0.0
     for result in results:
-        sick = [row["text"] for row in result["rows"] if row["name"] in UNFIT and not row["good"]]
+        sick = [
+            row["text"] for row in result["rows"] if row["name"] in UNFIT and not row["good"]
+        ]
         if result["teraflops"] < SLOW_SHARE * usual:
             share = result["teraflops"] / usual
             sick.append(f"computes at {share:.0%} of the speed of the others")

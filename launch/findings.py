@@ -21,7 +21,9 @@ class Unchecked(Exception):
 
 
 def run_checks(checks: Iterable[tuple[str, Callable[[], str]]]) -> Iterable[Finding]:
-    """Run checks in order; one that fails by the same reason as an earlier one only names that one."""
+    """Run checks in order; one that fails by the same reason as an earlier one only names that
+    one.
+    """
     reasons: dict[str, str] = {}
     for name, check in checks:
         started = time.monotonic()

@@ -1,15 +1,16 @@
-"""One dial, the clips of a global batch, and the number of ranks: all else about a batch follows.
+"""One dial, the clips of a global batch, and the number of ranks: all else about a batch
+follows.
 
     batch.clips ─┐                ┌─▶ data.lanes x data.clips_per_lane: the order, and a rank's part
     cluster ─────┴─▶ plan_batch ──┼─▶ engine.gradient_accumulation: pieces of a rank's part
                                   └─▶ optimizer.learning_rate, for the batch that comes of it
 
-A batch that the ranks cannot share evenly grows to the next one that they can. Lanes are as many
-that other numbers of ranks can go on with the same batches, as long as memory allows: each lane
-shuffles in a window of its own.
+A batch that the ranks cannot share evenly grows to the next one that they can. Lanes are as
+many that other numbers of ranks can go on with the same batches, as long as memory allows: each
+lane shuffles in a window of its own.
 
-The learning rate grows with the batch: in proportion under SGD (Goyal et al. 2017), with its root
-under Adam (Malladi et al. 2022).
+The learning rate grows with the batch: in proportion under SGD (Goyal et al. 2017), with its
+root under Adam (Malladi et al. 2022).
 """
 
 from dataclasses import dataclass
@@ -53,11 +54,13 @@ class BatchPlan:
 
 
 def plan_batch(batch: BatchSettings, ranks: int, optimizer: str) -> BatchPlan:
-    """Cut the batch for so many ranks, and scale the learning rate of `optimizer` (sgd, or a kind
-    of Adam) to the batch that comes of it.
+    """Cut the batch for so many ranks, and scale the learning rate of `optimizer` (sgd, or a
+    kind of Adam) to the batch that comes of it.
     """
     share = -(-batch.clips // ranks)
-    lanes_a_rank = max(each for each in divisors(share) if each == 1 or each * ranks <= USUAL_LANES)
+    lanes_a_rank = max(
+        each for each in divisors(share) if each == 1 or each * ranks <= USUAL_LANES
+    )
     growth = share * ranks / batch.rate_clips
     return BatchPlan(
         ranks=ranks,

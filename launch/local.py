@@ -1,12 +1,12 @@
-"""Run a job on this machine: one process per rank, with the environment that a cluster would give
-it.
+"""Run a job on this machine: one process per rank, with the environment that a cluster would
+give it.
 
-1. each rank is `python -m ausl_dist.train RUN` with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
-   MASTER_PORT set;
+1. each rank is `python -m ausl_dist.train RUN` with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR
+   and MASTER_PORT set;
 2. rank 0 keeps the terminal, every rank writes RUN/logs/rank-N.log;
 3. SIGINT and SIGTERM are passed on: the ranks save together and end;
-4. when one rank fails the others are ended within GRACE_SECONDS, with the stacks of their threads
-   in their logs, and the first failure is the job's.
+4. when one rank fails the others are ended within GRACE_SECONDS, with the stacks of their
+   threads in their logs, and the first failure is the job's.
 """
 
 import os
@@ -31,8 +31,8 @@ GOOD_ENDS = (None, Exit.DONE, Exit.PREEMPTED)  # None: not ended
 
 
 def run_ranks(folder: Path, ranks: int) -> int:
-    """Run the job in `folder` with `ranks` processes until all have ended; returns 0 or the first
-    failure's exit code.
+    """Run the job in `folder` with `ranks` processes until all have ended; returns 0 or the
+    first failure's exit code.
     """
     (port,) = free_ports(1)
     threads = str(max(1, (os.cpu_count() or 1) // ranks))

@@ -1,5 +1,5 @@
-"""Where the ranks of a job meet: a port that all of them compute alike, and the network interface
-that leads there.
+"""Where the ranks of a job meet: a port that all of them compute alike, and the network
+interface that leads there.
 """
 
 import socket
@@ -12,8 +12,8 @@ FIRST_PORT, PORTS = 10000, 20000  # below the range that systems give to outgoin
 
 
 def rendezvous_port(job: str, restart: int, again: int) -> int:
-    """The port of one attempt: another one for each, so that what an earlier attempt left behind
-    cannot answer.
+    """The port of one attempt: another one for each, so that what an earlier attempt left
+    behind cannot answer.
     """
     return FIRST_PORT + zlib.crc32(f"{job}.{restart}.{again}".encode()) % PORTS
 
@@ -30,8 +30,8 @@ def is_free(port: int) -> bool:
 
 
 def interface_towards(host: str) -> str:
-    """The name of the interface from which this machine reaches `host`; raises OSError where there
-    is no way.
+    """The name of the interface from which this machine reaches `host`; raises OSError where
+    there is no way.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))  # sends nothing: only asks for the route

@@ -1,5 +1,5 @@
-"""The checks of `doctor --on-node`: what every rank of a short job finds on its node, written to
-FOLDER/rank-00003.json.
+"""The checks of `doctor --on-node`: what every rank of a short job finds on its node, written
+to FOLDER/rank-00003.json.
 
 Ranks are started as a run's are, so whatever would keep a run from starting shows here first.
 """
@@ -111,7 +111,9 @@ class NodeChecks:
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid[:4] == "GPU-" else f"GPU-{uuid}")
         bus = pynvml.nvmlDeviceGetPciInfo(handle).busId
         bus = bus.decode() if isinstance(bus, bytes) else bus
-        wrong = gpu_health.problems(pynvml, handle) + gpu_health.xids(bus, gpu_health.kernel_log())
+        wrong = gpu_health.problems(pynvml, handle) + gpu_health.xids(
+            bus, gpu_health.kernel_log()
+        )
         if wrong:
             raise OSError(
                 f"GPU {local}: {'; '.join(wrong)}; set cluster.exclude={socket.gethostname()}, "
@@ -120,8 +122,8 @@ class NodeChecks:
         return f"no faults, driver {driver}"
 
     def speed(self) -> str:
-        """Products of matrices by this rank alone: no other node is waited for, so that a slow one
-        shows.
+        """Products of matrices by this rank alone: no other node is waited for, so that a slow
+        one shows.
         """
         import torch
 
@@ -203,9 +205,7 @@ class NodeChecks:
         gbit = 2 * (ranks - 1) / ranks * REDUCE_BYTES * 8 / seconds / 1e9
         if gbit < MIN_REDUCE_GBIT:
             interface = os.environ.get("GLOO_SOCKET_IFNAME", "?")
-            remedy = (
-                "in cluster.setup, export NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME as the fast one"
-            )
+            remedy = "in cluster.setup, export NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME as the fast one"
             raise OSError(f"{gbit:.2f} Gbit/s through {interface}: {remedy}")
         return f"{gbit:.1f} Gbit/s a rank, {REDUCE_BYTES // MIB} MiB in {seconds * 1000:.0f} ms"
 
@@ -258,4 +258,6 @@ class NodeChecks:
 def _free_memory() -> int:
     """Bytes that a new process could have, by /proc/meminfo."""
     lines = Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    return next(
+        int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
+    )

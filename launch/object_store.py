@@ -1,12 +1,12 @@
-"""An S3-compatible object store on this machine's loopback, for the demo and the tests: SeaweedFS
-with authentication on every port (see store_security.py).
+"""An S3-compatible object store on this machine's loopback, for the demo and the tests:
+SeaweedFS with authentication on every port (see store_security.py).
 
     with ObjectStore(folder) as store:
         os.environ.update(store.environment)
         store.make_bucket("corpus")
 
-Data lie in `folder` and are there again at the next start. A cluster has its own object store; this
-one is not for it.
+Data lie in `folder` and are there again at the next start. A cluster has its own object store;
+this one is not for it.
 """
 
 import os
@@ -21,8 +21,8 @@ from launch.ports import answers, free_ports
 from launch.store_security import secure
 
 START_SECONDS = 60.0
-# a polite stop waits for its own retries for half a minute; after this it is killed, which its data
-# survive
+# a polite stop waits for its own retries for half a minute; after this it is killed, which its
+# data survive
 STOP_SECONDS = 3.0
 PROBE = "readiness/probe"
 ROLES = ("s3", "master", "volume", "filer")
@@ -78,7 +78,8 @@ class ObjectStore:
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
             # Only S3 is spoken over HTTP; the servers behind it speak gRPC, with certificates.
             *("-disableHttp", "-filer.disableHttp", "-filer", "-s3"),
-            # Every port is named: SeaweedFS derives unnamed ones by adding 10000, which may be taken.
+            # Every port is named: SeaweedFS derives unnamed ones by adding 10000, which may be
+            # taken.
             *(
                 f"-{name.replace('.', '.port.') if '.' in name else f'{name}.port'}={port}"
                 for name, port in self.ports.items()
@@ -91,8 +92,8 @@ class ObjectStore:
             f"-s3.config={self.folder.resolve() / 'identities.json'}",
         ]
         with open(self.folder / "server.log", "ab") as log:
-            # Its own process group: Ctrl-C on a terminal must reach us first, so that it is stopped
-            # after its users.
+            # Its own process group: Ctrl-C on a terminal must reach us first, so that it is
+            # stopped after its users.
             self._process = subprocess.Popen(
                 [binary, *arguments],
                 cwd=self.folder,  # where it looks for security.toml
@@ -139,8 +140,8 @@ class ObjectStore:
         )
 
     def _serves_an_object(self) -> bool:
-        """Whether an object of an earlier start (or a first one) can be read: the port opens before
-        filer and volumes are there.
+        """Whether an object of an earlier start (or a first one) can be read: the port opens
+        before filer and volumes are there.
         """
         filesystem = self._filesystem()
         try:

@@ -21,7 +21,8 @@ from launch.global_batch import check_ranks
 def prepare(composed: Composed) -> Path:
     """Make (or go on with) the run folder named by `folder`; returns it.
 
-    A folder that holds another config is refused: two different runs must not share checkpoints.
+    A folder that holds another config is refused: two different runs must not share
+    checkpoints.
     """
     folder = Path(composed.run["folder"]).expanduser().resolve()
     config = _to_yaml({**composed.run, "folder": str(folder)})
@@ -61,8 +62,8 @@ def read_name(folder: Path) -> str:
 
 
 def change_cluster(folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """Apply `cluster=NAME` and `cluster.KEY=VALUE` to a run folder's cluster.yaml; what is computed
-    stays as it is.
+    """Apply `cluster=NAME` and `cluster.KEY=VALUE` to a run folder's cluster.yaml; what is
+    computed stays as it is.
     """
     from omegaconf import OmegaConf
 

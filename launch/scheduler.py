@@ -1,8 +1,8 @@
-"""What is asked of Slurm, by its own commands: the state of jobs, requeue, cancel. Every call is
-bounded in time.
+"""What is asked of Slurm, by its own commands: the state of jobs, requeue, cancel. Every call
+is bounded in time.
 
-A controller that is being restarted does not answer for a while: calls that must not be lost are
-tried again until PATIENCE_SECONDS.
+A controller that is being restarted does not answer for a while: calls that must not be lost
+are tried again until PATIENCE_SECONDS.
 """
 
 import shutil
@@ -52,8 +52,8 @@ class JobState:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs or will run: NODE_FAIL and PREEMPTED in sacct mean nothing while squeue
-        lists the job.
+        """Whether it runs or will run: NODE_FAIL and PREEMPTED in sacct mean nothing while
+        squeue lists the job.
         """
         return self.state in NOT_FINAL
 
@@ -74,8 +74,9 @@ def available() -> bool:
 def job_state(job: str) -> JobState:
     """State of a job or of one array element (`12_3`).
 
-    From squeue while it is queued, from the controller for the minutes that it remembers an ended
-    job, from sacct afterwards: the accounting lags behind, by minutes where its data base is busy.
+    From squeue while it is queued, from the controller for the minutes that it remembers an
+    ended job, from sacct afterwards: the accounting lags behind, by minutes where its data base
+    is busy.
     """
     # An invalid id is how squeue says that a job has left the queue.
     lines = _call(
@@ -84,7 +85,8 @@ def job_state(job: str) -> JobState:
     ).splitlines()
     if lines:
         state, reason, nodes, left = lines[0].split("|", 3)
-        # While a requeued job's processes end, squeue says COMPLETING and sacct says what it was.
+        # While a requeued job's processes end, squeue says COMPLETING and sacct says what it
+        # was.
         return JobState(job, state, "" if reason == "None" else reason, nodes, left)
     fields = _shown(job, CALL_SECONDS)
     if fields:
@@ -107,8 +109,8 @@ def job_state(job: str) -> JobState:
 
 
 def standing(job: str, patience_seconds: float = 0.0) -> Standing:
-    """How the controller sees a job that the caller is a part of; raises Unreachable where it does
-    not answer for so long.
+    """How the controller sees a job that the caller is a part of; raises Unreachable where it
+    does not answer for so long.
     """
     deadline = time.monotonic() + patience_seconds
     while True:
@@ -120,16 +122,19 @@ def standing(job: str, patience_seconds: float = 0.0) -> Standing:
                 raise
             time.sleep(RETRY_SECONDS)
     # While its processes end, a cancelled job and one that timed out are both COMPLETING.
-    state = "TIMEOUT" if fields.get("Reason") == "TimeLimit" else fields.get("JobState", UNKNOWN)
+    state = (
+        "TIMEOUT" if fields.get("Reason") == "TimeLimit" else fields.get("JobState", UNKNOWN)
+    )
     return Standing(state, int(fields.get("Restarts", 0)))
 
 
 def requeue(job: str, restart: int, exclude: Sequence[str] = ()) -> bool:
-    """Put a job back into the queue, on other hosts than `exclude`; its processes, the caller among
-    them, are ended by Slurm.
+    """Put a job back into the queue, on other hosts than `exclude`; its processes, the caller
+    among them, are ended by Slurm.
 
-    False where it is no longer at its start number `restart`: the caller is an orphan, and the job
-    runs elsewhere. While the controller does not answer, this waits for it up to PATIENCE_SECONDS.
+    False where it is no longer at its start number `restart`: the caller is an orphan, and the
+    job runs elsewhere. While the controller does not answer, this waits for it up to
+    PATIENCE_SECONDS.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -198,12 +203,14 @@ def _call(
     if accept_failure is not None and accept_failure in done.stderr:
         return ""
     kind = Unreachable if "contact slurm controller" in done.stderr else SchedulerError
-    raise kind(f"`{' '.join(command)}`: {done.stderr.strip() or f'exit code {done.returncode}'}")
+    raise kind(
+        f"`{' '.join(command)}`: {done.stderr.strip() or f'exit code {done.returncode}'}"
+    )
 
 
 def _ignore_signals_to_the_job() -> None:
-    """Slurm signals all processes of a job that it requeues, the command that sees to the requeue
-    among them.
+    """Slurm signals all processes of a job that it requeues, the command that sees to the
+    requeue among them.
     """
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)

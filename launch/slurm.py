@@ -3,10 +3,10 @@
     RUN/config.yaml, cluster.yaml ──▶ RUN/code/HASH (snapshot) ──▶ sbatch script ──▶ job,
         with one line in RUN/slurm/submissions.jsonl
 
-submitit writes the script, pickles what each task calls (`RankJob`: only the run folder's path) and
-starts it. Requeues are asked for by supervise.py, and a resume rests on the checkpoints on disk
-alone: submitit's own checkpointing is not called when a job is preempted without a user signal, and
-its `SUBMITIT_PREEMPT_SIGNAL=TERM` would bring cancelled jobs back.
+submitit writes the script, pickles what each task calls (`RankJob`: only the run folder's path)
+and starts it. Requeues are asked for by supervise.py, and a resume rests on the checkpoints on
+disk alone: submitit's own checkpointing is not called when a job is preempted without a user
+signal, and its `SUBMITIT_PREEMPT_SIGNAL=TERM` would bring cancelled jobs back.
 """
 
 import os
@@ -27,13 +27,14 @@ from launch.snapshot import take_snapshot
 from launch.supervise import Place, supervise
 
 SHORT_MINUTES = 10
-# requeues of a command; submitit takes every signal in a job's first ten minutes for a time limit
+# requeues of a command; submitit takes every signal in a job's first ten minutes for a time
+# limit
 MAX_TIMEOUTS = 1000
 
 
 class RankJob:
-    """What every task of the job calls; holds no state, so that each requeue starts from the run
-    folder alone.
+    """What every task of the job calls; holds no state, so that each requeue starts from the
+    run folder alone.
     """
 
     def __init__(self, run_folder: Path, module: str = TRAINER) -> None:
@@ -43,8 +44,8 @@ class RankJob:
         supervise(Path(self.run_folder), place_of_this_task(), self.module)
 
     def checkpoint(self) -> Any:
-        """For submitit, if the signal comes in the instant before `supervise` listens: start again
-        as at first.
+        """For submitit, if the signal comes in the instant before `supervise` listens: start
+        again as at first.
         """
         from submitit.helpers import DelayedSubmission
 
@@ -69,8 +70,8 @@ class CommandJob:
         subprocess.run(words, check=True)
 
     def checkpoint(self) -> Any:
-        """For submitit, before a time limit or a preemption: the command is requeued and goes on by
-        what it left behind.
+        """For submitit, before a time limit or a preemption: the command is requeued and goes
+        on by what it left behind.
         """
         from submitit.helpers import DelayedSubmission
 
@@ -96,7 +97,9 @@ def place_of_this_task() -> Place:
 def parameters(
     cluster: SlurmCluster, name: str, workdir: Path, dependency: str | None = None
 ) -> dict[str, Any]:
-    """The cluster's settings as submitit's parameters; absent ones are left to the site's defaults."""
+    """The cluster's settings as submitit's parameters; absent ones are left to the site's
+    defaults.
+    """
     values: dict[str, Any] = {
         "job_name": name,
         "time": cluster.time_minutes,
@@ -105,8 +108,8 @@ def parameters(
         "cpus_per_task": cluster.cpus_per_rank,
         "signal_delay_s": cluster.signal_delay_seconds,
         "stderr_to_stdout": True,
-        # A rank's end must not end the others before they have reported; srun does not inherit the
-        # CPUs per task since Slurm 22.05.
+        # A rank's end must not end the others before they have reported; srun does not inherit
+        # the CPUs per task since Slurm 22.05.
         "srun_args": [
             "--kill-on-bad-exit=0",
             f"--cpus-per-task={cluster.cpus_per_rank}",
@@ -119,11 +122,15 @@ def parameters(
     if cluster.memory_gigabytes_per_node is not None:
         values["mem"] = f"{round(cluster.memory_gigabytes_per_node * 1024)}MB"
     # srun hands the first node's environment to every rank; what `setup` does comes after
-    exports = [f"export {key}={shlex.quote(value)}" for key, value in cluster.environment.items()]
+    exports = [
+        f"export {key}={shlex.quote(value)}" for key, value in cluster.environment.items()
+    ]
     if exports or cluster.setup:
         values["setup"] = [*exports, *cluster.setup]
     optional = {"partition", "account", "qos", "constraint", "exclude"}
-    values |= {key: getattr(cluster, key) for key in optional if getattr(cluster, key) is not None}
+    values |= {
+        key: getattr(cluster, key) for key in optional if getattr(cluster, key) is not None
+    }
     if cluster.exclusive:
         values["exclusive"] = True
     if dependency is not None:
@@ -171,7 +178,9 @@ def submit_run(
             f"or end it first: `python -m launch cancel {run_folder}`"
         )
     cluster = left_out.leave_out(cluster, run_folder.parent / ".doctor")
-    (job,) = submit([RankJob(run_folder, module)], run_folder, cluster, name, dependency=dependency)
+    (job,) = submit(
+        [RankJob(run_folder, module)], run_folder, cluster, name, dependency=dependency
+    )
     return job
 
 
@@ -182,13 +191,18 @@ def submit_array(
     at_once: int,
     module: str = TRAINER,
 ) -> list[str]:
-    """Submit several runs as one array; each element is requeued, followed and cancelled by itself.
+    """Submit several runs as one array; each element is requeued, followed and cancelled by
+    itself.
 
     Returns the elements' ids.
     """
     parent = Path(os.path.commonpath(run_folders)) if len(run_folders) > 1 else run_folders[0]
     ids = submit(
-        [RankJob(folder, module) for folder in run_folders], parent, cluster, name, at_once=at_once
+        [RankJob(folder, module) for folder in run_folders],
+        parent,
+        cluster,
+        name,
+        at_once=at_once,
     )
     for folder, job in zip(run_folders, ids, strict=True):
         (folder / "slurm").mkdir(exist_ok=True)
@@ -201,8 +215,8 @@ def submit_array(
 def submit_chain(
     commands: Sequence[str], run_folder: Path, cluster: SlurmCluster, name: str, after: str
 ) -> list[str]:
-    """Submit commands that run one after the other on one node each, the first when job `after` has
-    ended well; returns their ids.
+    """Submit commands that run one after the other on one node each, the first when job `after`
+    has ended well; returns their ids.
 
     `{run}` in a command stands for the run folder.
     """
@@ -231,8 +245,8 @@ def submit(
     dependency: str | None = None,
     at_once: int = 256,
 ) -> list[str]:
-    """Submit callables as one job, or as an array where they are several, with a snapshot of the
-    code; returns their ids.
+    """Submit callables as one job, or as an array where they are several, with a snapshot of
+    the code; returns their ids.
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
     from submitit.slurm.slurm import SlurmExecutor

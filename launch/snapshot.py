@@ -1,4 +1,5 @@
-"""A copy of the code in the run folder, so that later edits cannot change a queued or requeued job.
+"""A copy of the code in the run folder, so that later edits cannot change a queued or requeued
+job.
 
 checkout ──▶ RUN/code/<first 12 digits of the hash over names and contents>/
 """
@@ -41,10 +42,14 @@ def code_files(checkout: Path) -> list[Path]:
     found = []
     for part in PARTS:
         path = checkout / part
-        found += [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        found += (
+            [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        )
     relative = (file.relative_to(checkout) for file in found)
     return sorted(
-        file for file in relative if not IGNORED.intersection(file.parts) and file.suffix != ".pyc"
+        file
+        for file in relative
+        if not IGNORED.intersection(file.parts) and file.suffix != ".pyc"
     )
 
 

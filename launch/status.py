@@ -50,7 +50,9 @@ def look(folder: Path, now: float) -> Status:
     else:
         alive = _may_be_starting(folder, now)
     rows = [("run", str(folder)), ("state", _state(folder, job, beats, alive, now))]
-    rows += [("trouble", f"{finding.kind}: {finding.text}") for finding in findings(folder, now)]
+    rows += [
+        ("trouble", f"{finding.kind}: {finding.text}") for finding in findings(folder, now)
+    ]
     rows += _progress(folder, beats)
     rows += _ranks(beats, now, alive)
     rows += _checkpoint(folder, now)
@@ -93,7 +95,11 @@ def _job(folder: Path) -> scheduler.JobState | None:
 
 
 def _state(
-    folder: Path, job: scheduler.JobState | None, beats: list[Heartbeat], alive: bool, now: float
+    folder: Path,
+    job: scheduler.JobState | None,
+    beats: list[Heartbeat],
+    alive: bool,
+    now: float,
 ) -> str:
     if job is not None:
         reason = f" ({job.reason})" if job.reason else ""
@@ -119,7 +125,9 @@ def _state(
 
 
 def _before_the_first_beat(folder: Path, now: float) -> str:
-    """What the log of rank 0, opened when its process starts, tells of a run without heartbeats."""
+    """What the log of rank 0, opened when its process starts, tells of a run without
+    heartbeats.
+    """
     log = log_file(folder, 0)
     if not log.exists():
         return "not started"
@@ -165,7 +173,9 @@ def _ranks(beats: list[Heartbeat], now: float, alive: bool) -> list[tuple[str, s
     rows = []
     slowest = slowest_rank(beats)
     if slowest:
-        rows.append(("slowest", f"{slowest.who}: {slowest.own_seconds:.3f} s of its own a step"))
+        rows.append(
+            ("slowest", f"{slowest.who}: {slowest.own_seconds:.3f} s of its own a step")
+        )
     silent = [beat for beat in beats if alive and is_silent(beat, now)]
     rows += [
         ("silent", f"{beat.who} for {duration(beat.silent_seconds(now))}, in {beat.phase}")

@@ -2,10 +2,12 @@
 
     FOLDER (0700)  identities.json   the one user of the S3 port
                    security.toml     tokens for the HTTP ports of filer and volume server
-                   tls.crt, tls.key  one certificate, that both ends of every gRPC port must show
+                   tls.crt, tls.key  one certificate, that both ends of every gRPC port must
+                   show
 
-S3 requests are signed anyway; but behind the S3 port SeaweedFS has ports of its own, which serve
-whoever asks unless they are told not to. All is made anew at each start, but for the user's keys.
+S3 requests are signed anyway; but behind the S3 port SeaweedFS has ports of its own, which
+serve whoever asks unless they are told not to. All is made anew at each start, but for the
+user's keys.
 """
 
 import datetime

@@ -4,14 +4,14 @@ draw.
     task ──▶ child `python -m ausl_dist.train RUN` ──▶ report ──▶ decision of all ranks:
              again | requeue | leave | stop | done
 
-1. a signal before the time limit or a preemption (SIGUSR2) and a termination (SIGTERM) are passed
-   to the child, which saves with the others at a step boundary and ends; the job is then requeued,
-   unless it was cancelled;
-2. a child that fails is announced; all others then end within SETTLE_SECONDS + DUMP_SECONDS, and
-   one that still hangs in a collective leaves the stacks of all its threads in its log;
-3. failed ranks are started again where they are, from the newest checkpoint: a place in the queue
-   is not given up for one lost process. Hosts that fail repeatedly are given back, and a run that
-   fails the same way again and again is stopped.
+1. a signal before the time limit or a preemption (SIGUSR2) and a termination (SIGTERM) are
+   passed to the child, which saves with the others at a step boundary and ends; the job is then
+   requeued, unless it was cancelled;
+2. a child that fails is announced; all others then end within SETTLE_SECONDS + DUMP_SECONDS,
+   and one that still hangs in a collective leaves the stacks of all its threads in its log;
+3. failed ranks are started again where they are, from the newest checkpoint: a place in the
+   queue is not given up for one lost process. Hosts that fail repeatedly are given back, and a
+   run that fails the same way again and again is stopped.
 
 A child never outlives its task (the kernel ends it), and the task of an older attempt that was
 thought dead cannot do harm: its child finds itself fenced by the newer attempt.
@@ -53,7 +53,8 @@ SETTLE_SECONDS = 10.0
 SAVE_SECONDS = 20.0  # the same when all were told to end and may be saving
 DUMP_SECONDS = 5.0  # for writing stacks, then it is killed
 REPORT_SECONDS = 45.0  # after which a rank without a report counts as silent: its host is gone
-# after which any rank may decide in place of rank 0: it waits for reports, and for Slurm's answer
+# after which any rank may decide in place of rank 0: it waits for reports, and for Slurm's
+# answer
 DEPUTY_SECONDS = 75.0
 END_SECONDS = 120.0  # for Slurm to end a task whose job was requeued
 
@@ -116,8 +117,8 @@ class Signals:
 
 
 def supervise(run_folder: Path, place: Place, module: str = TRAINER) -> None:
-    """Run one rank of the job until the run is done; raises JobFailed where it cannot go on, and
-    SystemExit where the job ends here.
+    """Run one rank of the job until the run is done; raises JobFailed where it cannot go on,
+    and SystemExit where the job ends here.
     """
     signals = Signals().install()
     # a rank ended for its stacks leaves no core file of its memory's size
@@ -136,8 +137,8 @@ def supervise(run_folder: Path, place: Place, module: str = TRAINER) -> None:
                 f"python -m launch resume {run_folder}"
             )
         if decision.action == "again":
-            # A signal cuts the wait short: the next child gets it, and everything takes its usual
-            # course.
+            # A signal cuts the wait short: the next child gets it, and everything takes its
+            # usual course.
             _sleep_until(time.monotonic() + decision.delay_seconds, lambda: signals.any)
             continue
         if decision.action == "requeue":
@@ -155,7 +156,11 @@ def _run_rank(
     if place.rank == 0 and not is_free(int(environment["MASTER_PORT"])):
         attempt.announce_failure()
         return RankReport(
-            place.rank, host, "failed", f"port {environment['MASTER_PORT']} is taken", time.time()
+            place.rank,
+            host,
+            "failed",
+            f"port {environment['MASTER_PORT']} is taken",
+            time.time(),
         )
     log_path = log_file(run_folder, place.rank)
     log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,9 +176,11 @@ def _run_rank(
     return RankReport(place.rank, host, end, why, time.time())
 
 
-def _watch(child: subprocess.Popen[bytes], attempt: Attempt, signals: Signals) -> tuple[End, str]:
-    """Wait for the child's end, passing signals on; a child that outlives another rank's failure is
-    ended with its stacks in its log.
+def _watch(
+    child: subprocess.Popen[bytes], attempt: Attempt, signals: Signals
+) -> tuple[End, str]:
+    """Wait for the child's end, passing signals on; a child that outlives another rank's
+    failure is ended with its stacks in its log.
     """
     deadline = float("inf")
     ended_by_us = False
@@ -200,8 +207,8 @@ def _watch(child: subprocess.Popen[bytes], attempt: Attempt, signals: Signals) -
             "did not end by itself when another rank had failed; its log holds the stacks of its "
             "threads",
         )
-    # Slurm may signal every process of a step: the second of two signals can meet a child that is
-    # already on its way out.
+    # Slurm may signal every process of a step: the second of two signals can meet a child that
+    # is already on its way out.
     if signals.any and -child.returncode in (signal.SIGUSR2, signal.SIGTERM):
         return "interrupted", ""
     return _meaning(child.returncode)
@@ -235,7 +242,11 @@ def _conclude(run_folder: Path, place: Place, attempt: Attempt, signals: Signals
 
 
 def _decide(
-    run_folder: Path, place: Place, attempt: Attempt, signals: Signals, reports: list[RankReport]
+    run_folder: Path,
+    place: Place,
+    attempt: Attempt,
+    signals: Signals,
+    reports: list[RankReport],
 ) -> Decision:
     first = blame(reports, place.ranks)
     told = signals.any and first.end in ("failed", "hung", "silent")
@@ -282,8 +293,8 @@ def _as_slurm_sees_it(place: Place, signals: Signals, decision: Decision) -> Dec
     elsewhere without us.
     """
     try:
-        # Only Slurm knows whether a task that was told to end is to come back: worth waiting for
-        # until it ends the task by force.
+        # Only Slurm knows whether a task that was told to end is to come back: worth waiting
+        # for until it ends the task by force.
         now = scheduler.standing(place.job, scheduler.PATIENCE_SECONDS if signals.any else 0.0)
     except scheduler.SchedulerError as error:
         if signals.any:

@@ -1,4 +1,5 @@
-"""A sweep: hydra overrides with several values each, to one composed config for each combination.
+"""A sweep: hydra overrides with several values each, to one composed config for each
+combination.
 
 seed=0,1 optimizer.learning_rate=1e-3,3e-4
     ──▶ 4 configs in RUN/seed=0,learning_rate=1e-3/ and so on, submitted as one array

@@ -12,11 +12,13 @@ from typing import Literal
 
 # `interrupted`: failed while it was being told to end; `diverged`: gave up of itself, starting
 # again would end there again.
-End = Literal["finished", "saved", "interrupted", "failed", "hung", "diverged", "fenced", "silent"]
+End = Literal[
+    "finished", "saved", "interrupted", "failed", "hung", "diverged", "fenced", "silent"
+]
 Action = Literal["done", "again", "requeue", "leave", "stop"]
 
-# the same cause at the same step this often in a row ends the run: starting again would end there
-# again
+# the same cause at the same step this often in a row ends the run: starting again would end
+# there again
 SAME_FAILURES = 3
 FAILURES_WITHOUT_PROGRESS = 5  # failures in a row, of any kind, that left no newer checkpoint
 HOST_FAILURES = 2  # a host that failed or straggled this often is kept out of the next attempt
@@ -85,11 +87,11 @@ class Decision:
 
 
 def blame(reports: Sequence[RankReport], ranks: Mapping[int, str]) -> RankReport:
-    """The report of the rank that made the attempt end; `ranks` gives every rank's host, so that a
-    silent one can be named.
+    """The report of the rank that made the attempt end; `ranks` gives every rank's host, so
+    that a silent one can be named.
 
-    A rank that died of a signal or an error of its own outranks one that hung; those that only lost
-    their partners come last.
+    A rank that died of a signal or an error of its own outranks one that hung; those that only
+    lost their partners come last.
     """
     told = {report.rank for report in reports}
     silent = [
@@ -137,7 +139,9 @@ def decide(
             f"{how} at step {now.checkpoint_step}{without}",
             exclude=(*excluded, *bad) if bad else (),
         )
-    where = f"rank {first.rank} on {first.host} {first.end} after step {now.step}: {first.cause}"
+    where = (
+        f"rank {first.rank} on {first.host} {first.end} after step {now.step}: {first.cause}"
+    )
     if now.end == "diverged":
         return Decision("stop", where)
     streak = _failures_without_progress(now, past)
@@ -145,9 +149,13 @@ def decide(
         1 for each in streak if (each.step, _kind(each.cause)) == (now.step, _kind(now.cause))
     )
     if same >= SAME_FAILURES:
-        return Decision("stop", f"failed {same} times in the same way at the same step; {where}")
+        return Decision(
+            "stop", f"failed {same} times in the same way at the same step; {where}"
+        )
     if len(streak) >= FAILURES_WITHOUT_PROGRESS:
-        return Decision("stop", f"failed {len(streak)} times without a newer checkpoint; {where}")
+        return Decision(
+            "stop", f"failed {len(streak)} times without a newer checkpoint; {where}"
+        )
     delay = RESTART_DELAYS_SECONDS[min(len(streak), len(RESTART_DELAYS_SECONDS)) - 1]
     if bad:
         return Decision("requeue", where + without, exclude=(*excluded, *bad))
@@ -157,11 +165,12 @@ def decide(
 
 
 def after_termination(state: str) -> Action:
-    """What a rank does that was told to end by SIGTERM, by the state that Slurm then gives the job.
+    """What a rank does that was told to end by SIGTERM, by the state that Slurm then gives the
+    job.
 
     RUNNING means that it is being preempted with some grace; TIMEOUT that the warning came too
-    late. All other states are either final by the user's will (CANCELLED) or Slurm's own to bring
-    back (PREEMPTED, NODE_FAIL, PENDING).
+    late. All other states are either final by the user's will (CANCELLED) or Slurm's own to
+    bring back (PREEMPTED, NODE_FAIL, PENDING).
     """
     return "requeue" if state in ("RUNNING", "TIMEOUT") else "leave"
 
@@ -177,8 +186,8 @@ def _failures_without_progress(now: Ended, past: Sequence[Ended]) -> list[Ended]
 
 
 def _bad_hosts(history: Sequence[Ended], hosts: int, excluded: Sequence[str]) -> list[str]:
-    """Hosts that failed or straggled repeatedly, the worst first, within the share of hosts that
-    may be excluded.
+    """Hosts that failed or straggled repeatedly, the worst first, within the share of hosts
+    that may be excluded.
     """
     if hosts < 2:
         return []
@@ -189,11 +198,13 @@ def _bad_hosts(history: Sequence[Ended], hosts: int, excluded: Sequence[str]) ->
         if host and host not in excluded
     )
     room = max(1, int(hosts * MAX_EXCLUDED_SHARE)) - len(excluded)
-    return [host for host, count in counts.most_common() if count >= HOST_FAILURES][: max(0, room)]
+    return [host for host, count in counts.most_common() if count >= HOST_FAILURES][
+        : max(0, room)
+    ]
 
 
 def _kind(cause: str) -> str:
-    """A cause without the numbers that differ from one failure to the next: addresses, process ids,
-    times.
+    """A cause without the numbers that differ from one failure to the next: addresses, process
+    ids, times.
     """
     return re.sub(r"0x[0-9a-f]+|\d+", "#", cause)

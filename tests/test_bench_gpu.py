@@ -1,5 +1,5 @@
-"""The GPU's benchmark runs whole on a CPU: on the day that a card is lent it must not fail for a
-foolish reason.
+"""The GPU's benchmark runs whole on a CPU: on the day that a card is lent it must not fail for
+a foolish reason.
 """
 
 import subprocess

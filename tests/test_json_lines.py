@@ -35,4 +35,7 @@ def test_a_line_that_its_writer_never_ended_was_never_written(tmp_path: Path) ->
     path.write_text('{"n": 1}\n{"n": 2')
     assert list(read_json_lines(path)) == [{"n": 1}]
     append_json_line(path, {"n": 3})
-    assert [json.loads(line) for line in path.read_text().splitlines()[::2]] == [{"n": 1}, {"n": 3}]
+    assert [json.loads(line) for line in path.read_text().splitlines()[::2]] == [
+        {"n": 1},
+        {"n": 3},
+    ]

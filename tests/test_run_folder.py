@@ -1,4 +1,6 @@
-"""What lies in a run folder is found by one set of rules, and damage is never taken for content."""
+"""What lies in a run folder is found by one set of rules, and damage is never taken for
+content.
+"""
 
 import json
 import logging

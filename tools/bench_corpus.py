@@ -1,12 +1,13 @@
-"""How fast each stage of corpus building is on this machine, what a worker needs, and how steady
-crops are.
+"""How fast each stage of corpus building is on this machine, what a worker needs, and how
+steady crops are.
 
     python -m tools.bench_corpus VIDEO ... [--workers 2]
 
 Stages are measured one by one over the first frames of each video (640 x 480 is the usual
-yardstick); the whole is measured in worker processes, from the first frame they report. Everything
-is in frames for each second of processor time, so that other work on the machine disturbs little;
-workers are compared by the clock as well, which means something on an idle machine alone.
+yardstick); the whole is measured in worker processes, from the first frame they report.
+Everything is in frames for each second of processor time, so that other work on the machine
+disturbs little; workers are compared by the clock as well, which means something on an idle
+machine alone.
 """
 
 import argparse
@@ -89,20 +90,27 @@ def main() -> int:
 
 
 def _stages(
-    sources: Sequence[Source], settings: CorpusSettings, detector: Detector, landmarker: Landmarker
+    sources: Sequence[Source],
+    settings: CorpusSettings,
+    detector: Detector,
+    landmarker: Landmarker,
 ) -> list[tuple[str, int, float]]:
     rows = []
     frames, seconds, count = list[Frame](), 0.0, 0
     for source in sources:
         reader = FrameReader(Path(source.location), settings.read)
-        taken, spent = _timed(lambda reader=reader: list(itertools.islice(reader, STAGE_FRAMES)))  # type: ignore[misc]
+        taken, spent = _timed(
+            lambda reader=reader: list(itertools.islice(reader, STAGE_FRAMES))  # type: ignore[misc]
+        )
         seconds, count = seconds + spent, count + reader.source_frames
         frames = frames or taken
     rows.append(("decode", count, seconds))
     boxes, seconds = _timed(lambda: [detector(frame.pixels) for frame in frames[::10]])
     rows.append(("detect", len(boxes), seconds))
     face = landmarker.from_detection(frames[0].pixels, boxes[0][0])
-    followed, seconds = _timed(lambda: [landmarker.follow(frame.pixels, face) for frame in frames])
+    followed, seconds = _timed(
+        lambda: [landmarker.follow(frame.pixels, face) for frame in frames]
+    )
     rows.append(("landmarks", len(followed), seconds))
     matrices = [alignment_to_template(found.landmarks) for found in followed]
     crops, seconds = _timed(
@@ -112,10 +120,14 @@ def _stages(
     )
     rows.append(("warp", len(crops), seconds))
     tracker = FaceTracker(detector, landmarker, settings.faces, settings.read.fps)
-    faces = [item for item in align_tracks(iter(frames), tracker) if isinstance(item, AlignedFace)]
+    faces = [
+        item for item in align_tracks(iter(frames), tracker) if isinstance(item, AlignedFace)
+    ]
     _, seconds = _timed(lambda: (measure(faces, 25.0), signature(faces)))
     rows.append(("measure", len(faces), seconds))
-    video, seconds = _timed(lambda: encode_video(crops, settings.read.fps, settings.clips.codec))
+    video, seconds = _timed(
+        lambda: encode_video(crops, settings.read.fps, settings.clips.codec)
+    )
     rows.append(("encode", len(crops), seconds))
     _, seconds = _timed(lambda: verify_video(video, crops))
     rows.append(("verify", len(crops), seconds))
@@ -137,7 +149,9 @@ def _whole(
                 started = now
         assert started is not None, "not one frame was read"
         results = [ResultStore(Path(folder)).read(index) for index in range(len(sources))]
-    cpu_seconds, seconds, frames = (end - start for end, start in zip(now, started, strict=True))
+    cpu_seconds, seconds, frames = (
+        end - start for end, start in zip(now, started, strict=True)
+    )
     source_frames = sum(result.source_frames for result in results)
     # of the sources, where those are not of 25 frames/s
     frames *= source_frames / max(1, crew.frames)
@@ -168,7 +182,9 @@ def _still_head(
     picture = next(iter(FrameReader(Path(source.location), settings.read))).pixels
     random = np.random.default_rng(0)
     noisy = (
-        np.clip(picture + random.normal(0, CAMERA_NOISE, picture.shape), 0, 255).astype(np.uint8)
+        np.clip(picture + random.normal(0, CAMERA_NOISE, picture.shape), 0, 255).astype(
+            np.uint8
+        )
         for _ in range(STILL_FRAMES)
     )
     tracker = FaceTracker(detector, landmarker, settings.faces, settings.read.fps)

@@ -1,12 +1,12 @@
 """How fast evaluation is: features beside the decoding that they wait for, and the probes.
 
-    python -m tools.bench_evaluate features --corpus URL [--backbone resnet18] [--image-size 112]
-    python -m tools.bench_evaluate probe [--rows 150000] [--width 512] [--units 12]
+    python -m tools.bench_evaluate features --corpus URL [--backbone resnet18] [--image-size
+    112] python -m tools.bench_evaluate probe [--rows 150000] [--width 512] [--units 12]
 
-Rates are in frames for each CPU-second of this process, all threads together, so that other work on
-the machine does not change them. The backbone runs on the GPU where there is one; without one, its
-own time hides everything else, and the line without a backbone is the one to read: what extraction
-adds to decoding.
+Rates are in frames for each CPU-second of this process, all threads together, so that other
+work on the machine does not change them. The backbone runs on the GPU where there is one;
+without one, its own time hides everything else, and the line without a backbone is the one to
+read: what extraction adds to decoding.
 """
 
 import argparse
@@ -44,7 +44,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    features = commands.add_parser("features", help="extraction of features against decoding alone")
+    features = commands.add_parser(
+        "features", help="extraction of features against decoding alone"
+    )
     features.add_argument(
         "--corpus",
         required=True,
@@ -103,7 +105,10 @@ def _rate(label: str, work: Callable[[], int]) -> float:
 
 def _probe(arguments: argparse.Namespace) -> None:
     table = _made_up(arguments.rows, arguments.width, arguments.units)
-    for task, labels in (("intensity", table.labels), ("occurrence", occurrence(table.labels, 2))):
+    for task, labels in (
+        ("intensity", table.labels),
+        ("occurrence", occurrence(table.labels, 2)),
+    ):
         cpu, wall = time.process_time(), time.monotonic()
         fit_linear(replace(table, labels=labels), task)  # type: ignore[arg-type]
         cpu, wall = time.process_time() - cpu, time.monotonic() - wall

@@ -1,14 +1,15 @@
 """Everything that one GPU is to be measured for, in one command: decoding, loading, stepping,
 saving, learning, repeating.
 
-    python -m tools.bench_gpu --out gpu.json                  all parts on this machine's GPU, under
+    python -m tools.bench_gpu --out gpu.json                  all parts on this machine's GPU,
+    under
                                                               ten minutes
-    python -m tools.bench_gpu --parts decode,step
-    python -m tools.bench_gpu --size tiny                     the same parts on a CPU, small: that the
+    python -m tools.bench_gpu --parts decode,step python -m tools.bench_gpu --size tiny
+    the same parts on a CPU, small: that the
                                                               script runs
 
-Each part is a process of its own with a limit of time, so that one that hangs or dies costs only
-itself; results are kept as they come. `--size tiny` runs all in this process.
+Each part is a process of its own with a limit of time, so that one that hangs or dies costs
+only itself; results are kept as they come. `--size tiny` runs all in this process.
 """
 
 import argparse
@@ -47,7 +48,9 @@ def main() -> int:
     )
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument(
-        "--parts", default=",".join(PARTS), help="which, by commas (default: all, in this order)"
+        "--parts",
+        default=",".join(PARTS),
+        help="which, by commas (default: all, in this order)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument(
@@ -67,7 +70,9 @@ def main() -> int:
         _print(part, results["parts"][part])
         if arguments.out is not None:
             write_json(arguments.out, results)
-    return 1 if any("failed" in result["numbers"] for result in results["parts"].values()) else 0
+    return (
+        1 if any("failed" in result["numbers"] for result in results["parts"].values()) else 0
+    )
 
 
 def _measure(part: str, size: str) -> Numbers:

@@ -1,16 +1,16 @@
-"""What each objective learns, alone and together, on a rendered world; and what a joint step costs
-beside the single ones.
+"""What each objective learns, alone and together, on a rendered world; and what a joint step
+costs beside the single ones.
 
-    python -m tools.bench_objectives learn --work DIR [--steps 600 --seeds 3 --cases random,joint]
-    python -m tools.bench_objectives cost --work DIR
+    python -m tools.bench_objectives learn --work DIR [--steps 600 --seeds 3 --cases
+    random,joint] python -m tools.bench_objectives cost --work DIR
 
 Both take settings of a run behind their options, such as optimizer.learning_rate=1e-3.
 
-`learn` renders two worlds of different people, pretrains on the first, and probes frozen features
-on the second, by subjects: intensity (ICC), occurrence (F1 at the threshold chosen on training
-subjects) and identity. Backbones are kept in DIR, so that the same command goes on where it was.
-Settings are those of a run, on top of experiment=joint_small; objectives that are no part of it take
-theirs from RECIPES, and all cases see the same clips in the same view.
+`learn` renders two worlds of different people, pretrains on the first, and probes frozen
+features on the second, by subjects: intensity (ICC), occurrence (F1 at the threshold chosen on
+training subjects) and identity. Backbones are kept in DIR, so that the same command goes on
+where it was. Settings are those of a run, on top of experiment=joint_small; objectives that are
+no part of it take theirs from RECIPES, and all cases see the same clips in the same view.
 """
 
 import argparse
@@ -60,8 +60,9 @@ RANDOM, JOINT, LABELS = "random", "joint", "action_units"
 CROP = (0.58, 0.64)  # of the frame's side, as in experiment=joint_small
 MILD = {"crop": list(CROP), "brightness": 0.2, "contrast": 0.2, "saturation": 0.2}
 MILD |= {"flip": 0.0, "grey": 0.0, "blur": 0.0}
-# What each objective wants in small runs where it is no part of the joint one: frames further apart,
-# since a small picture moves little from frame to frame, and a teacher as fast as the run is short.
+# What each objective wants in small runs where it is no part of the joint one: frames further
+# apart, since a small picture moves little from frame to frame, and a teacher as fast as the
+# run is short.
 RECIPES: dict[str, list[str]] = {
     "landmark_deviation": [],
     "temporal_contrast": ["stride=6", "teacher_momentum=0.99"],
@@ -152,9 +153,12 @@ def _parser() -> argparse.ArgumentParser:
         help="of the images that the backbone sees (default 48)",
     )
     parser.add_argument(
-        "--backbone", help="a file of configs/backbone (default: that of experiment=joint_small)"
+        "--backbone",
+        help="a file of configs/backbone (default: that of experiment=joint_small)",
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes that render (default 1)")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes that render (default 1)"
+    )
     parser.add_argument(
         "settings",
         nargs="*",
@@ -319,8 +323,8 @@ def _scores(table: FeatureTable) -> tuple[float, float, float]:
 
 
 def _cost(settings: RunSettings, arguments: argparse.Namespace, device: torch.device) -> int:
-    """Seconds of a step (forward and backward) and memory held for the backward pass, all cases on
-    the same clips, in turns.
+    """Seconds of a step (forward and backward) and memory held for the backward pass, all cases
+    on the same clips, in turns.
     """
     models = {
         case: _ready(_model(case, settings), device) for case in [*settings.objectives, JOINT]
@@ -367,7 +371,9 @@ def _ready(model: JointModel, device: torch.device) -> JointModel:
 
 
 def _first_batch(settings: RunSettings, model: JointModel, work: Path) -> Batch:
-    with Loader(settings.data, model.plan, seed=0, rank=0, world_size=1, run_folder=work) as loader:
+    with Loader(
+        settings.data, model.plan, seed=0, rank=0, world_size=1, run_folder=work
+    ) as loader:
         return next(loader)
 
 

@@ -2,10 +2,10 @@
 
     python -m tools.bench_observe
 
-Each row is one way of observing, with a record of the size of a real one (two objectives); the loop
-calls `enter` four times and `step` once. "scraped" reads the metrics every 0.2 s meanwhile, fifty
-times as often as a Prometheus would. On a machine that is busy with other work the time of the
-clock says little; the processor time of the loop's thread still does.
+Each row is one way of observing, with a record of the size of a real one (two objectives); the
+loop calls `enter` four times and `step` once. "scraped" reads the metrics every 0.2 s
+meanwhile, fifty times as often as a Prometheus would. On a machine that is busy with other work
+the time of the clock says little; the processor time of the loop's thread still does.
 """
 
 import argparse
@@ -32,7 +32,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=2000, help="steps of each of the 7 repeats")
+    parser.add_argument(
+        "--steps", type=int, default=2000, help="steps of each of the 7 repeats"
+    )
     parser.add_argument(
         "--step-seconds",
         type=float,
@@ -62,15 +64,18 @@ def main() -> int:
         for rank in (0, 1):
             both = measure(settings, rank, scraped, arguments.steps)
             cells = " | ".join(
-                f"{seconds * 1e6:.1f} | {seconds / arguments.step_seconds:.4%}" for seconds in both
+                f"{seconds * 1e6:.1f} | {seconds / arguments.step_seconds:.4%}"
+                for seconds in both
             )
             print(f"| {name} | {rank} | {cells} |", flush=True)
     return 0
 
 
-def measure(settings: ObserveSettings, rank: int, scraped: bool, steps: int) -> tuple[float, float]:
-    """Medians over the repeats of the mean seconds a step: by the clock, and of the loop's thread
-    on a processor.
+def measure(
+    settings: ObserveSettings, rank: int, scraped: bool, steps: int
+) -> tuple[float, float]:
+    """Medians over the repeats of the mean seconds a step: by the clock, and of the loop's
+    thread on a processor.
     """
     with tempfile.TemporaryDirectory() as folder:
         observer = Observer(

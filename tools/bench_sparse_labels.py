@@ -1,19 +1,22 @@
-"""Both stages of Sanchez et al. to the end, on a rendered world: what a pretrained spatio-temporal model
-is worth where few frames have labels.
+"""Both stages of Sanchez et al. to the end, on a rendered world: what a pretrained
+spatio-temporal model is worth where few frames have labels.
 
-    python -m tools.bench_sparse_labels --work DIR [--first-steps 600 --second-steps 300 --seeds 3]
+    python -m tools.bench_sparse_labels --work DIR [--first-steps 600 --second-steps 300 --seeds
+    3]
         [--rates 0.01,0.02,0.05,0.1,1] [--size 48] [--backbone test_resnet]
 
-Two worlds of different people are rendered. Then, for each seed, by the very commands that a user types:
+Two worlds of different people are rendered. Then, for each seed, by the very commands that a
+user types:
 
-    launch run experiment=predictive_coding                       the first stage
-    launch run mixture.temporal_contrast=1                        another objective, as many steps
-    launch run experiment=sparse_labels data.label_share=RATE     the second, from each of them and
+    launch run experiment=predictive_coding                       the first stage launch run
+    mixture.temporal_contrast=1                        another objective, as many steps launch
+    run experiment=sparse_labels data.label_share=RATE     the second, from each of them and
                                                                   from random weights
-    evaluate heads                                                all of these on the other people
+    evaluate heads                                                all of these on the other
+    people
 
-Runs are kept in DIR, so that the same command goes on where it was. With fewer steps or seeds it
-prints the table of what there is.
+Runs are kept in DIR, so that the same command goes on where it was. With fewer steps or seeds
+it prints the table of what there is.
 """
 
 import argparse
@@ -86,7 +89,9 @@ def table(comparison: Comparison, runs: list[Second]) -> str:
         cells = []
         for rate in rates:
             names = [run.name for run in runs if (run.start, run.rate) == (start, rate)]
-            icc, mae = ([scores[name][score].mean for name in names] for score in ("icc", "mae"))
+            icc, mae = (
+                [scores[name][score].mean for name in names] for score in ("icc", "mae")
+            )
             cells.append(f"{_spread(icc)}, {statistics.mean(mae):.3f}")
         lines.append(f"| {start} | " + " | ".join(cells) + " |")
     constant = scores["constant"]
@@ -168,7 +173,9 @@ def _launch(arguments: argparse.Namespace, folder: Path, seed: int, words: list[
         "checkpoint.every_steps=100000",
         *arguments.settings,
     ]
-    subprocess.run([sys.executable, "-m", "launch", "run", *words, *common], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "launch", "run", *words, *common], cwd=ROOT, check=True
+    )
     (folder / "done").touch()
 
 
@@ -195,7 +202,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=8, metavar="CLIPS", help="default 8")
     parser.add_argument("--backbone", default="test_resnet", help="default test_resnet")
     parser.add_argument("--learning-rate", default="1e-3", help="second stage (default 1e-3)")
-    parser.add_argument("--stride", type=int, default=5, help="score every N-th frame (default 5)")
+    parser.add_argument(
+        "--stride", type=int, default=5, help="score every N-th frame (default 5)"
+    )
     parser.add_argument("settings", nargs="*", help="settings of all runs")
     return parser
 

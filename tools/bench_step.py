@@ -1,13 +1,13 @@
-"""What the engine costs beside plain torch, what a background save costs a step, and how two ranks
-compare with one.
+"""What the engine costs beside plain torch, what a background save costs a step, and how two
+ranks compare with one.
 
-    python -m tools.bench_step                            22 M weights, all ZeRO stages
-    python -m tools.bench_step --profile profile.json     keeps the figures for tools.simulate_scale
+    python -m tools.bench_step                            22 M weights, all ZeRO stages python
+    -m tools.bench_step --profile profile.json     keeps the figures for tools.simulate_scale
 
-All variants hold the same model and batch, and all are there at once: one process by itself, and
-two that are ranks of one run. They take their steps in turn, so that whatever else the machine does
-meets all of them; who is not in turn waits without computing. Beside the wall time there is the CPU
-time of rank 0, which other processes disturb less; on a GPU it says nothing.
+All variants hold the same model and batch, and all are there at once: one process by itself,
+and two that are ranks of one run. They take their steps in turn, so that whatever else the
+machine does meets all of them; who is not in turn waits without computing. Beside the wall time
+there is the CPU time of rank 0, which other processes disturb less; on a GPU it says nothing.
 """
 
 import argparse
@@ -67,7 +67,9 @@ def main() -> int:
         default="vit_small_patch16_224",
         help="a timm name (default vit_small_patch16_224)",
     )
-    parser.add_argument("--image-size", type=int, default=64, metavar="PIXELS", help="default 64")
+    parser.add_argument(
+        "--image-size", type=int, default=64, metavar="PIXELS", help="default 64"
+    )
     parser.add_argument("--clips", type=int, default=2, help="a step and rank (default 2)")
     parser.add_argument(
         "--steps", type=int, default=8, help="timed steps of each variant (default 8)"
@@ -79,7 +81,9 @@ def main() -> int:
     parser.add_argument(
         "--alone", action="store_true", help="without the two ranks: for a machine with one GPU"
     )
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument(
+        "--profile", type=Path, metavar="FILE", help="write the figures as JSON"
+    )
     arguments = parser.parse_args()
     if arguments.alone and arguments.profile:
         raise ValueError("--profile needs the two ranks: leave --alone out")
@@ -116,7 +120,9 @@ def main() -> int:
 
 
 def print_table(result: dict[str, Any], base: str, title: str) -> None:
-    print(f"\n| {title} | step, ms | over {base} | CPU ms | over {base} |\n|---|---|---|---|---|")
+    print(
+        f"\n| {title} | step, ms | over {base} | CPU ms | over {base} |\n|---|---|---|---|---|"
+    )
     for name, seconds in result["seconds"].items():
         cpu, wall = result["cpu_seconds"][name], result["seconds"]
         over = (
@@ -145,8 +151,8 @@ def profile_of(one: dict[str, Any], two: dict[str, Any], clips: int) -> dict[str
 
 
 def measure_all(arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    """Measure with one process and with two ranks, each of one thread; returns what rank 0 of each
-    found.
+    """Measure with one process and with two ranks, each of one thread; returns what rank 0 of
+    each found.
     """
     context = multiprocessing.get_context("spawn")
     groups = GROUPS[:1] if arguments["alone"] else GROUPS
@@ -157,7 +163,9 @@ def measure_all(arguments: dict[str, Any]) -> list[dict[str, Any]]:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = probe.getsockname()[1]
-            places = [(rank, ranks, port, Path(scratch), arguments, turns) for rank in range(ranks)]
+            places = [
+                (rank, ranks, port, Path(scratch), arguments, turns) for rank in range(ranks)
+            ]
             processes += [
                 context.Process(target=measure, args=place, daemon=True) for place in places
             ]
@@ -166,7 +174,9 @@ def measure_all(arguments: dict[str, Any]) -> list[dict[str, Any]]:
         for process in processes:
             process.join()
             if process.exitcode:
-                raise OSError(f"a rank ended with {process.exitcode}; what it said stands above")
+                raise OSError(
+                    f"a rank ended with {process.exitcode}; what it said stands above"
+                )
         return [json.loads((Path(scratch) / f"{ranks}.json").read_text()) for ranks in groups]
 
 
@@ -184,7 +194,9 @@ def measure(
     os.environ |= {name: str(value) for name, value in place.items()}
     torch.set_num_threads(1)
     try:
-        bench = StepBench(arguments, start_ranks(EngineSettings(precision=arguments["precision"])))
+        bench = StepBench(
+            arguments, start_ranks(EngineSettings(precision=arguments["precision"]))
+        )
         variants: dict[str, Callable[[], object]] = {BASES[ranks]: bench.plain_torch(ranks)}
         engines = {f"zero{stage}": bench.engine(stage) for stage in STAGES}
         variants |= {
@@ -280,15 +292,17 @@ class StepBench:
         peak = peak_flops(EngineSettings(precision=self.arguments["precision"]), name)
         if peak is None:
             return None
-        flops = count_flops(self.model().to(self.device), self.arguments["image_size"], 1)[JOINT]
+        flops = count_flops(self.model().to(self.device), self.arguments["image_size"], 1)[
+            JOINT
+        ]
         return flops * self.arguments["clips"] / step_seconds / peak
 
 
 def in_turns(
     variants: dict[str, Callable[[], object]], steps: int, own_ranks: int, turns: Barrier
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Median wall and CPU seconds of a step of each variant; a first round of two steps each is not
-    counted.
+    """Median wall and CPU seconds of a step of each variant; a first round of two steps each is
+    not counted.
     """
     wall: dict[str, list[float]] = {name: [] for name in variants}
     cpu: dict[str, list[float]] = {name: [] for name in variants}
@@ -343,7 +357,11 @@ def save_during(engine: Engine, batch: Batch, scratch: Path, number: int) -> dic
         saver.check()
         news = saver.news()
     without = [timed(plain_step)[0] for _ in during]
-    sizes = {"seconds": news[0].seconds, "bytes": float(news[0].bytes), "copy_seconds": copies[0]}
+    sizes = {
+        "seconds": news[0].seconds,
+        "bytes": float(news[0].bytes),
+        "copy_seconds": copies[0],
+    }
     return {**sizes, "longest_seconds": max(during), "longest_without_seconds": max(without)}
 
 

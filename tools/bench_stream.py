@@ -4,11 +4,11 @@ loader can do.
     python -m tools.bench_stream --peers [--out table.md]
 
 Same clips, same output (all 32 frames decoded, a random crop resized to 112 pixels, normalised
-float32 batches of eight clips), from local disk and from an S3 server on loopback. Contenders run
-in turn, round after round, each time in a process of its own; the table has medians. What counts is
-processor time, of the whole tree of processes: on a busy machine the clock says little. The peers
-get an environment of their own (--peers makes it; torchcodec needs FFmpeg's libraries: apt-get
-install ffmpeg).
+float32 batches of eight clips), from local disk and from an S3 server on loopback. Contenders
+run in turn, round after round, each time in a process of its own; the table has medians. What
+counts is processor time, of the whole tree of processes: on a busy machine the clock says
+little. The peers get an environment of their own (--peers makes it; torchcodec needs FFmpeg's
+libraries: apt-get install ffmpeg).
 """
 
 import argparse
@@ -43,7 +43,12 @@ PEERS = (
         "av==18.1.0",
         "webdataset==1.0.2",
     ),
-    *("megatron-energon==7.4.1", "mosaicml-streaming==0.13.0", "litdata==0.2.76", "s3fs>=2026.1"),
+    *(
+        "megatron-energon==7.4.1",
+        "mosaicml-streaming==0.13.0",
+        "litdata==0.2.76",
+        "s3fs>=2026.1",
+    ),
 )
 OURS, BARE = ("ours", "ours, DALI decodes"), ("bare packets", "bare PyAV")
 BARE_PEER = "bare torchcodec"
@@ -55,8 +60,8 @@ LOADERS = (
     "litdata + torchcodec",
 )
 PEER_FOLDERS = {"streaming": "mds", "litdata": "litdata"}  # the others read our shards
-# At which late step a loader is resumed: energon's state has to be reached, so it is an early one,
-# and webdataset has no resume.
+# At which late step a loader is resumed: energon's state has to be reached, so it is an early
+# one, and webdataset has no resume.
 RESUMES = {
     "ours": 1_000_000,
     "streaming + torchcodec": 1_000_000,
@@ -92,7 +97,9 @@ def main() -> int:
     )
     parser.add_argument("--clips", type=int, default=256, help="clips measured in each run")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="contenders whose names begin so")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="contenders whose names begin so"
+    )
     parser.add_argument(
         "--peers",
         action="store_true",
@@ -101,7 +108,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write the table here as well")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
-    corpus = repeat(arguments.corpus or render(work / "world"), work / "corpus", arguments.copies)
+    corpus = repeat(
+        arguments.corpus or render(work / "world"), work / "corpus", arguments.copies
+    )
     python = _peer_environment(work) if arguments.peers else None
     with ObjectStore(work / "object-store") as store:
         os.environ.update(store.environment)
@@ -117,7 +126,9 @@ def main() -> int:
             bench.round(names)
             table = bench.table() + bench.limits()
             print(
-                f"round {number + 1} of {arguments.rounds}\n\n{table}", file=sys.stderr, flush=True
+                f"round {number + 1} of {arguments.rounds}\n\n{table}",
+                file=sys.stderr,
+                flush=True,
             )
     table += f"* {scale.measure(work / 'billion')}.\n"
     print(table)
@@ -182,7 +193,10 @@ class StreamBench:
             )
         )
         reading = self._process(
-            "reading", self._data("ours", "S3"), clips=self.chunks * CURL_REPEATS, workers=READERS
+            "reading",
+            self._data("ours", "S3"),
+            clips=self.chunks * CURL_REPEATS,
+            workers=READERS,
         )
         self.read_rates.append(
             (
@@ -229,7 +243,9 @@ class StreamBench:
             raise ValueError(f"contender {name!r} failed on {data}:\n{done.stderr[-3000:]}")
         return Result(
             **json.loads(
-                next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{"))
+                next(
+                    line for line in reversed(done.stdout.splitlines()) if line.startswith("{")
+                )
             )
         )
 
@@ -253,10 +269,14 @@ class StreamBench:
         """Reading alone beside curl, resumes, and the stall of a consumer that waits."""
         ours, curl = (_median(rates) for rates in zip(*self.read_rates, strict=True))
         share = _median(ours / curl for ours, curl in self.read_rates)
-        speeds = f"{ours:.0f} MiB/s, checksums included; curl: {curl:.0f} MiB/s; ratio {share:.2f}"
+        speeds = (
+            f"{ours:.0f} MiB/s, checksums included; curl: {curl:.0f} MiB/s; ratio {share:.2f}"
+        )
         lines = [f"* Reading alone, {READERS} chunks at a time: {speeds}."]
         for name, resumed in self.resumed.items():
-            fresh = _median(result.first_batch_cpu_seconds for result in self.results[name, "S3"])
+            fresh = _median(
+                result.first_batch_cpu_seconds for result in self.results[name, "S3"]
+            )
             late = _median(result.first_batch_cpu_seconds for result in resumed)
             lines.append(
                 f"* First batch of {name} from S3: {fresh:.2f} CPU-seconds at step 0, "
@@ -291,7 +311,9 @@ def _peer_environment(work: Path) -> Path:
             flush=True,
         )
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "--upgrade", "pip"], check=True)
+        subprocess.run(
+            [str(python), "-m", "pip", "install", "-q", "--upgrade", "pip"], check=True
+        )
         subprocess.run([str(python), "-m", "pip", "install", "-q", *PEERS], check=True)
         (folder / "complete").touch()
     return python
@@ -318,11 +340,13 @@ def _prepare_energon(python: Path, corpus: Path) -> None:
 
 
 def _is_published(folder: Path, url: str) -> bool:
-    """Whether the indexes under `url` are those of `folder`: one of an older corpus, or of a run
-    without peers, must be replaced.
+    """Whether the indexes under `url` are those of `folder`: one of an older corpus, or of a
+    run without peers, must be replaced.
     """
     indexes = [
-        folder / name for name in ("index.json", ".nv-meta/.info.json") if (folder / name).exists()
+        folder / name
+        for name in ("index.json", ".nv-meta/.info.json")
+        if (folder / name).exists()
     ]
     addresses = [storage.join(url, path.relative_to(folder).as_posix()) for path in indexes]
     return all(
@@ -345,7 +369,9 @@ def _storage_of_energon() -> dict[str, object]:
 
 
 def _signed_urls(corpus: Path) -> list[str]:
-    """Addresses of the shards, in the order of the index, that curl can read without knowing of S3."""
+    """Addresses of the shards, in the order of the index, that curl can read without knowing of
+    S3.
+    """
     filesystem, root = storage.connect(f"s3://{BUCKET}/corpus")
     return [
         filesystem.sign(f"{root}/{shard.name}", expiration=86400)

@@ -1,5 +1,5 @@
-"""How fast the rendered world is: frames a second of one core, by stage, for the built-in head and
-for one from a file.
+"""How fast the rendered world is: frames a second of one core, by stage, for the built-in head
+and for one from a file.
 
     python -m tools.bench_world [--head FILE]
 """
@@ -35,7 +35,9 @@ def main() -> int:
     parser.add_argument(
         "--head", type=Path, metavar="FILE", help="a blendshape head (.npz), measured too"
     )
-    parser.add_argument("--frames", type=int, default=50, help="of each clip measured (default 50)")
+    parser.add_argument(
+        "--frames", type=int, default=50, help="of each clip measured (default 50)"
+    )
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     cases: list[tuple[HeadModel, int]] = [(BuiltinHead(), 128), (BuiltinHead(), 256)]

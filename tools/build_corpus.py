@@ -1,5 +1,5 @@
-"""Turn raw face video into a corpus: aligned, checked clips in shards, with an index and an account
-of every second.
+"""Turn raw face video into a corpus: aligned, checked clips in shards, with an index and an
+account of every second.
 
     python -m tools.build_corpus INPUT ... --out s3://bucket/name|DIR
 
@@ -56,7 +56,8 @@ def main() -> int:
         for suffix, count in collection.passed_over.most_common(5)
     )
     print(
-        f"{len(collection.sources)} sources" + (f"; files passed over: {others}" if others else ""),
+        f"{len(collection.sources)} sources"
+        + (f"; files passed over: {others}" if others else ""),
         flush=True,
     )
     if (labels := check_labels(job)) is not None:
@@ -80,7 +81,9 @@ def main() -> int:
 
 
 def read_settings(config: Path | None, overrides: Sequence[str]) -> CorpusSettings:
-    """The settings of a YAML file (default: those of settings.py) with `group.name=value` on top."""
+    """The settings of a YAML file (default: those of settings.py) with `group.name=value` on
+    top.
+    """
     try:
         loaded: Any = OmegaConf.merge(
             OmegaConf.load(config) if config else {}, OmegaConf.from_dotlist(list(overrides))
@@ -137,7 +140,10 @@ def _parser() -> argparse.ArgumentParser:
         "--licence", help="of all sources (default: what the layout says, or unknown)"
     )
     parser.add_argument(
-        "--table", type=Path, metavar="FILE", help="CSV with the columns file, identity, licence"
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="CSV with the columns file, identity, licence",
     )
     parser.add_argument(
         "--identity-field",

@@ -2,10 +2,10 @@
 
     python -m tools.decoders URL
 
-Decodes a clip of each kind in the corpus by every way there is on this machine: FFmpeg, DALI on the
-CPU, DALI with NVDEC. Says of each whether it works, how far its pixels are from FFmpeg's, whether
-frames are the ones asked for, and how many frames a second it gives with 1, 4 and 8 clips at once.
-Exit code 1 where no way is right.
+Decodes a clip of each kind in the corpus by every way there is on this machine: FFmpeg, DALI on
+the CPU, DALI with NVDEC. Says of each whether it works, how far its pixels are from FFmpeg's,
+whether frames are the ones asked for, and how many frames a second it gives with 1, 4 and 8
+clips at once. Exit code 1 where no way is right.
 """
 
 import argparse

@@ -10,8 +10,8 @@ constant and a guess.
     somebody else's backbone (timm, state_dict, mae, marlin):
     python -m tools.evaluate foreign.kind=mae foreign.weights=FILE data=disfa root=DIR
 
-The ones with data= take settings as key=value: out, cache, protocol (linear, mlp, temporal, finetune),
-task, split, lists, label_share, label_rates, alignment_meter, stride, models, seed,
+The ones with data= take settings as key=value: out, cache, protocol (linear, mlp, temporal,
+finetune), task, split, lists, label_share, label_rates, alignment_meter, stride, models, seed,
 probe.penalties, network.hidden, finetune.layer_decay, …; config=FILE reads them from a file of
 configs/eval/ first. Identities that are tested on are never fitted on; every decision is made
 before the test is read, once.
@@ -41,7 +41,8 @@ def main() -> int:
         return _protocol(sys.argv[1:])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     compare = commands.add_parser(
-        "compare", help="pretrained, random weights, a constant and a guess on a labelled corpus"
+        "compare",
+        help="pretrained, random weights, a constant and a guess on a labelled corpus",
     )
     compare.add_argument(
         "bundle",
@@ -70,7 +71,9 @@ def main() -> int:
         metavar="LEVEL",
         help="occurrence from this intensity on (default: 2)",
     )
-    compare.add_argument("--stride", type=int, default=1, metavar="N", help="use every N-th frame")
+    compare.add_argument(
+        "--stride", type=int, default=1, metavar="N", help="use every N-th frame"
+    )
     compare.add_argument(
         "--test-share",
         type=float,
@@ -106,13 +109,22 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _add_heads(commands: Any) -> None:
     heads = commands.add_parser(
-        "heads", help="heads that were trained with their backbones, as they are, on other people"
+        "heads",
+        help="heads that were trained with their backbones, as they are, on other people",
     )
-    heads.add_argument("heads", nargs="+", metavar="NAME=FOLDER", help="run folders and bundles")
-    heads.add_argument("--corpus", required=True, metavar="URL", help="labelled, of other people")
+    heads.add_argument(
+        "heads", nargs="+", metavar="NAME=FOLDER", help="run folders and bundles"
+    )
+    heads.add_argument(
+        "--corpus", required=True, metavar="URL", help="labelled, of other people"
+    )
     heads.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the report")
-    heads.add_argument("--folds", type=int, default=4, metavar="N", help="over people (default: 4)")
-    heads.add_argument("--stride", type=int, default=1, metavar="N", help="score every N-th frame")
+    heads.add_argument(
+        "--folds", type=int, default=4, metavar="N", help="over people (default: 4)"
+    )
+    heads.add_argument(
+        "--stride", type=int, default=1, metavar="N", help="score every N-th frame"
+    )
     heads.add_argument("--seed", type=int, default=0, help="of the folds and of the intervals")
     heads.set_defaults(run=_heads)
 
@@ -140,7 +152,9 @@ def _protocol(words: list[str]) -> int:
     if wrong:
         raise ValueError(f"write settings as key=value, not {wrong[0]!r}")
     files = [
-        OmegaConf.load(word.removeprefix("config=")) for word in words if word.startswith("config=")
+        OmegaConf.load(word.removeprefix("config="))
+        for word in words
+        if word.startswith("config=")
     ]
     given = OmegaConf.from_dotlist([word for word in words if not word.startswith("config=")])
     config = OmegaConf.to_container(OmegaConf.merge(*files, given), resolve=True)

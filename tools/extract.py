@@ -1,5 +1,5 @@
-"""Frozen features of every face in videos, with a released backbone, and action-unit scores where
-it has a head.
+"""Frozen features of every face in videos, with a released backbone, and action-unit scores
+where it has a head.
 
     python -m tools.extract VIDEO ... --backbone BUNDLE --out features.csv
 python -m tools.extract VIDEO --backbone BUNDLE --overlay drawn.mp4
@@ -30,7 +30,10 @@ def main() -> int:
         help="video files, pictures, or folders of numbered frames",
     )
     parser.add_argument(
-        "--backbone", required=True, metavar="BUNDLE", help="a bundle folder, or hf-hub:ORG/NAME"
+        "--backbone",
+        required=True,
+        metavar="BUNDLE",
+        help="a bundle folder, or hf-hub:ORG/NAME",
     )
     parser.add_argument(
         "--out",
@@ -68,10 +71,13 @@ def main() -> int:
     problems = 0
     with TableWriter(arguments.out, backbone.dim, backbone.score_columns) as table:
         for number, video in enumerate(arguments.videos, 1):
-            faces = backbone.preprocess(video, models=arguments.models, everyone=arguments.everyone)
+            faces = backbone.preprocess(
+                video, models=arguments.models, everyone=arguments.everyone
+            )
             try:
                 with frames_shown(
-                    f"[{number}/{len(arguments.videos)}] {video}", expected_frames(video, faces.fps)
+                    f"[{number}/{len(arguments.videos)}] {video}",
+                    expected_frames(video, faces.fps),
                 ) as show:
                     for part in backbone.iterate(faces):
                         values = (
@@ -85,7 +91,9 @@ def main() -> int:
             except ValueError as error:  # one unreadable video does not cost the others
                 print(f"skipped: {error}", file=sys.stderr)
                 problems += 1
-    scored = f" and {len(backbone.score_columns)} action units" if backbone.head is not None else ""
+    scored = (
+        f" and {len(backbone.score_columns)} action units" if backbone.head is not None else ""
+    )
     print(
         f"{table.rows} rows of {backbone.dim} features{scored} in {arguments.out}"
         + (f"; {problems} videos skipped" if problems else "")

@@ -4,9 +4,10 @@ clips lack.
     python -m tools.index_shards s3://bucket/name|DIR
     python -m tools.index_shards CROPS --out s3://bucket/name|DIR
 
-Shards of ready face crops that were not made here (KEY.mp4 with a caption, or frames beside a class)
-stay as they are: clips made of them are written beside them (adopted-*.tar) and indexed. With --out,
-face crops as videos, as folders of numbered frames or in shards become a corpus there.
+Shards of ready face crops that were not made here (KEY.mp4 with a caption, or frames beside a
+class) stay as they are: clips made of them are written beside them (adopted-*.tar) and indexed.
+With --out, face crops as videos, as folders of numbered frames or in shards become a corpus
+there.
 """
 
 import argparse
@@ -37,7 +38,9 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     url = arguments.corpus
-    filling = Filling(arguments.fps, arguments.licence, arguments.layout, arguments.identity_field)
+    filling = Filling(
+        arguments.fps, arguments.licence, arguments.layout, arguments.identity_field
+    )
     done = 0
 
     def report(entry: ShardEntry, total: int) -> None:

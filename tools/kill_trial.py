@@ -2,20 +2,21 @@
 
     python -m tools.kill_trial --kills 100 --folder /tmp/kills
 
-A tiny run of two ranks over a rendered corpus in an S3 store of its own is done once undisturbed.
-Then runs of the same settings are started, and SIGKILL meets a part of them at a moment, both drawn
-by chance:
+A tiny run of two ranks over a rendered corpus in an S3 store of its own is done once
+undisturbed. Then runs of the same settings are started, and SIGKILL meets a part of them at a
+moment, both drawn by chance:
 
-    part      a rank, or who started it: the launcher, a task's supervisor (the others of the job
+    part      a rank, or who started it: the launcher, a task's supervisor (the others of the
+    job
               then end too, as Slurm ends them)
     moment    start    while processes, ranks, model, checkpoint and data come up
               step     anywhere in a step
               save     while a checkpoint is written, or has just been
               end      after the last step: in the last save, or on the way out
 
-A run that was killed is started again until it is done. Then every step's loss, gradient norm and
-clips (which, and their pixels), also of steps that were done twice, and every tensor of the last
-checkpoint must equal the undisturbed run's, byte for byte. Ends with 1 where one does not.
+A run that was killed is started again until it is done. Then every step's loss, gradient norm
+and clips (which, and their pixels), also of steps that were done twice, and every tensor of the
+last checkpoint must equal the undisturbed run's, byte for byte. Ends with 1 where one does not.
 """
 
 import argparse
@@ -104,7 +105,11 @@ class Start:
                 for rank in range(RANKS)
             ],
         }[starter]
-        environment = {**os.environ, "AUSL_OBJECTIVES": "tools.kill_trial", "OMP_NUM_THREADS": "1"}
+        environment = {
+            **os.environ,
+            "AUSL_OBJECTIVES": "tools.kill_trial",
+            "OMP_NUM_THREADS": "1",
+        }
         with open(folder / LOGS_FOLDER / "trial.log", "ab") as log:
             self.starters = [
                 subprocess.Popen(
@@ -151,7 +156,9 @@ class Start:
     def wait(self) -> int:
         """Wait for the end of all; the worst exit code."""
         deadline = time.monotonic() + WAIT_SECONDS
-        codes = [process.wait(max(0.1, deadline - time.monotonic())) for process in self.starters]
+        codes = [
+            process.wait(max(0.1, deadline - time.monotonic())) for process in self.starters
+        ]
         return max(codes, key=abs)
 
 
@@ -162,21 +169,28 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="how many (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="another one, other kills")
     parser.add_argument("--minutes", type=float, help="begin no more kills after so long")
-    parser.add_argument("--folder", type=Path, help="where runs and store lie (default: none stay)")
+    parser.add_argument(
+        "--folder", type=Path, help="where runs and store lie (default: none stay)"
+    )
     parser.add_argument("--supervise", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.supervise:
         return _supervise(*arguments.supervise)
     with tempfile.TemporaryDirectory(prefix="kill-trial-") as scratch:
         trial = run_trial(
-            arguments.folder or Path(scratch), arguments.kills, arguments.seed, arguments.minutes
+            arguments.folder or Path(scratch),
+            arguments.kills,
+            arguments.seed,
+            arguments.minutes,
         )
     return 1 if trial.differing else 0
 
 
-def run_trial(folder: Path, kills: int, seed: int = 0, minutes: float | None = None) -> KillTrial:
-    """Kill runs in `folder` until there were so many kills, and compare each with the undisturbed
-    one.
+def run_trial(
+    folder: Path, kills: int, seed: int = 0, minutes: float | None = None
+) -> KillTrial:
+    """Kill runs in `folder` until there were so many kills, and compare each with the
+    undisturbed one.
     """
     chance = random.Random(seed)
     began = time.monotonic()
@@ -196,14 +210,16 @@ def run_trial(folder: Path, kills: int, seed: int = 0, minutes: float | None = N
                 if _attempt(run, trial, chance, restart, startup_seconds, more):
                     break
             trial.runs += 1
-            trial.differing += [f"{run.name}: {what}" for what in differences(outcome(run), wanted)]
+            trial.differing += [
+                f"{run.name}: {what}" for what in differences(outcome(run), wanted)
+            ]
             _tell(trial, time.monotonic() - began)
     return trial
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """Everything of a finished run that a kill must not change, by name; a step that was done twice
-    has all its values.
+    """Everything of a finished run that a kill must not change, by name; a step that was done
+    twice has all its values.
     """
     found: dict[str, Any] = {}
     for line in read_log_lines(run / METRICS_FILE):
@@ -319,7 +335,9 @@ def _supervise(folder: str, rank: str, restart: str) -> int:
     """One task of a job, as Slurm would start it."""
     from launch.supervise import Place, supervise
 
-    place = Place(f"trial{os.getppid()}", int(restart), int(rank), int(rank), ("127.0.0.1",), RANKS)
+    place = Place(
+        f"trial{os.getppid()}", int(restart), int(rank), int(rank), ("127.0.0.1",), RANKS
+    )
     supervise(Path(folder), place)
     return 0
 

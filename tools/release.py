@@ -43,8 +43,12 @@ def main() -> int:
         write_bundle(arguments.run, bundle, **choices)
     released = load_backbone(bundle)  # the proof that it can be used
     info = released.info
-    print(f"released {info.architecture} of step {info.step}, {info.record['chosen']}, as {bundle}")
-    print(f"{info.release}, identity {info.identity}; preprocessing {info.preprocessing.digest}")
+    print(
+        f"released {info.architecture} of step {info.step}, {info.record['chosen']}, as {bundle}"
+    )
+    print(
+        f"{info.release}, identity {info.identity}; preprocessing {info.preprocessing.digest}"
+    )
     if info.models is None:
         print(
             "without the detection models, which were not found: run python -m tools.fetch_models before, "

@@ -3,8 +3,8 @@ intensities that are true by construction.
 
     python -m tools.render_world --identities 80 --clips 4 --out s3://bucket/world|DIR
 
-Equal options give equal bytes. Run the same command again to go on after a kill; when everything is
-done it does nothing.
+Equal options give equal bytes. Run the same command again to go on after a kill; when
+everything is done it does nothing.
 """
 
 import argparse
@@ -66,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="where the corpus goes: a folder, or s3://bucket/name",
     )
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a clip (default 2)")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="length of a clip (default 2)"
+    )
     parser.add_argument("--fps", type=float, default=25.0, help="frames a second (default 25)")
     parser.add_argument(
         "--size",
@@ -84,8 +86,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a blendshape head (.npz) instead of the built-in one",
     )
-    parser.add_argument("--codec", choices=CODECS, default="vp9", help="of the clips (default vp9)")
-    parser.add_argument("--clips-per-shard", type=int, default=32, metavar="N", help="default 32")
+    parser.add_argument(
+        "--codec", choices=CODECS, default="vp9", help="of the clips (default vp9)"
+    )
+    parser.add_argument(
+        "--clips-per-shard", type=int, default=32, metavar="N", help="default 32"
+    )
     parser.add_argument(
         "--flow-gap",
         type=int,

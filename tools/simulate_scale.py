@@ -4,8 +4,8 @@ nodes.
     python -m tools.bench_step --profile profile.json
     python -m tools.simulate_scale profile.json ranks_per_node=8 save_every_steps=500
 
-The assumptions stand at the top of ausl_dist/train/scale.py. The first line checks them on what was
-measured: one rank to two.
+The assumptions stand at the top of ausl_dist/train/scale.py. The first line checks them on what
+was measured: one rank to two.
 """
 
 import argparse

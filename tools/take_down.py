@@ -1,7 +1,8 @@
-"""Take videos, identities or clips out of a finished corpus: out of the index at once, then out of
-the shards.
+"""Take videos, identities or clips out of a finished corpus: out of the index at once, then out
+of the shards.
 
-    python -m tools.take_down s3://bucket/name|DIR --source VIDEO --why "asked for by the uploader"
+    python -m tools.take_down s3://bucket/name|DIR --source VIDEO --why "asked for by the
+    uploader"
 """
 
 import argparse

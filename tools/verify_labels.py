@@ -35,7 +35,9 @@ def main() -> int:
     data_set = find_data_set(arguments.data_set)
     if arguments.write_example:
         if arguments.folder.exists():
-            raise ValueError(f"{arguments.folder} exists: an example is written into a new folder")
+            raise ValueError(
+                f"{arguments.folder} exists: an example is written into a new folder"
+            )
         write_tree(
             data_set.name,
             arguments.folder,

@@ -1,5 +1,5 @@
-"""Shards that somebody else's tool wrote become a corpus: an index, a statement, and a list of what
-they lack.
+"""Shards that somebody else's tool wrote become a corpus: an index, a statement, and a list of
+what they lack.
 
     URL/*.tar of clips ──(each read once)──▶ index.json, index.chunks.npy, corpus.json
     URL/*.tar of face crops ──fill.py──▶ URL/adopted-*.tar ──▶ the same, of those
@@ -65,8 +65,9 @@ def adopt(
 ) -> Adoption:
     """Index the shards at `url` (not in folders below it).
 
-    Shards that hold no clip record are left as they are; what they show is written beside them as
-    clips, with what is missing filled in (`filling` says what is known), and those are indexed.
+    Shards that hold no clip record are left as they are; what they show is written beside them
+    as clips, with what is missing filled in (`filling` says what is known), and those are
+    indexed.
 
     Raises ValueError, naming shard and clip, where they break the clip record.
     """
@@ -81,12 +82,15 @@ def adopt_crops(
     filling: Filling | None = None,
     on_shard: Callable[[ShardEntry, int], None] = lambda entry, total: None,
 ) -> Adoption:
-    """Write ready face crops (videos, folders of frames, shards of either) as a corpus at `out`.
+    """Write ready face crops (videos, folders of frames, shards of either) as a corpus at
+    `out`.
 
     Raises ValueError when there is one already, or no input is a clip.
     """
     if storage.exists(storage.join(out, INDEX_NAME)):
-        raise ValueError(f"{out} holds a corpus already: choose another --out, or delete it first")
+        raise ValueError(
+            f"{out} holds a corpus already: choose another --out, or delete it first"
+        )
     with tempfile.TemporaryDirectory(prefix="ausl-adopted-") as folder:
         filled = fill(inputs, Path(folder), filling or Filling())
         made = sorted(Path(folder).glob("*.tar"))

@@ -1,9 +1,10 @@
 """The account of a build: every frame of every source was kept, or was rejected for one reason.
 
-Two accounts are kept of each source, both in frames at the constant rate (seconds = frames / fps):
+Two accounts are kept of each source, both in frames at the constant rate (seconds = frames /
+fps):
 
-* **time**: frames in = frames kept + frames rejected by reason. A frame is kept when any person's
-  clip shows it.
+* **time**: frames in = frames kept + frames rejected by reason. A frame is kept when any
+  person's clip shows it.
 * **faces**: face frames in = kept + rejected by reason. A frame with two people counts twice.
 
 `check` fails when either does not balance, and the builder checks before it publishes.
@@ -18,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Every reason there is. The later one speaks for a frame of which two things can be said: the face
-# that came further.
+# Every reason there is. The later one speaks for a frame of which two things can be said: the
+# face that came further.
 REASONS = {
     "no_face": "nobody was found",
     "unreadable": "FFmpeg cannot open it: empty, no video, or cut off before the table of contents",
@@ -129,7 +130,9 @@ class Books:
     def check(self) -> None:
         """Raise AssertionError unless both accounts balance to the frame."""
         for name, total, kept, rejected in self._accounts():
-            assert min(kept, 0, *rejected.values()) >= 0, f"{name}: a negative count in {rejected}"
+            assert min(kept, 0, *rejected.values()) >= 0, (
+                f"{name}: a negative count in {rejected}"
+            )
             assert total == kept + sum(rejected.values()), (
                 f"{name}: {total} in, {kept} kept, {dict(rejected)} rejected"
             )
@@ -162,7 +165,9 @@ class Books:
         ]
         for name, total, kept, rejected in self._accounts():
             lines.append(f"{name:<8} in  {self._amount(total)}")
-            lines.append(f"         kept {self._amount(kept)}  {100 * kept / max(total, 1):5.1f} %")
+            lines.append(
+                f"         kept {self._amount(kept)}  {100 * kept / max(total, 1):5.1f} %"
+            )
             lines += [
                 f"         {reason:<16} {self._amount(rejected[reason])}  "
                 f"{100 * rejected[reason] / max(total, 1):5.1f} %  {text}"

@@ -1,14 +1,14 @@
-"""The builder: a list of sources becomes a corpus, with any number of workers, through any number
-of kills, always the same bytes.
+"""The builder: a list of sources becomes a corpus, with any number of workers, through any
+number of kills, always the same bytes.
 
     collect ──▶ Job ──▶ work folder ──▶ Crew (workers) ──▶ results ──▶ Packer ──▶ shards ─┐
                          job.json                          one by one    in order         │
                                                         corpus ◀── publish, join ◀── survey
 
-The work folder remembers everything: to go on after a kill, run the same command again. What was
-finished is not done again, and since packing goes by the order of the list, neither kills nor the
-number of workers show in the result. A corpus that is there says itself which build it is of
-(corpus.json), so that nothing of the work stays behind.
+The work folder remembers everything: to go on after a kill, run the same command again. What
+was finished is not done again, and since packing goes by the order of the list, neither kills
+nor the number of workers show in the result. A corpus that is there says itself which build it
+is of (corpus.json), so that nothing of the work stays behind.
 """
 
 import hashlib
@@ -118,7 +118,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class BuildOutcome:
-    """How a build ended: its own part's books, and the corpus' statement once all parts are there."""
+    """How a build ended: its own part's books, and the corpus' statement once all parts are
+    there.
+    """
 
     books: Books
     statement: dict[str, Any] | None
@@ -142,7 +144,8 @@ def build(
         except ForeignPart:
             raise
         except (ValueError, OSError) as error:
-            # What a person must mend first. A lost disk or store is not: the work goes on later.
+            # What a person must mend first. A lost disk or store is not: the work goes on
+            # later.
             if isinstance(error, ValueError) or not space.has_results():
                 _give_up(job, digest, space)
             raise
@@ -204,13 +207,17 @@ def _done_before(job: BuildJob, digest: str) -> Books | None:
 
 
 def _statement(job: BuildJob, digest: str) -> dict[str, Any] | None:
-    """The corpus' statement; parts are joined if that is not done yet, and never again: clips may
-    have been taken down since.
+    """The corpus' statement; parts are joined if that is not done yet, and never again: clips
+    may have been taken down since.
     """
     made = _published(job, digest)
-    if made is not None and (made["removed"] or storage.exists(storage.join(job.out, INDEX_NAME))):
+    if made is not None and (
+        made["removed"] or storage.exists(storage.join(job.out, INDEX_NAME))
+    ):
         return made
-    return join_parts(job.out, digest, job.parts, name=job.name, settings=job.settings.to_dict())
+    return join_parts(
+        job.out, digest, job.parts, name=job.name, settings=job.settings.to_dict()
+    )
 
 
 def _published(job: BuildJob, digest: str) -> dict[str, Any] | None:

@@ -3,8 +3,8 @@ pieces.
 
     AlignedFace, … ──▶ fit for a clip? ──▶ runs without a break ──▶ Candidate (3 s) | Piece with a reason
 
-A run is cut into clips of `clips.seconds`; a rest shorter than `clips.min_seconds` lengthens the
-clip before it, so no frame of a run is lost. Memory holds one clip and the shortest rest.
+A run is cut into clips of `clips.seconds`; a rest shorter than `clips.min_seconds` lengthens
+the clip before it, so no frame of a run is lost. Memory holds one clip and the shortest rest.
 """
 
 import base64
@@ -54,7 +54,8 @@ class TrackCutter:
         self._settings, self._one_person = settings, one_person
         self._run: list[AlignedFace] = []
         self._carried = 0  # first frames of the run that are in the clip before as well
-        self._rejected: TrackPiece | None = None  # grows while frames are rejected for one reason
+        # grows while frames are rejected for one reason
+        self._rejected: TrackPiece | None = None
 
     def push(self, face: AlignedFace) -> list[Candidate | TrackPiece]:
         """Take one face; give what is complete."""
@@ -108,8 +109,8 @@ def frame_problem(face: AlignedFace, settings: FaceSettings) -> str | None:
 
 
 def picture(faces: Sequence[AlignedFace]) -> str:
-    """First, middle and last crop side by side, as a small JPEG in base64, for people who ask what
-    was rejected.
+    """First, middle and last crop side by side, as a small JPEG in base64, for people who ask
+    what was rejected.
     """
     chosen = [faces[0], faces[len(faces) // 2], faces[-1]] if len(faces) > 1 else faces
     row = np.hstack(

@@ -4,8 +4,8 @@
 
 VP9, which DALI decodes on CPU and on GPU; H.264, which PyAV decodes on CPU and NVDEC on GPU; or
 Motion JPEG, a pack of JPEGs in one member: five times as large, decoded twice as fast, and any
-frame without those before it. Equal frames give equal bytes: one thread, constant quality instead
-of a bit rate, no time stamp of the encoding.
+frame without those before it. Equal frames give equal bytes: one thread, constant quality
+instead of a bit rate, no time stamp of the encoding.
 """
 
 import io
@@ -25,9 +25,9 @@ from ausl_dist.shards.tar import MAX_MEMBER_BYTES
 Codec = Literal["vp9", "h264", "mjpeg"]
 CODECS: tuple[Codec, ...] = get_args(Codec)
 
-# Constant quality. 24 (VP9) and 18 (H.264) give 40 dB on real aligned faces at 20 to 30 KiB for 32
-# frames of 256 x 256 pixels. VP9's slower presets save a tenth of the size for a tenth of the
-# speed: not worth it offline either, at terabytes.
+# Constant quality. 24 (VP9) and 18 (H.264) give 40 dB on real aligned faces at 20 to 30 KiB for
+# 32 frames of 256 x 256 pixels. VP9's slower presets save a tenth of the size for a tenth of
+# the speed: not worth it offline either, at terabytes.
 _ENCODERS: dict[Codec, tuple[str, dict[str, str]]] = {
     "vp9": (
         "libvpx-vp9",
@@ -49,8 +49,8 @@ def encode_video(frames: NDArray[np.uint8], fps: float, codec: Codec = "vp9") ->
     """Encode frames [T, H, W, 3] (RGB uint8, H and W even) to mp4 bytes of constant frame rate,
     yuv420p (JPEG in full range).
 
-    A keyframe stands at least every 16 frames. Raises ValueError for frames or settings that cannot
-    be encoded.
+    A keyframe stands at least every 16 frames. Raises ValueError for frames or settings that
+    cannot be encoded.
     """
     if (
         frames.dtype != np.uint8
@@ -123,12 +123,15 @@ def verify_video(video: bytes, frames: NDArray[np.uint8]) -> float:
                         f"{count * step}"
                     )
                 since_keyframe = 1 if decoded.key_frame else since_keyframe + 1
-                if since_keyframe > MAX_KEYFRAME_DISTANCE or (count == 0 and not decoded.key_frame):
+                if since_keyframe > MAX_KEYFRAME_DISTANCE or (
+                    count == 0 and not decoded.key_frame
+                ):
                     raise VideoMismatch(
                         f"no keyframe in the {MAX_KEYFRAME_DISTANCE} frames up to frame {count}"
                     )
                 worst = min(
-                    worst, cv2.PSNR(_luma(decoded), _luma_of(frames[count], decoded.format.name))
+                    worst,
+                    cv2.PSNR(_luma(decoded), _luma_of(frames[count], decoded.format.name)),
                 )
                 if worst < MIN_PSNR:
                     raise VideoMismatch(

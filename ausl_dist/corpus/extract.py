@@ -1,5 +1,5 @@
-"""One source video becomes clips and an account of every frame: the builder's inner work, a pure
-function of file and settings.
+"""One source video becomes clips and an account of every frame: the builder's inner work, a
+pure function of file and settings.
 
     FrameReader ──▶ FaceTracker ──▶ TrackAligner ──▶ TrackCutter ──▶ measure, limits ─┐
      25 frames/s     who is where     steady crops     candidates      or rejected      │
@@ -145,8 +145,8 @@ class Extractor:
         """Work through one source at a local `path`; `sink` gets each kept clip as tar members
         (shards.clip_blocks).
 
-        Never raises for what is wrong with the source: that is in the result. `progress` hears of
-        frames as they pass.
+        Never raises for what is wrong with the source: that is in the result. `progress` hears
+        of frames as they pass.
         """
         result = SourceResult(source.name, self.settings.read.fps)
         try:
@@ -230,7 +230,9 @@ class Extractor:
 
 
 def key_of(source: str) -> str:
-    """A source's name as the start of clip keys: readable where its name is plain, distinct always."""
+    """A source's name as the start of clip keys: readable where its name is plain, distinct
+    always.
+    """
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", source.rsplit(".", 1)[0])[-MAX_KEY_NAME:].strip("-")
     return f"{plain}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 

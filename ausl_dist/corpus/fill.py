@@ -1,11 +1,11 @@
-"""Shards of ready face crops, as others write them, become shards of clips: what the clip record asks
-for and they lack is filled in, and counted.
+"""Shards of ready face crops, as others write them, become shards of clips: what the clip
+record asks for and they lack is filled in, and counted.
 
     KEY.mp4 | frames KEY.NNN.jpg  +  KEY.json, .txt, .cls ──▶ KEY.mp4, KEY.json (ClipMeta)
 
-A video that is a clip's already (VP9 or H.264, yuv420p, constant rate, keyframes near enough) keeps
-its bytes; another is encoded again at the corpus' rate. Detector and alignment are `unknown`, and
-there are no landmarks: nobody knows how these faces were cut.
+A video that is a clip's already (VP9 or H.264, yuv420p, constant rate, keyframes near enough)
+keeps its bytes; another is encoded again at the corpus' rate. Detector and alignment are
+`unknown`, and there are no landmarks: nobody knows how these faces were cut.
 """
 
 import io
@@ -135,7 +135,9 @@ def _rate(path: Path) -> float:
 
 
 def _frames(path: Path, fps: float) -> tuple[NDArray[np.uint8], bool]:
-    """The frames [T, H, W, 3] at this rate, with even sides, and whether each is one of the source."""
+    """The frames [T, H, W, 3] at this rate, with even sides, and whether each is one of the
+    source.
+    """
     reader = FrameReader(path, _settings(fps))
     frames: list[NDArray[np.uint8]] = []
     numbers = []
@@ -143,7 +145,9 @@ def _frames(path: Path, fps: float) -> tuple[NDArray[np.uint8], bool]:
         height, width = (side - side % 2 for side in frame.pixels.shape[:2])
         size = (len(frames) + 1) * height * width * 3
         if len(frames) >= MAX_CLIP_FRAMES or size > MAX_PIXEL_BYTES:
-            raise Unreadable("too_long", "longer than a clip may be: build a corpus of it instead")
+            raise Unreadable(
+                "too_long", "longer than a clip may be: build a corpus of it instead"
+            )
         if frames and frames[0].shape != (height, width, 3):
             raise Unreadable("damaged", "its pictures are of several sizes")
         frames.append(frame.pixels[:height, :width])
@@ -161,7 +165,11 @@ def _own_video(path: Path, frames: NDArray[np.uint8]) -> bytes | None:
     data = path.read_bytes()
     with av.open(io.BytesIO(data)) as container:
         (stream, *others) = container.streams
-        if others or not isinstance(stream, av.VideoStream) or "mp4" not in container.format.name:
+        if (
+            others
+            or not isinstance(stream, av.VideoStream)
+            or "mp4" not in container.format.name
+        ):
             return None
         context = stream.codec_context
         if context.name not in ("h264", "vp9", "libvpx-vp9") or context.pix_fmt != "yuv420p":

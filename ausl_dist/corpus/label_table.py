@@ -5,10 +5,10 @@
     AU1,AU2,…                                                  row k is frame k (Aff-Wild2)
     frame, face_id, timestamp, confidence, success, AU01_r, …  what OpenFace writes
 
-A column is known by its name, whatever its case; one that is not is refused, since a frame column
-that goes unrecognised would label other frames. OpenFace counts frames from 1, gives intensities with
-a fraction (rounded here), and zeros where it found no face (unknown here); its AU28_c has no
-intensity and is passed over.
+A column is known by its name, whatever its case; one that is not is refused, since a frame
+column that goes unrecognised would label other frames. OpenFace counts frames from 1, gives
+intensities with a fraction (rounded here), and zeros where it found no face (unknown here); its
+AU28_c has no intensity and is passed over.
 """
 
 import math
@@ -64,7 +64,9 @@ class Columns:
         """The labels of a row; UNKNOWN throughout where the table says that no face was found."""
         where = f"{self.path} line {row.line}"
         if len(row.cells) != self.width:
-            raise TableError(f"{where} has {len(row.cells)} fields, the first line {self.width}")
+            raise TableError(
+                f"{where} has {len(row.cells)} fields, the first line {self.width}"
+            )
         if self.success is not None and number(row.cells[self.success], where) == 0:
             return [UNKNOWN] * len(self.units)
         return [_value(row.cells[at], where, self.fractions) for at in self.units.values()]
@@ -104,7 +106,9 @@ class Rows:
             self.faces.add(face)
 
 
-def read_table(path: Path, first_frame: int | None) -> tuple[Columns, Iterator[tuple[str, Row]]]:
+def read_table(
+    path: Path, first_frame: int | None
+) -> tuple[Columns, Iterator[tuple[str, Row]]]:
     """The columns of a table, and its rows with the name that each gives ("" without such a
     column).
 
@@ -138,7 +142,9 @@ def read_columns(path: Path, header: Sequence[str], first_frame: int | None = No
         )
     chosen = _choose(path, units, names)
     if len(chosen) > MAX_UNITS:
-        raise TableError(f"{path} names {len(chosen)} action units: at most {MAX_UNITS} are read")
+        raise TableError(
+            f"{path} names {len(chosen)} action units: at most {MAX_UNITS} are read"
+        )
     if "frame" not in places and len(names) > len(units):
         raise TableError(
             f"{path}: no column names the frame ({', '.join(FRAME_COLUMNS)}); only a table of "
@@ -199,7 +205,9 @@ def _once(places: dict[Any, int], key: Any, at: int, path: Path, names: Sequence
     places[key] = at
 
 
-def _choose(path: Path, units: dict[tuple[int, str], int], names: Sequence[str]) -> dict[int, int]:
+def _choose(
+    path: Path, units: dict[tuple[int, str], int], names: Sequence[str]
+) -> dict[int, int]:
     """Column by unit: intensities where there are any, since presence is another scale."""
     suffixes = {suffix for _, suffix in units}
     if "" in suffixes and len(suffixes) > 1:
@@ -210,7 +218,9 @@ def _choose(path: Path, units: dict[tuple[int, str], int], names: Sequence[str])
 
 
 def _unknown_column(path: Path, name: str, header: Sequence[str]) -> str:
-    if len(header) == 1 or not any(_kind_of(cell) or UNIT_COLUMN.match(cell) for cell in header):
+    if len(header) == 1 or not any(
+        _kind_of(cell) or UNIT_COLUMN.match(cell) for cell in header
+    ):
         return (
             f"{path}: the first line must name the columns, such as frame,AU1,AU2; it is "
             f"{[cell[:40] for cell in header[:8]]}"

@@ -6,11 +6,12 @@
 
         tables + names of the sources ──▶ LabelTables ──▶ Labels of a source ──▶ rows of its frames
 
-Columns are described in `label_table.py`; how a table finds its source in `names.py`. Frames are
-numbered from 0 in the source's own frame rate; `first_frame` says what a table calls the first one
-(DISFA: 1). Images of a folder count from 1, or from 0 where one is called 0. Values are intensities 0
-to 5 or occurrences 0 and 1; an empty field, -1, 9 (BP4D) or 999 (EmotioNet) is unknown, as is every
-frame without a row. `thinned` makes a random share of the labelled frames all there is.
+Columns are described in `label_table.py`; how a table finds its source in `names.py`. Frames
+are numbered from 0 in the source's own frame rate; `first_frame` says what a table calls the
+first one (DISFA: 1). Images of a folder count from 1, or from 0 where one is called 0. Values
+are intensities 0 to 5 or occurrences 0 and 1; an empty field, -1, 9 (BP4D) or 999 (EmotioNet)
+is unknown, as is every frame without a row. `thinned` makes a random share of the labelled
+frames all there is.
 """
 
 import hashlib
@@ -80,8 +81,8 @@ class Labels:
 
 
 def thinned(labels: Labels, source: str, settings: LabelSettings) -> Labels:
-    """`settings.share` of a source's labelled frames: which ones follows from seed and source name
-    alone.
+    """`settings.share` of a source's labelled frames: which ones follows from seed and source
+    name alone.
     """
     if settings.share == 1:
         return labels
@@ -103,7 +104,9 @@ class Match:
     def __str__(self) -> str:
         text = f"labels for {self.labelled} of {self.sources} sources"
         if self.unmet:
-            names = ", ".join(self.examples) + (", …" if self.unmet > len(self.examples) else "")
+            names = ", ".join(self.examples) + (
+                ", …" if self.unmet > len(self.examples) else ""
+            )
             text += f"; {self.unmet} names in the tables are no source of this build: {names}"
         return text
 
@@ -111,8 +114,9 @@ class Match:
 class LabelTables:
     """Labels by source: which table is whose is decided here, before any video is read.
 
-    Every source of a corpus is labelled with the same units, known or not. Raises LabelError for a
-    name that means two sources, two tables of one source, and tables that meet no source at all.
+    Every source of a corpus is labelled with the same units, known or not. Raises LabelError
+    for a name that means two sources, two tables of one source, and tables that meet no source
+    at all.
     """
 
     def __init__(

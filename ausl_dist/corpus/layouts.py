@@ -1,12 +1,13 @@
-"""Where a data set's file names say who is seen and which video it was cut from: one rule for each
-published layout.
+"""Where a data set's file names say who is seen and which video it was cut from: one rule for
+each published layout.
 
 A rule is a regular expression on the path below the input folder, '/' between parts, with the
 groups
 
     identity   who is seen; then the source shows one person, and only the largest face of each
                frame is kept
-    source     what the source is called in the corpus (take-down works by its beginning); the whole
+    source     what the source is called in the corpus (take-down works by its beginning); the
+    whole
                path where absent
 """
 
@@ -35,8 +36,8 @@ class Layout:
 
 LAYOUTS = {
     "plain": Layout(re.compile(r"(?P<source>.*)", re.DOTALL), "any/path.mp4"),
-    # Video of VoxCeleb1 and 2 by identity, YouTube id, utterance; the face tracks of VoxCeleb1 as
-    # folders of images.
+    # Video of VoxCeleb1 and 2 by identity, YouTube id, utterance; the face tracks of VoxCeleb1
+    # as folders of images.
     "voxceleb1": Layout(
         re.compile(
             r"(?P<source>(?P<identity>id\d{5}|[^/]+(?=/1\.6/))/(?:1\.6/)?[^/]+(?:/\d+\.\w+)?)$"
@@ -49,8 +50,8 @@ LAYOUTS = {
         "id00012/21Uxsk56VDQ/00001.mp4",
         "VoxCeleb: metadata CC BY 4.0, video by its YouTube uploaders",
     ),
-    # 35,666 clips of 15,653 people without a list of who is where: clips of one video are taken for
-    # one person, which keeps splits apart.
+    # 35,666 clips of 15,653 people without a list of who is where: clips of one video are taken
+    # for one person, which keeps splits apart.
     "celebv-hq": Layout(
         re.compile(r"(?P<source>(?P<identity>[\w-]{11})_\d+(?:_\d+)*\.\w+)$"),
         "M2Ohb0FAaJU_1.mp4",
@@ -67,7 +68,9 @@ LAYOUTS = {
 
 
 def layout(name: str) -> Layout:
-    """A preset by name, or a rule of the user's own: a regular expression with a group `identity`."""
+    """A preset by name, or a rule of the user's own: a regular expression with a group
+    `identity`.
+    """
     if name in LAYOUTS:
         return LAYOUTS[name]
     if "(?P<" not in name:

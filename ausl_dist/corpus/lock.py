@@ -4,10 +4,11 @@
         lock.confirm()      before each write that would harm if another had taken over
         …
 
-On a path the operating system holds the lock, and lets go of it however the process ends. In an object
-store the lock is an object that is made only where there is none (If-None-Match) and written again
-every RENEW_SECONDS by its holder alone (If-Match). One that stays as it is for LEASE_SECONDS of the
-waiting process's own clock has lost its holder, and is taken over. Nothing stays behind.
+On a path the operating system holds the lock, and lets go of it however the process ends. In an
+object store the lock is an object that is made only where there is none (If-None-Match) and
+written again every RENEW_SECONDS by its holder alone (If-Match). One that stays as it is for
+LEASE_SECONDS of the waiting process's own clock has lost its holder, and is taken over. Nothing
+stays behind.
 """
 
 import contextlib
@@ -161,8 +162,8 @@ class _StoreLock:
         return answer is not None
 
     def _own_tag(self) -> str:
-        """The tag of the object if this process wrote it and the answer was lost; else one that no
-        object has.
+        """The tag of the object if this process wrote it and the answer was lost; else one that
+        no object has.
         """
         filesystem, path = storage.connect(self._address)
         with contextlib.suppress(OSError):

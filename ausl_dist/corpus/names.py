@@ -3,9 +3,9 @@ where that could be another's.
 
     F001/T1.csv, F001/T1, F001/T1.mp4, /data/F001/T1.mp4, T1 ──▶ the source F001/T1.mp4
 
-A name means a source when it is the source's path, or when one path is the end of the other. Folders
-that Aff-Wild2 puts around its labels and pictures count for nothing. A name that means two sources
-means none: `Names.find` gives both, and the caller refuses it.
+A name means a source when it is the source's path, or when one path is the end of the other.
+Folders that Aff-Wild2 puts around its labels and pictures count for nothing. A name that means
+two sources means none: `Names.find` gives both, and the caller refuses it.
 """
 
 import re

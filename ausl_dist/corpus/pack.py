@@ -1,11 +1,11 @@
-"""Finished sources become shards, in the order of the source list whatever order they were finished
-in.
+"""Finished sources become shards, in the order of the source list whatever order they were
+finished in.
 
     results/000000.json + .clips, 000001.…  ──▶ duplicate? ──▶ ShardWriter ──▶ shard-000000.tar, …
 
-The results of sources wait on disk until all before them are there. `pack.json` moves on with each
-completed shard; after a kill packing starts again at the last shard's end, and since results are
-kept until their shard is complete the bytes come out the same.
+The results of sources wait on disk until all before them are there. `pack.json` moves on with
+each completed shard; after a kill packing starts again at the last shard's end, and since
+results are kept until their shard is complete the bytes come out the same.
 """
 
 from dataclasses import replace
@@ -123,7 +123,9 @@ class Packer:
 
     def finish(self) -> None:
         """Complete the last shard; every source must be packed."""
-        assert self._next == self._sources, f"{self._sources - self._next} sources are not packed"
+        assert self._next == self._sources, (
+            f"{self._sources - self._next} sources are not packed"
+        )
         self._writer.close()
         self._save(self._sources, 0)
 
@@ -132,7 +134,9 @@ class Packer:
         result = self._results.read(index)
         duplicates = set(self._decided[index])
         result.pieces = [
-            replace(piece, outcome="duplicate") if piece.key in duplicates and piece.key else piece
+            replace(piece, outcome="duplicate")
+            if piece.key in duplicates and piece.key
+            else piece
             for piece in result.pieces
         ]
         return result
@@ -162,8 +166,8 @@ class Packer:
                     self._save(index, number)
 
     def _save(self, source: int, clip: int) -> None:
-        """A shard is complete: from now on packing starts at this clip, and what lies before it is
-        not needed again.
+        """A shard is complete: from now on packing starts at this clip, and what lies before it
+        is not needed again.
         """
         state: dict[str, Any] = {
             "shards": self._shards + len(self._writer.completed),

@@ -1,5 +1,5 @@
-"""A corpus as one HTML page that needs nothing else: its account, what was kept, what was rejected
-and why, and how clips are spread.
+"""A corpus as one HTML page that needs nothing else: its account, what was kept, what was
+rejected and why, and how clips are spread.
 
     URL ──▶ corpus.json, ledger.jsonl, a sample of chunks ──▶ page
 
@@ -42,10 +42,14 @@ MAX_CAPTION = 28  # characters: a clip's three frames are about as wide
 
 def read_account(url: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """corpus.json and the lines of ledger.jsonl; FileNotFoundError where there is no corpus."""
-    statement = json.loads(storage.read_bytes(storage.join(url, STATEMENT_NAME), MAX_ACCOUNT_BYTES))
+    statement = json.loads(
+        storage.read_bytes(storage.join(url, STATEMENT_NAME), MAX_ACCOUNT_BYTES)
+    )
     ledger = storage.join(url, LEDGER_NAME)
     lines = (
-        storage.read_bytes(ledger, MAX_ACCOUNT_BYTES).splitlines() if storage.exists(ledger) else []
+        storage.read_bytes(ledger, MAX_ACCOUNT_BYTES).splitlines()
+        if storage.exists(ledger)
+        else []
     )
     return statement, [json.loads(line) for line in lines]
 
@@ -92,7 +96,9 @@ def sample_clips(url: str, max_chunks: int = MAX_CHUNKS) -> Iterator[StoredClip]
 def _bytes_of(url: str, chunk: Chunk) -> bytes:
     filesystem, path = storage.connect(storage.join(url, chunk.shard))
     start, end = chunk.offset, chunk.offset + chunk.bytes
-    return Retry().call(lambda seconds: storage.read_range(filesystem, path, start, end, seconds))
+    return Retry().call(
+        lambda seconds: storage.read_range(filesystem, path, start, end, seconds)
+    )
 
 
 def page(url: str) -> str:
@@ -107,7 +113,9 @@ def page(url: str) -> str:
         f"<h1>{html.escape(name)}</h1>",
         verbatim(account_text(statement)),
         section("Kept", kept),
-        section(f"Spread of {len(clips)} clips", _histograms([stored.meta for stored in clips])),
+        section(
+            f"Spread of {len(clips)} clips", _histograms([stored.meta for stored in clips])
+        ),
         section("Rejected", "".join(_rejected(ledger))),
     ]
     return pages.page(name, "".join(parts))
@@ -165,7 +173,9 @@ def _rejected(ledger: list[dict[str, Any]]) -> Iterator[str]:
         yield f"<h3>{html.escape(reason)}: {len(lines)} pieces, {seconds:.1f} s</h3>"
         yield note(REASONS.get(reason, ""))
         yield pictures_row(_rejected_picture(line) for line in lines if "picture" in line)
-        yield table((), [(line["source"], line["message"]) for line in lines if "message" in line])
+        yield table(
+            (), [(line["source"], line["message"]) for line in lines if "message" in line]
+        )
 
 
 def _rejected_picture(line: dict[str, Any]) -> str:

@@ -1,12 +1,12 @@
-"""One corpus built by many machines: each part publishes its shards and its account, and whoever
-completes the set joins them.
+"""One corpus built by many machines: each part publishes its shards and its account, and
+whoever completes the set joins them.
 
     part 0 ──▶ URL/shard-000-*.tar, URL/parts/000/ ─┐
     part 1 ──▶ URL/shard-001-*.tar, URL/parts/001/  ├─▶ ledger.jsonl, corpus.json, index
     …          (part.json, ledger.jsonl, index)    ─┘
 
-Two parts that finish together may both join: they write the same bytes. A build on one machine is a
-set of one part. The accounts stay at the URL until a take-down makes them untrue.
+Two parts that finish together may both join: they write the same bytes. A build on one machine
+is a set of one part. The accounts stay at the URL until a take-down makes them untrue.
 """
 
 import contextlib

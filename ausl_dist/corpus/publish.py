@@ -1,11 +1,11 @@
-"""A folder of finished shards becomes a corpus at a URL: uploaded, surveyed, stated, and indexed
-last.
+"""A folder of finished shards becomes a corpus at a URL: uploaded, surveyed, stated, and
+indexed last.
 
     FOLDER/shard-*.tar ──▶ URL/shard-*.tar ──▶ URL/ledger.jsonl ──▶ URL/corpus.json
                                            ──▶ URL/index.chunks.npy ──▶ URL/index.json
 
-A corpus without its index is not one to any reader, so whatever moment the publisher is killed a
-reader sees the old corpus or the new one. `URL` is a path or s3://bucket/prefix; publishing a
+A corpus without its index is not one to any reader, so whatever moment the publisher is killed
+a reader sees the old corpus or the new one. `URL` is a path or s3://bucket/prefix; publishing a
 folder to itself uploads nothing.
 """
 
@@ -89,12 +89,16 @@ class Tally:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Tally":
-        counters = {name: Counter(values[name]) for name in ("sources", "identities", "licences")}
+        counters = {
+            name: Counter(values[name]) for name in ("sources", "identities", "licences")
+        }
         return cls(**{**values, **counters, "action_units": tuple(values["action_units"])})
 
 
 def is_labelled(stored: StoredClip) -> bool:
-    """Whether some label of a clip is known; ValueError where KEY.au.npy breaks the clip record."""
+    """Whether some label of a clip is known; ValueError where KEY.au.npy breaks the clip
+    record.
+    """
     data, meta = stored.members.get(clip.ACTION_UNITS_SUFFIX), stored.meta
     if data is None or not meta.action_units:
         return False
@@ -129,8 +133,8 @@ def statement(
     settings: Mapping[str, Any],
     removed: Iterable[Any] = (),
 ) -> dict[str, Any]:
-    """The content of corpus.json: what is in the corpus, where it comes from, how it was made, and
-    what was taken out since.
+    """The content of corpus.json: what is in the corpus, where it comes from, how it was made,
+    and what was taken out since.
     """
     return {
         "format": STATEMENT_FORMAT,
@@ -184,8 +188,8 @@ def write_corpus(
     entries: Iterable[ShardEntry],
     ledger: Iterable[Mapping[str, Any]],
 ) -> None:
-    """Write ledger, statement and index beside shards that are there; the index, which makes them a
-    corpus, last.
+    """Write ledger, statement and index beside shards that are there; the index, which makes
+    them a corpus, last.
     """
     storage.write_bytes(storage.join(url, LEDGER_NAME), json_lines(ledger))
     storage.write_bytes(storage.join(url, STATEMENT_NAME), to_json(made))

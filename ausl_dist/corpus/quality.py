@@ -1,19 +1,16 @@
-"""What a candidate clip is worth: measures that travel in KEY.json, the limits that reject, and the
-signature that finds duplicates.
+"""What a candidate clip is worth: measures that travel in KEY.json, the limits that reject, and
+the signature that finds duplicates.
 
     crops T 256 256 3 + faces ──▶ measure ──▶ {"sharpness": …, "yaw": …, …}
                               ──▶ first_problem ──▶ reason or None
 
-| measure | of | unit |
-|---|---|---|
-| eye_pixels | outer eye corners' distance in the source, smallest of the clip | pixels |
-| sharpness | Laplacian energy over luma energy at the source's own resolution, median | ratio |
-| yaw, pitch | 90th percentile of the absolute angle | degrees |
-| luma | mean over face and clip | 0 to 255 |
-| clipped | share of face pixels below 8 or above 247 | 0 to 1 |
-| motion | mean luma change of the aligned face between different source frames | levels |
-| presence, detector | mean belief of the landmark model, lowest score of the detector | 0 to 1 |
-| source_fps | frame rate of the source | frames/s |
+| measure | of | unit | |---|---|---| | eye_pixels | outer eye corners' distance in the source,
+smallest of the clip | pixels | | sharpness | Laplacian energy over luma energy at the source's
+own resolution, median | ratio | | yaw, pitch | 90th percentile of the absolute angle | degrees
+| | luma | mean over face and clip | 0 to 255 | | clipped | share of face pixels below 8 or
+above 247 | 0 to 1 | | motion | mean luma change of the aligned face between different source
+frames | levels | | presence, detector | mean belief of the landmark model, lowest score of the
+detector | 0 to 1 | | source_fps | frame rate of the source | frames/s |
 """
 
 from collections.abc import Sequence
@@ -42,9 +39,15 @@ def measure(faces: Sequence[AlignedFace], source_fps: float) -> dict[str, float]
     lumas = [_luma(face) for face in faces]
     small = _small(lumas)
     eye_pixels = [face.face.eye_pixels for face in faces]
-    sharpness = [_sharpness(lumas[i], eye_pixels[i]) for i in range(0, len(faces), SHARPNESS_EVERY)]
-    clipped = [float(((luma < BLACK) | (luma > WHITE)).mean()) for luma in lumas[::SHARPNESS_EVERY]]
-    fresh = [i for i in range(1, len(faces)) if faces[i].source_frame != faces[i - 1].source_frame]
+    sharpness = [
+        _sharpness(lumas[i], eye_pixels[i]) for i in range(0, len(faces), SHARPNESS_EVERY)
+    ]
+    clipped = [
+        float(((luma < BLACK) | (luma > WHITE)).mean()) for luma in lumas[::SHARPNESS_EVERY]
+    ]
+    fresh = [
+        i for i in range(1, len(faces)) if faces[i].source_frame != faces[i - 1].source_frame
+    ]
     values = {
         "eye_pixels": min(eye_pixels),
         "sharpness": float(np.median(sharpness)),
@@ -81,17 +84,19 @@ def first_problem(values: dict[str, float], limits: QualitySettings) -> str | No
 
 
 def signature(faces: Sequence[AlignedFace]) -> bytes:
-    """256 bits that stay nearly the same when the same footage is encoded again: 64 of the look,
-    192 of the motion.
+    """256 bits that stay nearly the same when the same footage is encoded again: 64 of the
+    look, 192 of the motion.
 
-    The look alone would call one person at two moments a duplicate, since aligned faces look alike.
-    Look: sign of horizontal luma steps of the mean face (difference hash). Motion: sign of luma
-    change in 32 blocks between seven moments of the clip.
+    The look alone would call one person at two moments a duplicate, since aligned faces look
+    alike. Look: sign of horizontal luma steps of the mean face (difference hash). Motion: sign
+    of luma change in 32 blocks between seven moments of the clip.
     """
     moments = np.linspace(0, len(faces) - 1, SIGNATURE_MOMENTS).round().astype(int)
     small = _small([_luma(faces[i]) for i in moments])
     look = cv2.resize(small.mean(0), (9, 8), interpolation=cv2.INTER_AREA)
-    blocks = np.stack([cv2.resize(luma, (4, 8), interpolation=cv2.INTER_AREA) for luma in small])
+    blocks = np.stack(
+        [cv2.resize(luma, (4, 8), interpolation=cv2.INTER_AREA) for luma in small]
+    )
     change = np.diff(blocks, axis=0)
     change -= np.median(change, axis=(1, 2), keepdims=True)  # blind to a change of brightness
     return np.packbits(
@@ -110,8 +115,8 @@ def _small(lumas: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
 
 
 def _sharpness(luma: NDArray[np.uint8], eye_pixels: float) -> float:
-    # At the source's own resolution: an enlarged small face is not out of focus, and its size is
-    # another measure.
+    # At the source's own resolution: an enlarged small face is not out of focus, and its size
+    # is another measure.
     shrink = min(1.0, eye_pixels / TEMPLATE_EYE_PIXELS)
     size = max(16, round(luma.shape[1] * shrink)), max(16, round(luma.shape[0] * shrink))
     native = cv2.resize(luma, size, interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -4,9 +4,9 @@
     vid1.0001.jpg  vid1.0002.jpg  vid1.cls            ──▶ Sample "vid1": the frames of a video
     vid2/0001.jpg  vid2/0001.cls  vid2/0002.jpg  …    ──▶ Sample "vid2": the same, a key for each frame
 
-A sample is a run of adjacent members, so that its bytes are one range of the tar: that range, with the
-address of the tar, is the source's location, and `extract` brings what it shows to a local disk.
-Listing reads headers and small members alone.
+A sample is a run of adjacent members, so that its bytes are one range of the tar: that range,
+with the address of the tar, is the source's location, and `extract` brings what it shows to a
+local disk. Listing reads headers and small members alone.
 """
 
 import json
@@ -81,8 +81,8 @@ class _Window:
 
 
 def list_samples(read_at: ReadAt, size: int) -> Iterator[Sample]:
-    """The videos and runs of frames of a tar, in order, each with another name; TarError where it
-    is no such tar.
+    """The videos and runs of frames of a tar, in order, each with another name; TarError where
+    it is no such tar.
     """
     names: Counter[str] = Counter()
     for run in _runs(_Window(read_at, size)):
@@ -259,7 +259,9 @@ def _entries(window: _Window, start: int = 0) -> Iterator[Entry]:
             raise TarError(f"tar is cut short inside the member at byte {first}")
         if header.type in EXTENDED:
             if header.size > MAX_EXTENDED_HEADER_BYTES:
-                raise TarError(f"tar has an extended header of {header.size} bytes at byte {first}")
+                raise TarError(
+                    f"tar has an extended header of {header.size} bytes at byte {first}"
+                )
             long_name = extended_name(header, window.read(data, header.size)) or long_name
             continue
         if header.type in REGULAR:

@@ -35,16 +35,20 @@ class ClipSettings:
     codec: Codec = "vp9"
 
     def __post_init__(self) -> None:
-        require("clips", 0 < self.min_seconds <= self.seconds, "need 0 < min_seconds <= seconds")
         require(
-            "clips", 0 <= self.overlap_seconds < self.seconds, "need 0 <= overlap_seconds < seconds"
+            "clips", 0 < self.min_seconds <= self.seconds, "need 0 < min_seconds <= seconds"
+        )
+        require(
+            "clips",
+            0 <= self.overlap_seconds < self.seconds,
+            "need 0 <= overlap_seconds < seconds",
         )
 
 
 @dataclass(frozen=True)
 class QualitySettings:
-    """What a clip must be as a whole; each measure is defined in quality.py and stored in KEY.json
-    whatever the limits.
+    """What a clip must be as a whole; each measure is defined in quality.py and stored in
+    KEY.json whatever the limits.
     """
 
     min_sharpness: float = 0.015  # in focus 0.05 to 0.4; 0.002 to 0.02 after a blur of 3 pixels
@@ -56,7 +60,8 @@ class QualitySettings:
     # mean change of the aligned face from frame to frame, luma levels; less is a photograph
     min_motion: float = 0.15
     min_presence: float = 0.7  # mean over the clip
-    # of 256; a clip whose signature is this near an earlier one shows the same footage; -1 keeps it
+    # of 256; a clip whose signature is this near an earlier one shows the same footage; -1
+    # keeps it
     duplicate_bits: int = 36
 
 
@@ -88,7 +93,9 @@ class FlowSettings:
             f"estimator must be one of {', '.join(get_args(FlowEstimator))}",
         )
         require(
-            "flow", self.cells > 0 and CROP_SIZE % self.cells == 0, f"cells must divide {CROP_SIZE}"
+            "flow",
+            self.cells > 0 and CROP_SIZE % self.cells == 0,
+            f"cells must divide {CROP_SIZE}",
         )
 
 
@@ -117,7 +124,9 @@ class CorpusSettings:
             self.flow.gap_frames < self.min_frames,
             f"gap_frames must be below clips.min_seconds ({self.min_frames} frames)",
         )
-        require("corpus", self.max_shard_bytes >= 1 << 20, "max_shard_bytes must be at least 1 MiB")
+        require(
+            "corpus", self.max_shard_bytes >= 1 << 20, "max_shard_bytes must be at least 1 MiB"
+        )
 
     @property
     def clip_frames(self) -> int:
@@ -137,7 +146,9 @@ class CorpusSettings:
     @property
     def digest(self) -> str:
         """16 hex digits that change with any setting."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[
+            :16
+        ]
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "CorpusSettings":

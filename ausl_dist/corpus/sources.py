@@ -4,8 +4,8 @@
         ──▶ Source (name, location, identity, licence), …
 
 A folder is searched for video files by their suffix, for folders of numbered images and for
-WebDataset shards of either; what it holds besides is counted, so that nobody wonders. Files that are
-named themselves are taken whatever they are called: FFmpeg looks at the content.
+WebDataset shards of either; what it holds besides is counted, so that nobody wonders. Files
+that are named themselves are taken whatever they are called: FFmpeg looks at the content.
 """
 
 import glob
@@ -79,9 +79,9 @@ def collect(
     where there is none.
 
     `licence` replaces the layout's; `table` is a CSV file with the columns file, identity and
-    licence (either may be missing), where `file` means a source as in `names.py`, and replaces both
-    for the sources it lists; `identity_field` is what shards of raw video call the person (class,
-    or a field of their JSON).
+    licence (either may be missing), where `file` means a source as in `names.py`, and replaces
+    both for the sources it lists; `identity_field` is what shards of raw video call the person
+    (class, or a field of their JSON).
     """
     passed_over: Counter[str] = Counter()
     found: dict[str, Source] = {}
@@ -111,7 +111,8 @@ def collect(
         )
     if not found:
         others = ", ".join(
-            f"{count} {suffix or 'without suffix'}" for suffix, count in passed_over.most_common(5)
+            f"{count} {suffix or 'without suffix'}"
+            for suffix, count in passed_over.most_common(5)
         )
         raise ValueError(
             f"no video in {', '.join(inputs)}" + (f" (other files: {others})" if others else "")
@@ -154,7 +155,9 @@ def _expand(text: str, passed_over: Counter[str]) -> Iterator[Found]:
                 continue
             for item in _expand_folder(Path(match), passed_over):
                 # A folder of frames is a source itself.
-                yield item._replace(name=below) if item.location == match else _under(below, item)
+                yield (
+                    item._replace(name=below) if item.location == match else _under(below, item)
+                )
     else:
         raise FileNotFoundError(f"{text} does not exist")
 
@@ -165,7 +168,9 @@ def _expand_folder(folder: Path, passed_over: Counter[str]) -> Iterator[Found]:
         files = [name for name in files if not is_system_file(name)]
         here = Path(place)
         if _is_frame_folder(files):
-            name = here.relative_to(folder).as_posix() if here != folder else here.resolve().name
+            name = (
+                here.relative_to(folder).as_posix() if here != folder else here.resolve().name
+            )
             yield Found(name, str(here))
             continue
         for file in sorted(files):
@@ -174,7 +179,9 @@ def _expand_folder(folder: Path, passed_over: Counter[str]) -> Iterator[Found]:
 
 
 def _expand_list(path: Path, passed_over: Counter[str]) -> Iterator[Found]:
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+    for number, line in enumerate(
+        path.read_text(encoding="utf-8", errors="replace").splitlines()
+    ):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -214,7 +221,9 @@ def _file(
     passed_over: Counter[str],
     known: Container[str] | None = None,
 ) -> Iterator[Found]:
-    """One file: a shard's samples, or itself; passed over where its suffix is none of the `known`."""
+    """One file: a shard's samples, or itself; passed over where its suffix is none of the
+    `known`.
+    """
     suffix = PurePosixPath(name).suffix.lower()
     if suffix == SHARD_SUFFIX:
         shard = name.removesuffix(PurePosixPath(name).suffix)
@@ -259,8 +268,8 @@ def _is_frame_folder(files: Sequence[str]) -> bool:
 
 
 def list_files(url: str) -> list[str]:
-    """Names of all files below a URL, sorted, but for what a system left there; [""] for the URL of
-    a file.
+    """Names of all files below a URL, sorted, but for what a system left there; [""] for the
+    URL of a file.
 
     FileNotFoundError when there is nothing.
     """
@@ -276,7 +285,9 @@ def list_files(url: str) -> list[str]:
 
 
 def fetch(url: str) -> Iterator[bytes]:
-    """The content of a source in an object store, in pieces; OSError when it cannot be had whole."""
+    """The content of a source in an object store, in pieces; OSError when it cannot be had
+    whole.
+    """
     filesystem, path = storage.connect(url)
     try:
         size = int(filesystem.info(path)["size"])
@@ -292,8 +303,8 @@ def fetch(url: str) -> Iterator[bytes]:
 
 
 def bring(location: str, folder: Path, on_bytes: Callable[[int], object]) -> Path:
-    """A local path of a source: its own, or that of a copy in `folder` of what lies in an object
-    store. `on_bytes` hears of each piece.
+    """A local path of a source: its own, or that of a copy in `folder` of what lies in an
+    object store. `on_bytes` hears of each piece.
     """
     if raw_tar.is_in_tar(location):
         tar, start, end = raw_tar.tar_of(location)
@@ -391,5 +402,7 @@ def _table_columns(path: Path, header: Row | None) -> dict[str, int]:
 def _checked(source: Source) -> Source:
     for what in ("name", "identity", "licence"):
         if len(getattr(source, what) or "") > MAX_TEXT:
-            raise ValueError(f"{source.location}: its {what} has more than {MAX_TEXT} characters")
+            raise ValueError(
+                f"{source.location}: its {what} has more than {MAX_TEXT} characters"
+            )
     return source

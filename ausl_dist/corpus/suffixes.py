@@ -2,7 +2,19 @@
 
 VIDEO_SUFFIXES = frozenset(
     (
-        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".asf", ".gif"),
+        *(
+            ".mp4",
+            ".m4v",
+            ".mov",
+            ".mkv",
+            ".webm",
+            ".avi",
+            ".mpg",
+            ".mpeg",
+            ".wmv",
+            ".asf",
+            ".gif",
+        ),
         *(".flv", ".f4v", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv", ".vob", ".mxf"),
         *(".divx", ".dv"),
     )

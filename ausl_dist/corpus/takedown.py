@@ -1,15 +1,16 @@
 """Take a video, an identity or a source out of a finished corpus, without building it again.
 
-    1. find      every clip of every shard is looked at; the plan goes to takedown.json at the URL
+    1. find      every clip of every shard is looked at; the plan goes to takedown.json at the
+       URL
     2. index     the shards that hold such clips leave the index: no run that starts sees them
     3. shards    they are written again without the clips, under new names, and enter the index
     4. delete    the old shards go; ledger and statement say what was removed
     Beside the index stands what became of the old one's chunks (shards/removals.py).
 
-One take-down at a time works on a corpus (lock.py); another waits. A kill in between leaves a corpus
-that shows too little, never too much; the next take-down, the same or another, finishes the work
-first. A run that began before goes on over the old index: the removed clips are missing, the others
-are read from their new places.
+One take-down at a time works on a corpus (lock.py); another waits. A kill in between leaves a
+corpus that shows too little, never too much; the next take-down, the same or another, finishes
+the work first. A run that began before goes on over the old index: the removed clips are
+missing, the others are read from their new places.
 """
 
 import json
@@ -45,8 +46,8 @@ _REVISION = re.compile(r"(?:-r(\d+))?\.tar$")
 
 @dataclass(frozen=True)
 class Request:
-    """What to remove: a source goes by its name or the beginning of it up to a '/', an identity and
-    a clip by their whole name.
+    """What to remove: a source goes by its name or the beginning of it up to a '/', an identity
+    and a clip by their whole name.
     """
 
     sources: tuple[str, ...] = ()
@@ -186,8 +187,8 @@ def _keep_index(url: str, removals: Removals) -> None:
 
 
 def _rewrite(url: str, name: str, keys: set[str], removals: Removals) -> ShardEntry | None:
-    """Upload the shard without these clips under a new name, and note where the others went; None
-    when none is left.
+    """Upload the shard without these clips under a new name, and note where the others went;
+    None when none is left.
     """
     new_name = next_revision(name)
     with (
@@ -217,8 +218,8 @@ def _rewrite(url: str, name: str, keys: set[str], removals: Removals) -> ShardEn
 
 
 def next_revision(name: str) -> str:
-    """shard-000003.tar, shard-000003-r1.tar, shard-000003-r2.tar, …: a name never stands for two
-    contents.
+    """shard-000003.tar, shard-000003-r1.tar, shard-000003-r2.tar, …: a name never stands for
+    two contents.
     """
     return _REVISION.sub(lambda match: f"-r{int(match[1] or 0) + 1}.tar", name)
 

@@ -2,9 +2,9 @@
 
     indices ──▶ N processes (spawned), one source at a time each ──▶ results/…
 
-A file can hang or kill a decoder. A worker that dies, or shows no sign of life for STALL_SECONDS,
-is replaced; its source gets a second try and is then rejected as `crashed`. Workers end by
-themselves when the parent is gone.
+A file can hang or kill a decoder. A worker that dies, or shows no sign of life for
+STALL_SECONDS, is replaced; its source gets a second try and is then rejected as `crashed`.
+Workers end by themselves when the parent is gone.
 """
 
 import contextlib
@@ -47,15 +47,15 @@ class Task:
 
 
 class Crew:
-    """Runs `sources` through workers; `run` yields the index of each source when its result is on
-    disk.
+    """Runs `sources` through workers; `run` yields the index of each source when its result is
+    on disk.
     """
 
     def __init__(self, task: Task, sources: Sequence[Source], workers: int) -> None:
         self._task, self._sources = task, sources
         self._store = ResultStore(task.results)
-        # glibc would keep frames of some megabytes on its heap, between crops that live longer, and
-        # never get the holes back: 870 instead of 250 MiB for a worker on 1080p video.
+        # glibc would keep frames of some megabytes on its heap, between crops that live longer,
+        # and never get the holes back: 870 instead of 250 MiB for a worker on 1080p video.
         os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(MMAP_THRESHOLD_BYTES))
         # a forked one would inherit the parent's object-store connections
         self._context = multiprocessing.get_context("spawn")
@@ -78,7 +78,8 @@ class Crew:
                         tries[index] += 1
                         worker.give(index, self._sources[index])
                 wait(
-                    [handle for worker in self._workers for handle in worker.handles], POLL_SECONDS
+                    [handle for worker in self._workers for handle in worker.handles],
+                    POLL_SECONDS,
                 )
                 for worker in self._workers:
                     yield from self._look_after(worker, waiting, tries)
@@ -110,7 +111,8 @@ class Crew:
         message = f"the worker process died or stood still on it {TRIES} times"
         fps = self._task.settings.read.fps
         self._store.write(
-            index, SourceResult(self._sources[index].name, fps, reason="crashed", message=message)
+            index,
+            SourceResult(self._sources[index].name, fps, reason="crashed", message=message),
         )
 
 

@@ -1,10 +1,11 @@
-"""The folder of unfinished work: whose it is, one process at a time, and gone when it is of no use.
+"""The folder of unfinished work: whose it is, one process at a time, and gone when it is of no
+use.
 
     held(work, out) ──▶ claim (job.json) ──▶ … work … ──▶ clear
 
-A build that ends, well or with something that a person must mend, takes its folder with it, and what
-it made on the way to it. One that was killed, or that lost its disk or store, leaves the folder: the
-same command goes on from there.
+A build that ends, well or with something that a person must mend, takes its folder with it, and
+what it made on the way to it. One that was killed, or that lost its disk or store, leaves the
+folder: the same command goes on from there.
 """
 
 import contextlib
@@ -48,7 +49,9 @@ class Workspace:
         if known is None:
             write_json(record, dict(wanted))
         self.is_claimed = True
-        for leftover in (self.folder / RESULTS_FOLDER).glob("*.*/"):  # of workers that were killed
+        for leftover in (self.folder / RESULTS_FOLDER).glob(
+            "*.*/"
+        ):  # of workers that were killed
             shutil.rmtree(leftover, ignore_errors=True)
         return known is not None
 

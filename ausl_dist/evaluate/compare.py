@@ -1,5 +1,5 @@
-"""What a pretrained backbone is worth on a labelled corpus: beside the same backbone with random
-weights, a constant and a guess.
+"""What a pretrained backbone is worth on a labelled corpus: beside the same backbone with
+random weights, a constant and a guess.
 
     corpus ──features of each backbone──▶ split by identity ──▶ probe per backbone and fold
         ──▶ sealed test fold ──▶ Comparison
@@ -44,7 +44,9 @@ class CompareSettings:
         if not 0 < self.test_share < 1:
             raise ValueError(f"test_share must lie between 0 and 1, not {self.test_share}")
         if not 1 <= self.positive_from <= 5:
-            raise ValueError(f"positive_from is an intensity of 1 to 5, not {self.positive_from}")
+            raise ValueError(
+                f"positive_from is an intensity of 1 to 5, not {self.positive_from}"
+            )
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,12 @@ def compare(
     folds: Sequence[Fold] | None = None,
     fit: Fit | Mapping[str, Fit] | None = None,
 ) -> Comparison:
-    """Fit a predictor on every table in every fold, on the same subjects, and add the constant and
-    the guess.
+    """Fit a predictor on every table in every fold, on the same subjects, and add the constant
+    and the guess.
 
-    `tables` maps names to features of the same frames by different backbones. `folds` are names and
-    test subjects, by default one fold by the hash of the identities; `fit` is the linear probe by
-    default, or one for each name. Raises LeakError when the split shares images.
+    `tables` maps names to features of the same frames by different backbones. `folds` are names
+    and test subjects, by default one fold by the hash of the identities; `fit` is the linear
+    probe by default, or one for each name. Raises LeakError when the split shares images.
     """
     settings = settings or CompareSettings()
     fits = (
@@ -115,7 +117,8 @@ def compare(
         )
     )
     prepared = {
-        name: labelled_for(table, settings, settings.action_units) for name, table in tables.items()
+        name: labelled_for(table, settings, settings.action_units)
+        for name, table in tables.items()
     }
     first = next(iter(prepared.values()))
     if any(not _same_frames(first, table) for table in prepared.values()):
@@ -124,7 +127,9 @@ def compare(
             "same stride"
         )
     subjects = first.present_subjects()
-    folds = folds or [("held out", share_of_subjects(subjects, settings.test_share, settings.seed))]
+    folds = folds or [
+        ("held out", share_of_subjects(subjects, settings.test_share, settings.seed))
+    ]
     rows = [_row(name, table, folds, settings, fits[name]) for name, table in prepared.items()]
     rows += [
         _row(name, first, folds, settings, baseline)
@@ -146,7 +151,9 @@ def _row(
         train, sealed = hold_out(table, test_subjects)
         predictor = fit(train, settings.task)
         predictions = Predictions.of(predictor, sealed.open(predictor.decided))
-        results.append(FoldResult(fold, predictor, predictions, score(predictions, resamples=0)))
+        results.append(
+            FoldResult(fold, predictor, predictions, score(predictions, resamples=0))
+        )
     joined = Predictions.join([result.predictions for result in results])
     return ComparisonRow(
         name,
@@ -159,8 +166,8 @@ def _row(
 def labelled_for(
     table: FeatureTable, settings: CompareSettings, action_units: Sequence[int]
 ) -> FeatureTable:
-    """Labels as the task needs them, of these units, or of all that some frame shows: a score of
-    any other says nothing.
+    """Labels as the task needs them, of these units, or of all that some frame shows: a score
+    of any other says nothing.
     """
     if settings.task == "occurrence":
         table = replace(table, labels=occurrence(table.labels, settings.positive_from))

@@ -1,13 +1,13 @@
-"""Trained heads as entrants: what a run learnt from labels, backbone, temporal module and all, scored
-on people whom it has not seen.
+"""Trained heads as entrants: what a run learnt from labels, backbone, temporal module and all,
+scored on people whom it has not seen.
 
     RUN, or BUNDLE ──▶ backbone and head, over each clip in order ──▶ a score of every frame ──▶ table
         ──▶ folds over people ──▶ sealed test fold, refused where the run saw one of them ──▶ Comparison
 
 Nothing is fitted here: a head's decisions were made in training, and what it looked at are the
-people of its run's corpora, whether their frames had labels or not. The constant and the guess are
-fitted on the other folds, as everywhere. Weights that a run started from are not followed back: that
-the first stage saw none of the people tested on is for the user to see to.
+people of its run's corpora, whether their frames had labels or not. The constant and the guess
+are fitted on the other folds, as everywhere. Weights that a run started from are not followed
+back: that the first stage saw none of the people tested on is for the user to see to.
 """
 
 import dataclasses
@@ -115,11 +115,11 @@ def compare_heads(
     folds: int = 4,
     stride: int = 1,
 ) -> tuple[Comparison, dict[str, Any]]:
-    """Score heads by name on every `stride`-th frame of the labelled corpus at `url`, people dealt to
-    `folds`.
+    """Score heads by name on every `stride`-th frame of the labelled corpus at `url`, people
+    dealt to `folds`.
 
-    Returns the comparison and what it was made of, for the report. Raises LeakError where a run saw
-    a person of the corpus, ValueError where heads differ in task.
+    Returns the comparison and what it was made of, for the report. Raises LeakError where a run
+    saw a person of the corpus, ValueError where heads differ in task.
     """
     known: dict[str, frozenset[str]] = {}
 
@@ -131,11 +131,15 @@ def compare_heads(
     heads = {name: open_head(folder, seen) for name, folder in folders.items()}
     tasks = {head.task for head in heads.values()}
     if len(tasks) != 1:
-        raise ValueError("heads of intensity and of detection cannot share a table: compare apart")
+        raise ValueError(
+            "heads of intensity and of detection cannot share a table: compare apart"
+        )
     corpus = open_corpus(url)
     tables = _tables(heads, corpus, stride)
     settings = dataclasses.replace(settings or CompareSettings(), task=tasks.pop())
-    settings = dataclasses.replace(settings, action_units=_common_units(heads, tables, settings))
+    settings = dataclasses.replace(
+        settings, action_units=_common_units(heads, tables, settings)
+    )
     first = next(iter(tables.values()))
     dealt = deal_subjects(first.present_subjects(), folds, settings.seed)
     parts = [
@@ -187,12 +191,15 @@ def _tables(
         tables |= extract({}, clips, of_clips=of_clips)
     # all frames were looked at, so that a state sees its own past; these are scored
     return {
-        name: tables[name].take(np.flatnonzero(tables[name].frame % stride == 0)) for name in heads
+        name: tables[name].take(np.flatnonzero(tables[name].frame % stride == 0))
+        for name in heads
     }
 
 
 def _common_units(
-    heads: Mapping[str, TrainedHead], tables: Mapping[str, FeatureTable], settings: CompareSettings
+    heads: Mapping[str, TrainedHead],
+    tables: Mapping[str, FeatureTable],
+    settings: CompareSettings,
 ) -> tuple[int, ...]:
     table = next(iter(tables.values()))
     shown = [

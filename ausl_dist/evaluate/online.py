@@ -1,13 +1,14 @@
-"""How good the backbone is for action units while it is being trained: one checkpoint, one line.
+"""How good the backbone is for action units while it is being trained: one checkpoint, one
+line.
 
     python -m ausl_dist.evaluate.online RUN_FOLDER RUN_FOLDER/checkpoints/step-00001000
 
     backbone.safetensors ──▶ features of a labelled corpus ──▶ split by identity
         ──▶ nearest neighbours, linear probe ──▶ RUN/online.jsonl
 
-Started beside the run by `train/online.py`, or by hand for a checkpoint that is there. It is cheap
-(a few frames of each clip, one fit) and so it is coarse: it ranks the checkpoints of a run. What a
-backbone is worth is the business of `compare.py`.
+Started beside the run by `train/online.py`, or by hand for a checkpoint that is there. It is
+cheap (a few frames of each clip, one fit) and so it is coarse: it ranks the checkpoints of a
+run. What a backbone is worth is the business of `compare.py`.
 """
 
 import argparse
@@ -44,8 +45,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Predicts the mean label of the training frames whose features point in the nearest directions
-    (cosine).
+    """Predicts the mean label of the training frames whose features point in the nearest
+    directions (cosine).
     """
 
     task: Task
@@ -65,8 +66,8 @@ class Neighbours:
         return Decided(Looked.at(self.train), {"task": self.task, "neighbours": self.count})
 
     def predict(self, table: FeatureTable) -> NDArray[np.float32]:
-        """Mean over the neighbours whose label is known, or over all training frames where none is,
-        [N, K].
+        """Mean over the neighbours whose label is known, or over all training frames where none
+        is, [N, K].
         """
         labels, known = self.train.labels.astype(np.float64), self.train.labels >= 0
         mean = np.where(known, labels, 0).sum(0) / np.maximum(known.sum(0), 1)
@@ -84,11 +85,11 @@ class Neighbours:
 def evaluate_backbone(
     backbone: Backbone, settings: OnlineSettings, image_size: int
 ) -> dict[str, float]:
-    """Scores of nearest neighbours and linear probe on people that neither has seen, as knn_SCORE
-    and probe_SCORE.
+    """Scores of nearest neighbours and linear probe on people that neither has seen, as
+    knn_SCORE and probe_SCORE.
 
-    SCORE is icc where some label is above 1, else f1. Raises ValueError for a corpus without labels
-    or with fewer than three identities.
+    SCORE is icc where some label is above 1, else f1. Raises ValueError for a corpus without
+    labels or with fewer than three identities.
     """
     assert settings.corpus is not None
     clips = scan(
@@ -152,7 +153,8 @@ def _unit_length(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m ausl_dist.evaluate.online", description="Evaluate one checkpoint of a run."
+        prog="python -m ausl_dist.evaluate.online",
+        description="Evaluate one checkpoint of a run.",
     )
     parser.add_argument("run_folder", type=Path)
     parser.add_argument("checkpoint", type=Path, help="RUN_FOLDER/checkpoints/step-NNNNNNNN")

@@ -1,5 +1,5 @@
-"""A data set and a backbone under one protocol: the steps behind `python -m tools.evaluate bundle=… data=…
-root=…`.
+"""A data set and a backbone under one protocol: the steps behind `python -m tools.evaluate
+bundle=… data=… root=…`.
 
 data set on disk ──reader, cropping as in pretraining──▶ cached corpus
     ──▶ frozen features, or pictures, for backbone and random weights
@@ -57,19 +57,21 @@ class ProtocolSettings:
     root: str  # the data set as it was distributed
     lists: tuple[
         str, ...
-        # files of another code base (datasets/lists.py) to take instead of the labels under root
+        # files of another code base (datasets/lists.py) to take instead of the labels under
+        # root
     ] = ()
     bundle: str | None = None  # a released backbone
     foreign: ForeignSettings | None = None  # or somebody else's
     out: str = "evaluation"
     cache: str = "~/.cache/ausl_dist/evaluate"  # cropped data sets are kept here
     protocol: Literal["linear", "mlp", "temporal", "finetune"] = "linear"
-    task: Literal["auto", "intensity", "occurrence"] = "auto"  # auto: as the data set is labelled
-    split: str = (
-        "usual"  # a published split, where there are several: ARL for the intensities of DISFA
+    task: Literal["auto", "intensity", "occurrence"] = (
+        "auto"  # auto: as the data set is labelled
     )
-    # of the training frames keep their labels, drawn at random with `seed`; 0.02 is the 2 % of the
-    # literature
+    # a published split, where there are several: ARL for the intensities of DISFA
+    split: str = "usual"
+    # of the training frames keep their labels, drawn at random with `seed`; 0.02 is the 2 % of
+    # the literature
     label_share: float = 1.0
     label_rates: tuple[float, ...] = ()  # shares of a curve: the whole protocol again with each
     alignment_meter: bool = False  # score again on crops that are shifted, scaled, turned
@@ -149,7 +151,9 @@ class _Evaluation:
         self.entrant = _entrant(settings)
         cropping = shown(recordings, "cropping, recordings", len(recordings))
         self.corpus = open_corpus(
-            cached_corpus(settings.data, recordings, cache, models=settings.models, shown=cropping)
+            cached_corpus(
+                settings.data, recordings, cache, models=settings.models, shown=cropping
+            )
         )
         self._backbones = {
             PRETRAINED: self.entrant.backbone,
@@ -184,8 +188,8 @@ class _Evaluation:
         return compare(self._tables, self._comparing, folds=self._folds, fit=fits)
 
     def at_label_rate(self, share: float) -> dict[str, Any]:
-        """One point of the label-rate curve: the main score of each row, and the seed that drew the
-        labels.
+        """One point of the label-rate curve: the main score of each row, and the seed that drew
+        the labels.
         """
         comparison = self.compare(share)
         rows = {}
@@ -200,8 +204,8 @@ class _Evaluation:
         return {"share": share, "seed": self.settings.seed, "rows": rows}
 
     def identity_leaks(self) -> dict[str, Any]:
-        """Share of frames whose subject a linear probe names, by row; why not, where it cannot be
-        measured.
+        """Share of frames whose subject a linear probe names, by row; why not, where it cannot
+        be measured.
         """
         if self._pictures is not None:
             return {"not measured": "fine-tuning leaves no frozen features"}
@@ -218,7 +222,8 @@ class _Evaluation:
 
         def table_of(disturbance: Disturbance) -> FeatureTable:
             clips = disturbed(
-                aligned_clips(self.entrant, self.corpus, stride=self.settings.stride), disturbance
+                aligned_clips(self.entrant, self.corpus, stride=self.settings.stride),
+                disturbance,
             )
             return extract_corpus(clips, {PRETRAINED: self.entrant.backbone})[PRETRAINED]
 
@@ -246,7 +251,9 @@ class _Evaluation:
                 "temporal" if settings.protocol == "temporal" else "mlp"
             )
             return fit_network(
-                table, task, dataclasses.replace(settings.network, kind=kind, seed=settings.seed)
+                table,
+                task,
+                dataclasses.replace(settings.network, kind=kind, seed=settings.seed),
             )
 
         return fit

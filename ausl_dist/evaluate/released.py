@@ -1,11 +1,11 @@
-"""What a released backbone is worth on a labelled corpus: the steps behind `python -m tools.evaluate
-compare`.
+"""What a released backbone is worth on a labelled corpus: the steps behind `python -m
+tools.evaluate compare`.
 
     bundle ──▶ backbone, and its double with random weights ──one pass over the corpus──▶ features
         ──▶ comparison, report
 
-On a rendered corpus the true landmarks are a third row: a linear map from them is close to what can
-be known of these faces at all.
+On a rendered corpus the true landmarks are a third row: a linear map from them is close to what
+can be known of these faces at all.
 """
 
 import dataclasses
@@ -62,12 +62,11 @@ def open_corpus(url: str) -> LabelledCorpus:
 def compare_bundle(
     bundle: Path | str, url: str, settings: CompareSettings | None = None, *, stride: int = 1
 ) -> tuple[Comparison, dict[str, Any]]:
-    """Compare a bundle with random weights, the pixels and a constant on every `stride`-th frame of
-    the corpus
-    at `url`.
+    """Compare a bundle with random weights, the pixels and a constant on every `stride`-th
+    frame of the corpus at `url`.
 
-    Returns the comparison and what it was made of, for the report. Raises ValueError for a corpus
-    whose faces were cropped otherwise.
+    Returns the comparison and what it was made of, for the report. Raises ValueError for a
+    corpus whose faces were cropped otherwise.
     """
     settings = settings or CompareSettings()
     entrant = open_bundle(bundle)
@@ -132,7 +131,9 @@ def extract_corpus(
     """Features of clips by several backbones, on the fastest device."""
     device = fastest_device()
     placed = {name: backbone.to(device) for name, backbone in backbones.items()}
-    return extract(placed, clips, true_landmarks=true_landmarks, keep_unlabelled=keep_unlabelled)
+    return extract(
+        placed, clips, true_landmarks=true_landmarks, keep_unlabelled=keep_unlabelled
+    )
 
 
 def _checked(clip: ScannedClip, alignment: str | None) -> ScannedClip:
@@ -146,8 +147,8 @@ def _checked(clip: ScannedClip, alignment: str | None) -> ScannedClip:
 
 
 def _describe(released: ReleasedBackbone, bundle: Path) -> dict[str, Any]:
-    """What identifies the evaluated weights; a release puts a report into a bundle only when these
-    are its own.
+    """What identifies the evaluated weights; a release puts a report into a bundle only when
+    these are its own.
     """
     return {
         "name": released.info.name,

@@ -1,9 +1,11 @@
-"""Are the scores on the card true? Runs the evaluations recorded in a bundle again and compares.
+"""Are the scores on the card true? Runs the evaluations recorded in a bundle again and
+compares.
 
     bundle/evaluation/NAME/report.json ──its settings──▶ the same evaluation
         ──▶ scores recorded and found, row by row
 
-The data must be where it was, or be named; another corpus is refused before anything is computed.
+The data must be where it was, or be named; another corpus is refused before anything is
+computed.
 """
 
 from collections.abc import Iterator
@@ -40,7 +42,8 @@ def reproduce(bundle: Path, *, data: dict[str, str] | None = None) -> Iterator[C
     """Run every recorded evaluation again. `data` says where corpora or data sets lie now, by
     evaluation name.
 
-    Raises ValueError when the bundle records no evaluation, or the data is not the recorded one.
+    Raises ValueError when the bundle records no evaluation, or the data is not the recorded
+    one.
     """
     reports = sorted((bundle / "evaluation").glob("*/report.json"))
     if not reports:

@@ -1,3 +1,3 @@
-"""What a face in a picture is: decoding of source video, detection, tracking, alignment, landmarks;
-see README.md.
+"""What a face in a picture is: decoding of source video, detection, tracking, alignment,
+landmarks; see README.md.
 """

@@ -1,14 +1,14 @@
-"""A track's faces become steady crops: one smoothed similarity transform per frame to the template
-of `landmarks.py`.
+"""A track's faces become steady crops: one smoothed similarity transform per frame to the
+template of `landmarks.py`.
 
     Frame + Sighting ──▶ (centre, size, angle) of the anchors ──▶ smoothed over 17 frames
                      ──▶ warp ──▶ AlignedFace
 
-Landmarks tremble by about a pixel, and a crop made from each frame alone would tremble with them:
-motion that is not there. Each of the four numbers of the transform is therefore replaced by the
-value of a parabola fitted to its neighbourhood (Gaussian weights), which follows a turning head
-without lag and takes most of the tremble away (steadiness.py measures it). Frames wait until the
-eight after them are known.
+Landmarks tremble by about a pixel, and a crop made from each frame alone would tremble with
+them: motion that is not there. Each of the four numbers of the transform is therefore replaced
+by the value of a parabola fitted to its neighbourhood (Gaussian weights), which follows a
+turning head without lag and takes most of the tremble away (steadiness.py measures it). Frames
+wait until the eight after them are known.
 """
 
 import functools
@@ -43,7 +43,9 @@ class AlignedFace:
     track: int
     frame: int  # at the constant rate
     source_frame: int
-    crop: NDArray[np.uint8]  # 256 256 3, RGB; black where the template reaches beyond the picture
+    crop: NDArray[
+        np.uint8
+    ]  # 256 256 3, RGB; black where the template reaches beyond the picture
     # 68 2, crop pixels, of this frame alone: only the transform is smoothed
     landmarks: NDArray[np.float32]
     face: Face  # in picture pixels
@@ -87,8 +89,8 @@ class TrackAligner:
 
 
 def align_tracks(frames: Iterator[Frame], tracker: FaceTracker) -> Iterator[AlignedFace | int]:
-    """All tracks of a source at once: aligned faces, each track's in order, and a track's number
-    alone once it has ended.
+    """All tracks of a source at once: aligned faces, each track's in order, and a track's
+    number alone once it has ended.
     """
     aligners: dict[int, TrackAligner] = {}
     for frame in frames:
@@ -105,8 +107,8 @@ def align_tracks(frames: Iterator[Frame], tracker: FaceTracker) -> Iterator[Alig
 
 
 def warp(picture: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """The 256 x 256 crop that `matrix` [2, 3] (picture to crop pixels) cuts out of a picture [H, W,
-    3].
+    """The 256 x 256 crop that `matrix` [2, 3] (picture to crop pixels) cuts out of a picture
+    [H, W, 3].
 
     A large face loses pixels: they are averaged, not dropped, or fine texture would flicker.
     """
@@ -133,13 +135,15 @@ def warp(picture: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.
 def _shrunk(
     picture: NDArray[np.uint8], matrix: NDArray[np.float64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The part of the picture that the crop shows, at about twice the fineness of the crop where it
-    was finer; and its matrix.
+    """The part of the picture that the crop shows, at about twice the fineness of the crop
+    where it was finer; and its matrix.
     """
     times = round(0.5 / max(_scale(matrix), 1e-3))
     if times < 2:
         return picture, matrix
-    corners = np.array([[0, 0], [CROP_SIZE, 0], [0, CROP_SIZE], [CROP_SIZE, CROP_SIZE]], np.float64)
+    corners = np.array(
+        [[0, 0], [CROP_SIZE, 0], [0, CROP_SIZE], [CROP_SIZE, CROP_SIZE]], np.float64
+    )
     reach = apply_affine(np.asarray(cv2.invertAffineTransform(matrix), np.float64), corners)
     height, width = picture.shape[:2]
     x0, y0 = (int(value) for value in np.clip(reach.min(0) - 2 * times, 0, [width, height]))
@@ -148,8 +152,12 @@ def _shrunk(
     if not (columns and rows):
         return picture[:0, :0], matrix
     part = picture[y0 : y0 + rows * times, x0 : x0 + columns * times]
-    small = np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
-    back = np.array([[times, 0, x0 + (times - 1) / 2], [0, times, y0 + (times - 1) / 2], [0, 0, 1]])
+    small = np.asarray(
+        cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8
+    )
+    back = np.array(
+        [[times, 0, x0 + (times - 1) / 2], [0, times, y0 + (times - 1) / 2], [0, 0, 1]]
+    )
     return small, matrix @ back
 
 
@@ -160,7 +168,9 @@ def _scale(matrix: NDArray[np.float64]) -> float:
 def _aligned(frame: Frame, sighting: Sighting, matrix: NDArray[np.float64]) -> AlignedFace:
     height, width = frame.pixels.shape[:2]
     points = sighting.face.landmarks
-    outside = (points < -0.5).any(1) | (points[:, 0] > width - 0.5) | (points[:, 1] > height - 0.5)
+    outside = (
+        (points < -0.5).any(1) | (points[:, 0] > width - 0.5) | (points[:, 1] > height - 0.5)
+    )
     return AlignedFace(
         track=sighting.track,
         frame=frame.index,
@@ -174,9 +184,11 @@ def _aligned(frame: Frame, sighting: Sighting, matrix: NDArray[np.float64]) -> A
     )
 
 
-def _transform_numbers(landmarks: NDArray[np.float32], last_angle: float) -> NDArray[np.float64]:
-    """A similarity transform as numbers that can be averaged: anchors' mean (2), log scale, angle
-    without jumps.
+def _transform_numbers(
+    landmarks: NDArray[np.float32], last_angle: float
+) -> NDArray[np.float64]:
+    """A similarity transform as numbers that can be averaged: anchors' mean (2), log scale,
+    angle without jumps.
     """
     points = np.asarray(landmarks, np.float64)
     matrix = alignment_to_template(points)
@@ -197,12 +209,13 @@ def _matrix(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @functools.lru_cache(maxsize=(SMOOTHING_RADIUS + 1) ** 2)
 def _smoothing_weights(behind: int, ahead: int) -> NDArray[np.float64]:
-    """Weights that give the value at offset 0 of the polynomial fitted to offsets -behind..ahead
-    (Savitzky-Golay with Gaussian weights).
+    """Weights that give the value at offset 0 of the polynomial fitted to offsets
+    -behind..ahead (Savitzky-Golay with Gaussian weights).
     """
     offsets = np.arange(-behind, ahead + 1, dtype=np.float64)
     weights = np.exp(-0.5 * (offsets / SMOOTHING_SIGMA) ** 2)
-    # Near an end the parabola would hang on few points and follow their noise: a line, or a mean.
+    # Near an end the parabola would hang on few points and follow their noise: a line, or a
+    # mean.
     degree = min(2 if min(behind, ahead) >= SMOOTHING_RADIUS // 2 else 1, len(offsets) - 1)
     powers = np.vander(offsets, degree + 1, increasing=True)
     weighted = (powers * weights[:, None]).T

@@ -1,12 +1,12 @@
-"""Whatever FFmpeg reads becomes pictures with a time: one at a time, as a player shows them (turned,
-mirrored, with square pixels), of bounded size.
+"""Whatever FFmpeg reads becomes pictures with a time: one at a time, as a player shows them
+(turned, mirrored, with square pixels), of bounded size.
 
     video file ──▶ VideoFile ──▶ Picture (seconds, source frame number, pixels on demand)
     folder of numbered images ──▶ FrameFolder ──▶ the same
 
-Files come from outside: every size is checked before memory is taken for it, and whatever is wrong
-ends in `Unreadable` with one of the reasons of books.py. Pixels are converted only when asked for,
-since a change of frame rate passes over some pictures.
+Files come from outside: every size is checked before memory is taken for it, and whatever is
+wrong ends in `Unreadable` with one of the reasons of books.py. Pixels are converted only when
+asked for, since a change of frame rate passes over some pictures.
 """
 
 import math
@@ -32,7 +32,8 @@ MAX_SOURCE_FPS = 240.0
 # a longer one is no information, and the books have a row for each frame
 MAX_DECLARED_SECONDS = 7 * 86400.0
 MAX_IMAGE_BYTES = 64 << 20
-MAX_PIXELS_OF_LARGEST = 2  # times max_side^2; above, a decoder takes no memory and gives no size
+# times max_side^2; above, a decoder takes no memory and gives no size
+MAX_PIXELS_OF_LARGEST = 2
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 _COVER = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
 _SECOND = av.stream.Disposition.dependent | av.stream.Disposition.still_image
@@ -40,8 +41,8 @@ _LAST_NUMBER = re.compile(r"(\d+)$")
 
 
 class Unreadable(ValueError):
-    """A source that gives no frames; `reason` is a key of the books, `seconds` the length it claims
-    where that is known.
+    """A source that gives no frames; `reason` is a key of the books, `seconds` the length it
+    claims where that is known.
     """
 
     def __init__(self, reason: str, message: str, seconds: float = 0.0) -> None:
@@ -72,7 +73,9 @@ class Pictures(Protocol):
 def open_pictures(path: Path, settings: ReadSettings, *, threads: int = 1) -> Pictures:
     """Open a video file or a folder of numbered images; raises Unreadable."""
     return (
-        FrameFolder(path, settings) if path.is_dir() else VideoFile(path, settings, threads=threads)
+        FrameFolder(path, settings)
+        if path.is_dir()
+        else VideoFile(path, settings, threads=threads)
     )
 
 
@@ -126,7 +129,8 @@ class VideoFile:
                 )
                 if seconds > self._settings.max_seconds or number >= limit:
                     raise Unreadable(
-                        "too_long", f"longer than max_seconds = {self._settings.max_seconds:.0f}"
+                        "too_long",
+                        f"longer than max_seconds = {self._settings.max_seconds:.0f}",
                     )
                 _check_size(frame.width, frame.height, self._settings.max_side)
                 yield Picture(
@@ -166,7 +170,9 @@ class VideoFile:
 
 
 class FrameFolder:
-    """A folder of images whose names end in the frame's number; missing numbers are missing time."""
+    """A folder of images whose names end in the frame's number; missing numbers are missing
+    time.
+    """
 
     def __init__(self, path: Path, settings: ReadSettings) -> None:
         self._settings = settings
@@ -177,7 +183,9 @@ class FrameFolder:
                 "unreadable", f"the folder cannot be listed ({error.strerror})"
             ) from error
         if not self._files:
-            raise Unreadable("unreadable", "the folder holds no images with numbers in their names")
+            raise Unreadable(
+                "unreadable", "the folder holds no images with numbers in their names"
+            )
         self.damaged = 0
         self.frame_seconds = 1 / settings.frames_fps
         self._first = self._files[0][0]
@@ -214,8 +222,8 @@ class FrameFolder:
 
 
 def numbered_images(folder: Path) -> list[tuple[int, Path]]:
-    """(number, file) of the images in a folder, by number; of two files with one number the first
-    by name counts.
+    """(number, file) of the images in a folder, by number; of two files with one number the
+    first by name counts.
     """
     found: dict[int, Path] = {}
     for file in sorted(folder.iterdir(), reverse=True):
@@ -237,8 +245,8 @@ def frame_number(file: str) -> int | None:
 
 
 class _PictureClock:
-    """Time stamps as they come, in seconds since the first, mended where they are absent, repeated
-    or jump.
+    """Time stamps as they come, in seconds since the first, mended where they are absent,
+    repeated or jump.
     """
 
     def __init__(self, step: float) -> None:
@@ -338,12 +346,16 @@ def _converter(
     frame: av.VideoFrame, reformatter: VideoReformatter, pixel_shape: float, work_side: int
 ) -> Callable[[], NDArray[np.uint8]]:
     def pixels() -> NDArray[np.uint8]:
-        stretch = pixel_shape if 0.4 < pixel_shape < 2.5 else 1.0  # beyond, the number is nonsense
+        stretch = (
+            pixel_shape if 0.4 < pixel_shape < 2.5 else 1.0
+        )  # beyond, the number is nonsense
         width, height = frame.width * stretch, float(frame.height)
         shrink = min(1.0, work_side / max(width, height))
         size = max(16, round(width * shrink)), max(16, round(height * shrink))
         picture: NDArray[np.uint8] = (
-            reformatter.reformat(frame, *size, "rgb24").to_ndarray().astype(np.uint8, copy=False)
+            reformatter.reformat(frame, *size, "rgb24")
+            .to_ndarray()
+            .astype(np.uint8, copy=False)
         )
         return as_shown(picture, display_matrix(frame))
 

@@ -1,11 +1,11 @@
-"""Pictures to faces: YuNet finds boxes, the landmark model puts 478 points on each, a table makes
-68 of them.
+"""Pictures to faces: YuNet finds boxes, the landmark model puts 478 points on each, a table
+makes 68 of them.
 
     frame H W 3 ──Detector──▶ Detection (box, eyes, score) ──Landmarker──▶ Face (68 points, presence, pose)
 
-The landmark model sees an upright square around the face: at first around the detector's box, later
-around the landmarks of the frame before, so that following a face needs no detector. Both run on
-one thread: a machine is filled with workers, not with threads.
+The landmark model sees an upright square around the face: at first around the detector's box,
+later around the landmarks of the frame before, so that following a face needs no detector. Both
+run on one thread: a machine is filled with workers, not with threads.
 """
 
 import zipfile
@@ -21,15 +21,34 @@ from ausl_dist.faces.landmarks import apply_affine
 from ausl_dist.faces.models import DETECTOR, LANDMARKER, find_model
 
 MODEL_SIDE = 256  # of the landmark model's input
-ROI_MARGIN = 1.5  # side of that input as a multiple of the face's extent, as the model was trained
+# side of that input as a multiple of the face's extent, as the model was trained
+ROI_MARGIN = 1.5
 LANDMARKS_MEMBER = "face_landmarks_detector.tflite"
 MAX_MODEL_BYTES = 64 << 20
 
-# 68 points out of 478, py-feat's table (iBUG order); an approximation: the mesh has no jaw contour
-# that slides with the pose.
+# 68 points out of 478, py-feat's table (iBUG order); an approximation: the mesh has no jaw
+# contour that slides with the pose.
 MESH_TO_68 = np.array(
     [
-        *(127, 234, 93, 132, 58, 172, 136, 150, 176, 148, 152, 377, 400, 379, 365, 397, 356),  # jaw
+        *(
+            127,
+            234,
+            93,
+            132,
+            58,
+            172,
+            136,
+            150,
+            176,
+            148,
+            152,
+            377,
+            400,
+            379,
+            365,
+            397,
+            356,
+        ),  # jaw
         *(70, 63, 105, 66, 107, 336, 296, 334, 293, 300),  # brows
         *(168, 6, 195, 4, 240, 75, 1, 305, 460),  # nose
         *(33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380),  # eyes
@@ -92,7 +111,9 @@ class Detector:
         height, width = picture.shape[:2]
         scale = min(1.0, self._side / max(height, width))
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+        small = (
+            cv2.resize(picture, size, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+        )
         self._net.setInputSize(size)
         _, rows = self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         found = [
@@ -128,10 +149,12 @@ class Landmarker:
         self._mesh, self._presence = outputs[(1, 1, 1, 478 * 3)], outputs[(1, 1, 1, 1)]
 
     def from_detection(self, picture: NDArray[np.uint8], detection: Detection) -> Face:
-        """The face in a detector's box; looked at twice, the second time around the points of the
-        first.
+        """The face in a detector's box; looked at twice, the second time around the points of
+        the first.
         """
-        centre = np.array([detection.x + detection.width / 2, detection.y + detection.height / 2])
+        centre = np.array(
+            [detection.x + detection.width / 2, detection.y + detection.height / 2]
+        )
         side = max(detection.width, detection.height) * ROI_MARGIN
         return self.follow(picture, self._run(picture, _upright(centre, side, detection.eyes)))
 
@@ -142,7 +165,9 @@ class Landmarker:
         return self._run(
             picture,
             _upright(
-                np.array([x0 + x1, y0 + y1]) / 2, side, face.landmarks[[36, 45]].astype(np.float64)
+                np.array([x0 + x1, y0 + y1]) / 2,
+                side,
+                face.landmarks[[36, 45]].astype(np.float64),
             ),
         )
 
@@ -176,8 +201,8 @@ class Landmarker:
 def _upright(
     centre: NDArray[np.float64], side: float, eyes: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The matrix [2, 3] from picture to model input that puts `centre` in the middle and the eyes
-    level.
+    """The matrix [2, 3] from picture to model input that puts `centre` in the middle and the
+    eyes level.
     """
     side = max(side, 8.0)
     across = eyes[1] - eyes[0]
@@ -188,8 +213,8 @@ def _upright(
 
 
 def _pose(mesh: NDArray[np.float64]) -> tuple[float, float]:
-    """Yaw and pitch in degrees from the depth of the mesh: how far eye line and brow-to-chin line
-    turn out of the picture plane.
+    """Yaw and pitch in degrees from the depth of the mesh: how far eye line and brow-to-chin
+    line turn out of the picture plane.
     """
     across, down = mesh[_EYES[1]] - mesh[_EYES[0]], mesh[_CHIN] - mesh[_TOP]
     return float(np.degrees(np.arctan2(across[2], across[0]))), float(
@@ -200,5 +225,7 @@ def _pose(mesh: NDArray[np.float64]) -> tuple[float, float]:
 def _read_landmark_model(path: Path) -> bytes:
     with zipfile.ZipFile(path) as bundle:
         if bundle.getinfo(LANDMARKS_MEMBER).file_size > MAX_MODEL_BYTES:
-            raise ValueError(f"{path}: {LANDMARKS_MEMBER} is larger than {MAX_MODEL_BYTES} bytes")
+            raise ValueError(
+                f"{path}: {LANDMARKS_MEMBER} is larger than {MAX_MODEL_BYTES} bytes"
+            )
         return bundle.read(LANDMARKS_MEMBER)

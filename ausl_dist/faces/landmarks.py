@@ -11,14 +11,14 @@ from ausl_dist.convention import CROP_SIZE, MIRROR, NUM_LANDMARKS
 
 __all__ = ["CROP_SIZE", "MIRROR", "NUM_LANDMARKS"]  # what goes with the template
 
-# Points that no action unit moves much: eye corners and the base of the nose. Alignment uses these
-# alone; with mouth or brows among them a smile would shift and scale the whole crop, and hide what
-# the backbone is to see.
+# Points that no action unit moves much: eye corners and the base of the nose. Alignment uses
+# these alone; with mouth or brows among them a smile would shift and scale the whole crop, and
+# hide what the backbone is to see.
 ANCHORS = np.array([36, 39, 42, 45, 31, 33, 35])
 
-# Where the anchors go in the 256 x 256 crop: eyes level at 39 % of the height, 92 px between the
-# outer eye corners, which leaves room for a raised brow above and a dropped jaw below. Ours; no
-# published convention is compatible with another.
+# Where the anchors go in the 256 x 256 crop: eyes level at 39 % of the height, 92 px between
+# the outer eye corners, which leaves room for a raised brow above and a dropped jaw below.
+# Ours; no published convention is compatible with another.
 TEMPLATE = np.array(
     [
         [82.0, 100.0],
@@ -46,11 +46,11 @@ def template_id() -> str:
 def fit_similarity(
     source: NDArray[np.floating], target: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Least-squares rotation, uniform scale and shift that takes `source` [N, 2] to `target` [N,
-    2]; returns [2, 3].
+    """Least-squares rotation, uniform scale and shift that takes `source` [N, 2] to `target`
+    [N, 2]; returns [2, 3].
 
-    Closed form of Umeyama (TPAMI 1991) in the plane, without reflection. Raises ValueError when all
-    source points coincide.
+    Closed form of Umeyama (TPAMI 1991) in the plane, without reflection. Raises ValueError when
+    all source points coincide.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     source_mean, target_mean = source.mean(0), target.mean(0)

@@ -1,10 +1,10 @@
-"""The two models that find faces: where they are looked for, what they must be, and where to get
-them.
+"""The two models that find faces: where they are looked for, what they must be, and where to
+get them.
 
 A model is taken from the folder given by the user, else from $AUSL_MODELS, else from the cache
-folder (~/.cache/ausl_dist/models, or under $XDG_CACHE_HOME), and is used only when its SHA-256 is
-the one written here: another detector would make another corpus. `python -m tools.fetch_models` downloads
-them into the cache folder.
+folder (~/.cache/ausl_dist/models, or under $XDG_CACHE_HOME), and is used only when its SHA-256
+is the one written here: another detector would make another corpus. `python -m
+tools.fetch_models` downloads them into the cache folder.
 """
 
 import functools
@@ -49,12 +49,16 @@ MODELS = (DETECTOR, LANDMARKER)
 
 
 def cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ausl_dist" / "models"
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "ausl_dist"
+        / "models"
+    )
 
 
 def find_model(model: Model, folder: Path | str | None = None) -> Path:
-    """The verified file of a model; FileNotFoundError or ValueError with what to do where there is
-    none or a wrong one.
+    """The verified file of a model; FileNotFoundError or ValueError with what to do where there
+    is none or a wrong one.
     """
     place = Path(folder or os.environ.get("AUSL_MODELS") or cache_folder())
     path = place / model.file

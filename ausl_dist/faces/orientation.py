@@ -2,8 +2,8 @@
 
     display matrix (of the container, the bitstream or EXIF) ──▶ as_shown ──▶ the picture upright
 
-A selfie camera mirrors, a telephone turns; FFmpeg's decoders give the matrix and leave the picture as
-it is coded.
+A selfie camera mirrors, a telephone turns; FFmpeg's decoders give the matrix and leave the
+picture as it is coded.
 """
 
 import functools
@@ -20,7 +20,9 @@ MATRIX_BYTES = 36  # 3 x 3 whole numbers: a b u, c d v, x y w
 
 
 def display_matrix(frame: av.VideoFrame) -> Matrix:
-    """How a frame is to be shown, as far as it turns and mirrors; UPRIGHT where nothing says so."""
+    """How a frame is to be shown, as far as it turns and mirrors; UPRIGHT where nothing says
+    so.
+    """
     _name_every_kind_of_side_data()
     data: Any = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)  # type: ignore[call-overload]
     if data is None or data.buffer_size < MATRIX_BYTES:
@@ -41,8 +43,8 @@ def as_shown(picture: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
 
 @functools.cache
 def _name_every_kind_of_side_data() -> None:
-    """PyAV's list of kinds is older than FFmpeg's (EXIF is missing): one frame with a kind that has
-    no name there would hide all the others.
+    """PyAV's list of kinds is older than FFmpeg's (EXIF is missing): one frame with a kind that
+    has no name there would hide all the others.
     """
     kinds: Any = av.sidedata.sidedata.Type
 

@@ -1,4 +1,6 @@
-"""How source video is read and how faces in it are found and followed; part of a corpus's settings."""
+"""How source video is read and how faces in it are found and followed; part of a corpus's
+settings.
+"""
 
 from dataclasses import dataclass
 
@@ -46,16 +48,21 @@ class FaceSettings:
     min_detector_score: float = 0.6
     min_presence: float = 0.5  # the landmark model's own belief that it looks at a face
     max_faces: int = 4  # followed at once, the largest first
-    min_eye_pixels: float = 16.0  # distance of the outer eye corners in the source; a crop has 91
+    # distance of the outer eye corners in the source; a crop has 91
+    min_eye_pixels: float = 16.0
     max_outside: float = 0.1  # share of the 68 landmarks that may lie outside the picture
     # change of a 32 x 32 luma thumbnail, 0 to 1, that ends every track; see track.py
     cut: float = 0.25
 
     def __post_init__(self) -> None:
         require("faces", self.detect_every_seconds >= 0, "detect_every_seconds must be >= 0")
-        require("faces", 64 <= self.detect_side <= 4096, "detect_side must lie in 64..4096 pixels")
         require(
-            "faces", 1 <= self.max_faces <= 32, f"max_faces must lie in 1..32, not {self.max_faces}"
+            "faces", 64 <= self.detect_side <= 4096, "detect_side must lie in 64..4096 pixels"
+        )
+        require(
+            "faces",
+            1 <= self.max_faces <= 32,
+            f"max_faces must lie in 1..32, not {self.max_faces}",
         )
         require(
             "faces",

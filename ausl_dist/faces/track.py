@@ -3,9 +3,9 @@
     Frame ──▶ cut? ──▶ follow each track by its landmarks
           ──▶ detect (every 0.4 s, and when a track was lost) ──▶ Sighting per track
 
-A track ends at a cut, at a hole in the source, when the landmark model no longer sees a face, when
-its face jumps, or when the detector disagrees for several rounds. A person who is lost and found
-again is a new track: nothing here recognises people.
+A track ends at a cut, at a hole in the source, when the landmark model no longer sees a face,
+when its face jumps, or when the detector disagrees for several rounds. A person who is lost and
+found again is a new track: nothing here recognises people.
 """
 
 from dataclasses import dataclass, field
@@ -48,7 +48,9 @@ class _Track:
 
 @dataclass
 class TrackStep:
-    """What one frame brought: sightings of live tracks, and the tracks that have ended before it."""
+    """What one frame brought: sightings of live tracks, and the tracks that have ended before
+    it.
+    """
 
     sightings: list[Sighting] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
@@ -86,7 +88,9 @@ class FaceTracker:
         if frame.index >= self._next_detection:
             step.ended += self._detect(frame.pixels)
             self._next_detection = frame.index + (
-                self._detect_every if self._tracks else min(IDLE_DETECT_EVERY, self._detect_every)
+                self._detect_every
+                if self._tracks
+                else min(IDLE_DETECT_EVERY, self._detect_every)
             )
         step.sightings = self._sightings(frame)
         return step
@@ -104,8 +108,8 @@ class FaceTracker:
         ]
 
     def _is_cut(self, frame: Frame) -> bool:
-        # Of a large picture some pixels will do: averaging all of a 1080p frame would take longer
-        # than decoding it.
+        # Of a large picture some pixels will do: averaging all of a 1080p frame would take
+        # longer than decoding it.
         sampled = cv2.resize(
             frame.pixels, (4 * THUMBNAIL, 4 * THUMBNAIL), interpolation=cv2.INTER_NEAREST
         )
@@ -135,8 +139,8 @@ class FaceTracker:
         return lost
 
     def _detect(self, pixels: NDArray[np.uint8]) -> list[int]:
-        """Find new faces, and end tracks that the detector has not seen for a while; returns the
-        ended ones.
+        """Find new faces, and end tracks that the detector has not seen for a while; returns
+        the ended ones.
         """
         unclaimed = self._detector(pixels)
         for track in self._tracks:
@@ -165,8 +169,8 @@ class FaceTracker:
 
 
 def picture_change(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
-    """How different two luma thumbnails are, 0 to 1: one minus their correlation, weighted by how
-    much there is to see.
+    """How different two luma thumbnails are, 0 to 1: one minus their correlation, weighted by
+    how much there is to see.
 
     Correlation makes it blind to a change of brightness; the weight keeps noise on a blank wall
     from looking like a cut.

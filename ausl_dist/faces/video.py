@@ -1,11 +1,11 @@
-"""Pictures at whatever times the source has them become frames at a constant rate, and every one is
-counted.
+"""Pictures at whatever times the source has them become frames at a constant rate, and every
+one is counted.
 
     Picture (seconds) ──▶ the nearest one at 0, 1/fps, 2/fps, … ──▶ Frame
 
-Nothing is interpolated: a frame is a picture of the source, shown again where the source is slower
-and passed over where it is faster. Where the nearest picture is too far away the source has a hole;
-holes are counted and end tracks. Memory holds two pictures.
+Nothing is interpolated: a frame is a picture of the source, shown again where the source is
+slower and passed over where it is faster. Where the nearest picture is too far away the source
+has a hole; holes are counted and end tracks. Memory holds two pictures.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,9 @@ class FrameReader:
         self.source_frames = 0
         self.source_end = 0  # the number of the last picture, plus one
         self.frames = 0  # yielded and in holes
-        self.holes: list[tuple[int, int]] = []  # [first, end) frames without a picture near enough
+        self.holes: list[
+            tuple[int, int]
+        ] = []  # [first, end) frames without a picture near enough
         self.problem: Unreadable | None = None  # why reading stopped before the end
 
     @property
@@ -57,8 +59,8 @@ class FrameReader:
 
     @property
     def missing_frames(self) -> int:
-        """Frames that the file promises beyond what could be read; 0 unless it is cut short by a
-        second or more.
+        """Frames that the file promises beyond what could be read; 0 unless it is cut short by
+        a second or more.
         """
         declared = self._pictures.declared_seconds or 0.0
         missing = declared - self.frames / self._settings.fps

@@ -1,1 +1,3 @@
-"""Backbones and the joint model: every active objective behind one `forward(batch)`; see README.md."""
+"""Backbones and the joint model: every active objective behind one `forward(batch)`; see
+README.md.
+"""

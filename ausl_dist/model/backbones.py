@@ -38,8 +38,8 @@ MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 16, 1024  # pixels; faces are crops of 256
 class BackboneSettings:
     """Which network, and where its first weights come from."""
 
-    # a timm name: resnet18, vit_small_patch16_224, convnextv2_tiny, swin_tiny_patch4_window7_224,
-    # ...
+    # a timm name: resnet18, vit_small_patch16_224, convnextv2_tiny,
+    # swin_tiny_patch4_window7_224, ...
     name: str
     image_size: int = 224  # pixels; transformers are built for one size
     weights: str | None = None  # a safetensors file under timm names; None for random weights
@@ -65,8 +65,8 @@ class BackboneSettings:
 class Backbone(nn.Module):
     """A timm network with one interface.
 
-    `dim` is D, the width of pooled features, `map_dim` that of the map. Input is RGB normalised by
-    `clip.PIXEL_MEAN` and `PIXEL_STD`.
+    `dim` is D, the width of pooled features, `map_dim` that of the map. Input is RGB normalised
+    by `clip.PIXEL_MEAN` and `PIXEL_STD`.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class Backbone(nn.Module):
         self.dim = self.map_dim if self.readout is None else self.readout.dim
 
     def forward(self, images: Tensor, visible: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Features of images N 3 H W: pooled N D and map N M h w. A video network takes blocks N L
-        3 H W as well.
+        """Features of images N 3 H W: pooled N D and map N M h w. A video network takes blocks
+        N L 3 H W as well.
 
-        With `visible`, N h w bool, a vision transformer computes these tokens alone, equally many
-        in each image; map is then N M 1 tokens, and pooled the network's own mean of them.
+        With `visible`, N h w bool, a vision transformer computes these tokens alone, equally
+        many in each image; map is then N M 1 tokens, and pooled the network's own mean of them.
         """
         # Under ZeRO with bf16 or fp16 the weights are of that type, and nobody else casts the
         # pixels.
@@ -113,13 +113,17 @@ class Backbone(nn.Module):
         return {**self.net.state_dict(), **own}
 
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over exactly these `weights`; RuntimeError, as torch says it, where they do not fit."""
+        """Take over exactly these `weights`; RuntimeError, as torch says it, where they do not
+        fit.
+        """
         readout = {
             name.removeprefix(READOUT): tensor
             for name, tensor in tensors.items()
             if name.startswith(READOUT)
         }
-        self.net.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(READOUT)})
+        self.net.load_state_dict(
+            {n: t for n, t in tensors.items() if not n.startswith(READOUT)}
+        )
         (self.readout or nn.Identity()).load_state_dict(readout)
 
     @torch.no_grad()
@@ -145,8 +149,8 @@ class Backbone(nn.Module):
 
 
 def _visible_tokens(net: nn.Module, images: Tensor, visible: Tensor) -> Tensor:
-    """Tokens N P+L' D of a timm vision transformer: its P prefix tokens and the visible ones, in
-    reading order.
+    """Tokens N P+L' D of a timm vision transformer: its P prefix tokens and the visible ones,
+    in reading order.
     """
     if not all(
         hasattr(net, part) for part in ("_pos_embed", "norm_pre", "blocks", "num_prefix_tokens")
@@ -178,8 +182,8 @@ def build_backbone(settings: BackboneSettings) -> Backbone:
     """Build the network with random weights from torch's generator, or with those of
     `settings.weights`.
 
-    Raises ValueError for a name that timm does not know, naming near ones, and for weights that do
-    not fit.
+    Raises ValueError for a name that timm does not know, naming near ones, and for weights that
+    do not fit.
     """
     timm = import_timm()
     if settings.name in OWN_NETWORKS:
@@ -206,7 +210,9 @@ def build_backbone(settings: BackboneSettings) -> Backbone:
 
 def _build_own_network(settings: BackboneSettings) -> Backbone:
     if settings.drop_path:
-        raise ValueError(f"backbone.drop_path must be 0: {settings.name} has no stochastic depth")
+        raise ValueError(
+            f"backbone.drop_path must be 0: {settings.name} has no stochastic depth"
+        )
     net = OWN_NETWORKS[settings.name]()
     if settings.weights is not None:
         _load_weights(net, Path(settings.weights))
@@ -224,7 +230,9 @@ def _load_weights(net: nn.Module, path: Path) -> None:
     try:
         missing, unexpected = net.load_state_dict(load_file(path), strict=False)
     except RuntimeError as error:  # shapes differ
-        raise ValueError(f"backbone.weights: {path} does not fit this backbone: {error}") from error
+        raise ValueError(
+            f"backbone.weights: {path} does not fit this backbone: {error}"
+        ) from error
     unexpected = [
         name for name in unexpected if not name.startswith(("fc.", "head.", "classifier."))
     ]
@@ -238,10 +246,10 @@ def _load_weights(net: nn.Module, path: Path) -> None:
 def import_timm() -> ModuleType:
     """Import timm, also where torchvision's compiled part cannot be loaded.
 
-    There is no CPU build of torchvision on the package index. Its CUDA wheel does not load beside a
-    CPU build of torch, and then `import torchvision`, and with it `import timm`, fails because the
-    schema of `torchvision::nms` is missing. We use none of torchvision's operators; declaring the
-    two schemas is enough. Where the compiled part loads, nothing is declared.
+    There is no CPU build of torchvision on the package index. Its CUDA wheel does not load
+    beside a CPU build of torch, and then `import torchvision`, and with it `import timm`, fails
+    because the schema of `torchvision::nms` is missing. We use none of torchvision's operators;
+    declaring the two schemas is enough. Where the compiled part loads, nothing is declared.
     """
     spec = importlib.util.find_spec("torchvision")
     if (

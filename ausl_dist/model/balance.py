@@ -1,5 +1,5 @@
-"""Balance between objectives: how hard each pulls at the shared features, measured, and on request
-made even.
+"""Balance between objectives: how hard each pulls at the shared features, measured, and on
+request made even.
 
     features ──▶ tap of objective i ──▶ its head and loss
                   backward: |gradient| is noted; with balance on, the gradient goes on times
@@ -8,12 +8,12 @@ made even.
 The rule is the loss balancer of Défossez et al., "High Fidelity Neural Audio Compression", TMLR
 2023: each gradient at the model's output is brought to the share of the whole that its weight
 states, by a running mean of its norm. So a weight of the mixture says what share of the pull an
-objective has, whatever the size of its loss. Ours: the total pull stays what it would be without
-balance, and heads keep their own gradients, unscaled.
+objective has, whatever the size of its loss. Ours: the total pull stays what it would be
+without balance, and heads keep their own gradients, unscaled.
 
-Nothing is computed twice: norms come out of the backward pass that is done anyway, and act from the
-next step on. `gradient_report` is the exact and costly look: a backward pass for each objective
-down to the backbone's weights.
+Nothing is computed twice: norms come out of the backward pass that is done anyway, and act from
+the next step on. `gradient_report` is the exact and costly look: a backward pass for each
+objective down to the backbone's weights.
 """
 
 import math
@@ -57,8 +57,8 @@ class GradientBalance(nn.Module):
         return self
 
     def factors(self, weights: Mapping[str, float]) -> dict[str, float]:
-        """What each objective's gradient is multiplied by; 1 until all have been measured, or where
-        one has none.
+        """What each objective's gradient is multiplied by; 1 until all have been measured, or
+        where one has none.
         """
         norms = dict(zip(self.names, self.norms().tolist(), strict=True))
         active = {
@@ -66,7 +66,9 @@ class GradientBalance(nn.Module):
         }
         total_weight, total_norm = sum(active.values()), sum(norms[name] for name in active)
         return {
-            name: active[name] / total_weight * total_norm / norms[name] if name in active else 1.0
+            name: active[name] / total_weight * total_norm / norms[name]
+            if name in active
+            else 1.0
             for name in weights
         }
 
@@ -78,8 +80,8 @@ class GradientBalance(nn.Module):
         return corrected.clamp(min=0).sqrt()
 
     def tap(self, name: str, factor: float, features: Tensor) -> Tensor:
-        """The features themselves; their gradient from this objective is noted, and goes on times
-        `factor`.
+        """The features themselves; their gradient from this objective is noted, and goes on
+        times `factor`.
         """
         tapped: Tensor = _Tap.apply(features, factor, self._seen[self.names.index(name)])
         return tapped
@@ -113,9 +115,9 @@ def gradient_report(losses: Mapping[str, Tensor], backbone: nn.Module) -> dict[s
     """Norm of each objective's gradient on the backbone's weights ("NAME/gradient_norm"), and
     cosines between them ("A/cosine_B").
 
-    `losses` are this rank's shares, of one forward pass, which is kept; gradients are averaged over
-    ranks, and no `.grad` is touched. The weights must be whole on this rank (not ZeRO 3). Needs
-    memory for one gradient of the backbone for each objective.
+    `losses` are this rank's shares, of one forward pass, which is kept; gradients are averaged
+    over ranks, and no `.grad` is touched. The weights must be whole on this rank (not ZeRO 3).
+    Needs memory for one gradient of the backbone for each objective.
     """
     weights = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
     gradients = {}

@@ -2,10 +2,10 @@
 
     frames [T, C, H, W] ──▶ passes of exactly PASS_FRAMES frames, the last one filled up ──▶ features [T, D]
 
-Matrix products round differently for different batch shapes, so features of a clip would depend on
-how many clips happened to share a batch. Here the shape of every pass is constant and passes start
-at the clip's first frame: a feature depends on its clip alone. What is lost is the time for filling
-up the last pass of each clip.
+Matrix products round differently for different batch shapes, so features of a clip would depend
+on how many clips happened to share a batch. Here the shape of every pass is constant and passes
+start at the clip's first frame: a feature depends on its clip alone. What is lost is the time
+for filling up the last pass of each clip.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,8 +18,8 @@ PASS_FRAMES = 16
 
 @torch.inference_mode()
 def encode_frames(backbone: nn.Module, frames: Tensor) -> Tensor:
-    """Pooled features [T, D] float32, on the CPU, of normalised frames [T, C, H, W]; the backbone
-    must be in eval mode.
+    """Pooled features [T, D] float32, on the CPU, of normalised frames [T, C, H, W]; the
+    backbone must be in eval mode.
     """
     device = _device_of(backbone)
     return torch.cat([_one_pass(backbone, part, device) for part in frames.split(PASS_FRAMES)])
@@ -27,8 +27,8 @@ def encode_frames(backbone: nn.Module, frames: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def encode_stream(backbone: nn.Module, frames: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Features [n, D] for each pass over a stream of normalised frames [C, H, W]: bounded memory
-    for any length.
+    """Features [n, D] for each pass over a stream of normalised frames [C, H, W]: bounded
+    memory for any length.
     """
     device = _device_of(backbone)
     waiting: list[Tensor] = []

@@ -25,7 +25,9 @@ from ausl_dist.objectives.base import BatchView, Features, Loss, Objective, Teac
 
 
 class ModelOutput(NamedTuple):
-    loss: Tensor  # scalar: this rank's share; the mean over ranks is the loss of the global batch
+    loss: (
+        Tensor  # scalar: this rank's share; the mean over ranks is the loss of the global batch
+    )
     logs: dict[str, Tensor]  # "objective/name" -> detached scalar; to be averaged over ranks
     # "backbone" and the objectives' own -> N D, detached, for collapse watching
     embeddings: dict[str, Tensor]
@@ -34,9 +36,9 @@ class ModelOutput(NamedTuple):
 class JointModel(nn.Module):
     """A backbone and its objectives behind one `forward(batch)`.
 
-    `weights` maps each objective's name to its weight in the sum; the loop may change them between
-    steps. With a `balance_decay` they are shares of the pull at the features instead (see
-    `balance`).
+    `weights` maps each objective's name to its weight in the sum; the loop may change them
+    between steps. With a `balance_decay` they are shares of the pull at the features instead
+    (see `balance`).
     """
 
     def __init__(
@@ -72,16 +74,16 @@ class JointModel(nn.Module):
     def forward(self, batch: Batch) -> ModelOutput:
         """Loss, logs and embeddings of a batch.
 
-        Slots of weight 0 change nothing; a batch of nothing else gives a loss of 0 with gradients
-        of 0, and leaves batch norm alone.
+        Slots of weight 0 change nothing; a batch of nothing else gives a loss of 0 with
+        gradients of 0, and leaves batch norm alone.
         """
         seen, losses = self._losses(batch)
         total = torch.stack(
             [weight * losses[name].value for name, weight in self.weights.items()]
         ).sum()
-        # Parameters that no objective used today still get a gradient, of zeros: ranks must never
-        # differ in which gradients exist. Under ZeRO 3 (ds_id) a weight is there only while its own
-        # module runs, so there rule 3 of `objectives.base` stands alone.
+        # Parameters that no objective used today still get a gradient, of zeros: ranks must
+        # never differ in which gradients exist. Under ZeRO 3 (ds_id) a weight is there only
+        # while its own module runs, so there rule 3 of `objectives.base` stands alone.
         unused = [features.pooled.float().sum() for features in seen.encoded()]
         unused += [
             p.float().sum()
@@ -100,7 +102,9 @@ class JointModel(nn.Module):
                 for name, norm in zip(self.balance.names, self.balance.norms(), strict=True)
             }
         embeddings = (
-            {"backbone": seen.encoded()[0].pooled.detach().flatten(0, 1)} if seen.encoded() else {}
+            {"backbone": seen.encoded()[0].pooled.detach().flatten(0, 1)}
+            if seen.encoded()
+            else {}
         )
         embeddings |= {
             name: loss.embedding.detach()
@@ -151,7 +155,9 @@ class JointModel(nn.Module):
             }
 
     def _parts(self, seen: BatchView) -> dict[str, BatchView]:
-        """What each objective is shown: the same for all, unless pulls are measured and balanced."""
+        """What each objective is shown: the same for all, unless pulls are measured and
+        balanced.
+        """
         balance = self.balance
         if balance is None:
             return dict.fromkeys(self.weights, seen)
@@ -166,7 +172,9 @@ class JointModel(nn.Module):
         pooled, maps = self.backbone(
             frames.flatten(0, 1), None if visible is None else visible.flatten(0, 1)
         )
-        return Features(pooled.unflatten(0, frames.shape[:2]), maps.unflatten(0, frames.shape[:2]))
+        return Features(
+            pooled.unflatten(0, frames.shape[:2]), maps.unflatten(0, frames.shape[:2])
+        )
 
 
 def build_model(
@@ -197,8 +205,8 @@ def _filled(batch: Batch, valid: list[int]) -> Batch:
     """The batch with every invalid slot filled from a valid one, weights unchanged.
 
     Zeros in a slot would enter batch norm's statistics, and zero landmarks would make empty
-    regions. Without any valid clip the pixels become a ramp: anything finite and not constant, so
-    that no norm in an objective divides by zero.
+    regions. Without any valid clip the pixels become a ramp: anything finite and not constant,
+    so that no norm in an objective divides by zero.
     """
     if len(valid) == len(batch):
         return batch
@@ -215,7 +223,9 @@ def _filled(batch: Batch, valid: list[int]) -> Batch:
 @contextlib.contextmanager
 def _batch_norm_unmoved(module: nn.Module) -> Iterator[None]:
     """Batch norm uses its running statistics, and leaves them alone."""
-    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.training]
+    norms = [
+        part for part in module.modules() if isinstance(part, _BatchNorm) and part.training
+    ]
     try:
         for norm in norms:
             norm.training = False

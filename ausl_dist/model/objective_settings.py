@@ -1,11 +1,12 @@
 """From an objective's mapping in a config to the objective.
 
-    {_target_: ausl_dist.objectives.temporal_ranking.TemporalRanking, n_far: 5, view: {flip: 0.5}}
+    {_target_: ausl_dist.objectives.temporal_ranking.TemporalRanking, n_far: 5, view: {flip:
+    0.5}}
         ──▶ its class, if objectives are allowed to come from there ──▶ arguments checked ──▶ object
 
-A config may have been made by somebody else, so `_target_` runs nothing by itself: only modules of
-`ausl_dist.objectives` and of the packages named by AUSL_OBJECTIVES are imported, and only classes
-are called, objectives on the outside and their parts (dataclasses such as View) inside.
+A config may have been made by somebody else, so `_target_` runs nothing by itself: only modules
+of `ausl_dist.objectives` and of the packages named by AUSL_OBJECTIVES are imported, and only
+classes are called, objectives on the outside and their parts (dataclasses such as View) inside.
 """
 
 import difflib
@@ -30,10 +31,11 @@ PARTS = {f"{View.__module__}.{View.__qualname__}": View}
 def build_objective(
     settings: Mapping[str, Any], *, feature_dim: int, map_dim: int | None = None
 ) -> Objective:
-    """Build one objective from its mapping; `map_dim` (default: as `feature_dim`) is for those that
-    look at maps.
+    """Build one objective from its mapping; `map_dim` (default: as `feature_dim`) is for those
+    that look at maps.
 
-    Raises SettingsError where the mapping does not fit the class, or names none that is allowed.
+    Raises SettingsError where the mapping does not fit the class, or names none that is
+    allowed.
     """
     cls = _objective(settings, "objective")
     own = _without_targets(_own(settings), cls.__name__)
@@ -93,15 +95,16 @@ def _packages() -> list[str]:
 
 def _near(module: str) -> str:
     known = [
-        f"{objectives.__name__}.{each.name}" for each in pkgutil.iter_modules(objectives.__path__)
+        f"{objectives.__name__}.{each.name}"
+        for each in pkgutil.iter_modules(objectives.__path__)
     ]
     near = difflib.get_close_matches(module, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def _without_targets(value: Any, where: str) -> Any:
-    """The settings of parts as plain groups: their class is known by the constructor's types, and a
-    `_target_` may only repeat it.
+    """The settings of parts as plain groups: their class is known by the constructor's types,
+    and a `_target_` may only repeat it.
     """
     if isinstance(value, list | tuple):
         return [_without_targets(item, where) for item in value]

@@ -5,12 +5,13 @@
                                                 ├─ regions  the map at AU places, N D*places
                                                 └─ learnt   flattened and projected, N W
 
-Faces are aligned, and action units live in places; a mean over the map throws the place away. The
-readout belongs to the backbone: objectives that compare frames look at it, it is trained with them,
-released with the weights and exported to ONNX.
+Faces are aligned, and action units live in places; a mean over the map throws the place away.
+The readout belongs to the backbone: objectives that compare frames look at it, it is trained
+with them, released with the weights and exported to ONNX.
 
-`regions` reads where the places lie in an aligned mean face, so that it needs no landmarks in use.
-A crop that is drawn at random moves the face by some pixels; a cell of the last map is larger.
+`regions` reads where the places lie in an aligned mean face, so that it needs no landmarks in
+use. A crop that is drawn at random moves the face by some pixels; a cell of the last map is
+larger.
 """
 
 from dataclasses import dataclass
@@ -109,8 +110,8 @@ class Learnt(nn.Module):
 def build_readout(
     settings: ReadoutSettings, map_dim: int, side: tuple[int, int]
 ) -> Grid | Regions | Learnt | None:
-    """The readout for maps of `map_dim` channels and this height and width; None for the network's
-    own mean.
+    """The readout for maps of `map_dim` channels and this height and width; None for the
+    network's own mean.
     """
     if settings.kind == "mean":
         return None
@@ -125,10 +126,14 @@ def template_places(crop: float) -> Tensor:
     """Where action units show in an aligned mean face, as shares of a central crop's side: P 2
     (x, y).
     """
-    left, right = (torch.tensor(TEMPLATE[i], dtype=torch.float32) for i in OUTER_EYES_IN_TEMPLATE)
+    left, right = (
+        torch.tensor(TEMPLATE[i], dtype=torch.float32) for i in OUTER_EYES_IN_TEMPLATE
+    )
     face = torch.tensor(MEAN_FACE)[:, :2]
     middle = face[list(OUTER_EYES)].mean(0)
-    landmarks = (face - middle) * (right - left).norm() + (left + right) / 2  # 68 2, crop pixels
+    landmarks = (face - middle) * (right - left).norm() + (
+        left + right
+    ) / 2  # 68 2, crop pixels
     points = centres(landmarks, places_of(sorted(PLACE_OF_UNIT))).flatten(0, 1)
     return ((points + 0.5) / CROP_SIZE - 0.5) / crop + 0.5
 
@@ -143,8 +148,8 @@ def _cell_means(side: int, cells: int) -> Tensor:
 
 
 def _nearest_two(share: Tensor, side: int) -> Tensor:
-    """Weights P x side of linear interpolation at shares P of a side; beyond the last centre, that
-    one's value.
+    """Weights P x side of linear interpolation at shares P of a side; beyond the last centre,
+    that one's value.
     """
     at = (share * side - 0.5).clamp(0, side - 1)
     return (1 - (at[:, None] - torch.arange(side, device=share.device)).abs()).clamp(min=0)

@@ -1,9 +1,10 @@
-"""A small network for small pictures on a CPU, which keeps place: five 3 x 3 convolutions, stride 8.
+"""A small network for small pictures on a CPU, which keeps place: five 3 x 3 convolutions,
+stride 8.
 
     images N 3 48 48 ──▶ 32, 48, 64, 96, 96 channels; halved at the first, third and fifth ──▶ map N 96 6 6
 
-timm's small networks halve a picture five times, which leaves 2 x 2 cells of 48 pixels. This one
-speaks as timm's networks do (`forward_features`, `forward_head`, `num_features`), so that
+timm's small networks halve a picture five times, which leaves 2 x 2 cells of 48 pixels. This
+one speaks as timm's networks do (`forward_features`, `forward_head`, `num_features`), so that
 `backbones.Backbone` holds it like any other.
 """
 

@@ -1,13 +1,14 @@
-"""The 2d3d-ResNet of dense predictive coding: an image network in its first half, a video network
-in its second.
+"""The 2d3d-ResNet of dense predictive coding: an image network in its first half, a video
+network in its second.
 
     block N L 3 H W ──▶ stem, two 2D stages ──▶ two stages of 3 x 3 x 3 kernels, time halved twice
         ──▶ mean over time ──▶ N 256 h w
 
-Han, Xie, Zisserman 2019, after the authors' code: stem 1 x 7 x 7 and pooling as in ResNet-18; the
-last stage has 256 channels, not 512, and no ReLU at the end, so that features may be predicted as
-they are. At 128 pixels h = w = 4. Their batch norm never uses running statistics; here these are
-kept, which changes nothing in training and lets a released network see one clip at a time.
+Han, Xie, Zisserman 2019, after the authors' code: stem 1 x 7 x 7 and pooling as in ResNet-18;
+the last stage has 256 channels, not 512, and no ReLU at the end, so that features may be
+predicted as they are. At 128 pixels h = w = 4. Their batch norm never uses running statistics;
+here these are kept, which changes nothing in training and lets a released network see one clip
+at a time.
 
 It speaks as timm's networks do (`forward_features`, `forward_head`, `num_features`), so that
 `backbones.Backbone` holds it like any other. A single frame is a block of length 1: all other

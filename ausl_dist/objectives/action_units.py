@@ -1,5 +1,5 @@
-"""Action units: the supervised loss on frames that carry labels, alone or beside self-supervised
-objectives.
+"""Action units: the supervised loss on frames that carry labels, alone or beside
+self-supervised objectives.
 
     features ──▶ (ConvGRU over the frames before) ──▶ linear head ──┐
     (related tokens of the units' regions ──▶ linear head)
@@ -9,26 +9,27 @@ objectives.
 
 * detection: a unit is present from intensity `positive_from` on (2 on DISFA; 1 where labels are
   occurrence). Binary cross-entropy, weighted by w_i = K / r_i / sum_j 1 / r_j where the units'
-  positive rates r are given, plus `dice` times the mean of w_i (1 - (2 sum p y + 1) / (sum p^2 +
-  sum y^2 + 1)). Both are the published code of JAA-Net (Shao et al.), as the papers of this field
-  have them.
+  positive rates r are given, plus `dice` times the mean of w_i (1 - (2 sum p y + 1) / (sum p^2
+  + sum y^2 + 1)). Both are the published code of JAA-Net (Shao et al.), as the papers of this
+  field have them.
 * intensity: mean squared error on the scale of 0 to 5.
 * ordinal: probabilities of the six levels; cross-entropy to a Gaussian of 0.5 levels around the
   label, plus the squared error of the mean level.
 
-This makes two papers' set-ups of the self-supervised objectives: RTATL (Yan et al., ACM MM 2021) is
-this loss, detection, beside `roi_inpainting` and `single_image_flow`, where the head sees the tokens
-of `roi_inpainting`, too (`regions`): fact of the paper is that regional features with relations
-between units, and motion in the global feature, serve the recognition; our decision, that a unit's
-score is the sum of a linear map of the global feature and one of the mean of its two tokens, read
-from the intact image. The second stage of Sanchez
-et al. (ACCV 2020) is this loss on the whole spatio-temporal model of `predictive_coding`: extractor
+This makes two papers' set-ups of the self-supervised objectives: RTATL (Yan et al., ACM MM
+2021) is this loss, detection, beside `roi_inpainting` and `single_image_flow`, where the head
+sees the tokens of `roi_inpainting`, too (`regions`): fact of the paper is that regional
+features with relations between units, and motion in the global feature, serve the recognition;
+our decision, that a unit's score is the sum of a linear map of the global feature and one of
+the mean of its two tokens, read from the intact image. The second stage of Sanchez et al. (ACCV
+2020) is this loss on the whole spatio-temporal model of `predictive_coding`: extractor
 (`backbone.weights`) and temporal module (`context: gru`, `context_weights`), where 2 % of the
-frames have labels (`data.label_share`). Facts of the paper: the model of the first stage is what the
-second one tunes, the labelled frames are random, and gradients run back through time from those
-alone. Our decisions: the form of the intensity losses; windows in which a labelled frame stands
-anywhere (`around_labels`), with unlabelled ones before it for the state to warm up on; that the
-state starts from zero at the window's first frame; and that the loss sees intact images only.
+frames have labels (`data.label_share`). Facts of the paper: the model of the first stage is
+what the second one tunes, the labelled frames are random, and gradients run back through time
+from those alone. Our decisions: the form of the intensity losses; windows in which a labelled
+frame stands anywhere (`around_labels`), with unlabelled ones before it for the state to warm up
+on; that the state starts from zero at the window's first frame; and that the loss sees intact
+images only.
 """
 
 from pathlib import Path
@@ -40,7 +41,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import BatchView, Loss, Objective, gather, in_float32, masked_mean
+from ausl_dist.objectives.base import (
+    BatchView,
+    Loss,
+    Objective,
+    gather,
+    in_float32,
+    masked_mean,
+)
 from ausl_dist.objectives.layers import ConvGRU, feed
 from ausl_dist.objectives.region_tokens import RegionTokens
 from ausl_dist.objectives.regions import BP4D_UNITS, place_of
@@ -50,8 +58,8 @@ LABEL_SPREAD = 0.5  # standard deviation of an ordinal label, levels
 
 
 class ActionUnits(Objective):
-    """Masked loss of action-unit labels; `units` are the FACS numbers of the corpus' label columns,
-    in order.
+    """Masked loss of action-unit labels; `units` are the FACS numbers of the corpus' label
+    columns, in order.
     """
 
     unit_weight: Tensor  # K
@@ -84,7 +92,8 @@ class ActionUnits(Objective):
                 "action_units: task must be detection, intensity or ordinal, context none or gru"
             )
         if positive_rates is not None and (
-            len(positive_rates) != len(units) or not all(0 < rate <= 1 for rate in positive_rates)
+            len(positive_rates) != len(units)
+            or not all(0 < rate <= 1 for rate in positive_rates)
         ):
             raise ValueError(
                 f"action_units: positive_rates must be {len(units)} shares in (0, 1], "
@@ -118,7 +127,9 @@ class ActionUnits(Objective):
         # the objective whose region tokens are read; frames without landmarks go without
         self.regions = regions
         self.region_head = (
-            None if regions is None else nn.Linear(region_width, self.head.out_features, bias=False)
+            None
+            if regions is None
+            else nn.Linear(region_width, self.head.out_features, bias=False)
         )
         if context_weights is not None:
             load_context(self, Path(context_weights))
@@ -182,7 +193,9 @@ class ActionUnits(Objective):
         maps = batch.maps(self.view, self.offsets).flatten(0, 1)
         tokens = tokens_of(maps, boxes.flatten(0, 1), side, size[1]).float()  # BT P 2 W
         outputs = feed(head, tokens.mean(2)[:, own]).float()  # BT K KL: of each unit for all
-        outputs = outputs.unflatten(-1, (len(self.units), -1)).diagonal(dim1=1, dim2=2)  # BT L K
+        outputs = outputs.unflatten(-1, (len(self.units), -1)).diagonal(
+            dim1=1, dim2=2
+        )  # BT L K
         found = torch.isfinite(landmarks).all(-1).all(-1)  # B T
         return outputs.transpose(1, 2).unflatten(0, found.shape) * found[..., None, None]
 
@@ -206,11 +219,11 @@ class ActionUnits(Objective):
 
 
 def load_context(objective: ActionUnits, path: Path) -> None:
-    """Give the objective the temporal module of a predictive-coding run: `reduce`, and the ConvGRU
-    there called `aggregate`.
+    """Give the objective the temporal module of a predictive-coding run: `reduce`, and the
+    ConvGRU there called `aggregate`.
 
-    `path` is the objectives.safetensors of its checkpoint. Raises ValueError where no such module
-    of this width is in it.
+    `path` is the objectives.safetensors of its checkpoint. Raises ValueError where no such
+    module of this width is in it.
     """
     assert objective.reduce is not None
     assert objective.gru is not None
@@ -229,7 +242,9 @@ def load_context(objective: ActionUnits, path: Path) -> None:
     owner = owners.pop()
     for module, name in ((objective.reduce, "reduce"), (objective.gru, "aggregate")):
         start = f"{owner}.{name}."
-        own = {key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)}
+        own = {
+            key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)
+        }
         try:
             module.load_state_dict(own)
         except RuntimeError as error:
@@ -240,8 +255,8 @@ def load_context(objective: ActionUnits, path: Path) -> None:
 
 
 def dice_loss(guess: Tensor, present: Tensor, known: Tensor, weight: Tensor) -> Tensor:
-    """1 - (2 sum p y + 1) / (sum p^2 + sum y^2 + 1) of each unit over all known labels of N T K,
-    times the unit's weight K; mean over units.
+    """1 - (2 sum p y + 1) / (sum p^2 + sum y^2 + 1) of each unit over all known labels of N T
+    K, times the unit's weight K; mean over units.
     """
     p, y = guess * known, present * known
     overlap, size = (p * y).sum((0, 1)), (p.square() + y.square()).sum((0, 1))

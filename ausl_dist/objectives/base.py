@@ -1,5 +1,5 @@
-"""What every objective is made of: what it may look at, what it returns, and the few things it may
-do across ranks.
+"""What every objective is made of: what it may look at, what it returns, and the few things it
+may do across ranks.
 
 An objective in full::
 
@@ -18,20 +18,20 @@ An objective in full::
 
 Rules that the contract test holds every objective to:
 
-1. A slot of weight 0 holds pixels of another clip and must not count: reduce with `batch.mean` or
-   `masked_mean`, and leave such slots out of negatives and banks (`batch.weight`).
+1. A slot of weight 0 holds pixels of another clip and must not count: reduce with `batch.mean`
+   or `masked_mean`, and leave such slots out of negatives and banks (`batch.weight`).
 2. The mean of an objective's values over ranks is its value over the global batch, and so for
    gradients: data-parallel averaging then gives on any number of ranks the gradient of one.
    `batch.mean`, `masked_mean` and `gather` are made so.
-3. Every parameter gets a gradient in every step on every rank (of zeros, if need be): multiply by a
-   mask, never branch on data.
+3. Every parameter gets a gradient in every step on every rank (of zeros, if need be): multiply
+   by a mask, never branch on data.
 4. Norms, distances and logits in float32 whatever the precision of the run: `in_float32`.
-5. Randomness without state: from `draws.uniform` where it decides what a clip's loss is about (then
-   rule 2 holds), else, as for dropout, from torch's default generator, which the loop seeds from
-   (seed, step, rank).
+5. Randomness without state: from `draws.uniform` where it decides what a clip's loss is about
+   (then rule 2 holds), else, as for dropout, from torch's default generator, which the loop
+   seeds from (seed, step, rank).
 6. State that moves with the data (banks, centres) lives in buffers, equal on all ranks; it is
-   staged in `forward` and committed in `after_step`, which is told whether the optimizer took the
-   step.
+   staged in `forward` and committed in `after_step`, which is told whether the optimizer took
+   the step.
 """
 
 import copy
@@ -56,10 +56,11 @@ class Features:
 
 
 class Encoder(Protocol):
-    """A backbone over video: frames B T C H W in, or blocks of L frames B T L C H W, features out.
+    """A backbone over video: frames B T C H W in, or blocks of L frames B T L C H W, features
+    out.
 
-    With `visible`, B T h w bool, a vision transformer sees these tokens alone, the same number in
-    each frame; maps are then B T D 1 tokens.
+    With `visible`, B T h w bool, a vision transformer sees these tokens alone, the same number
+    in each frame; maps are then B T D 1 tokens.
     """
 
     def __call__(self, frames: Tensor, visible: Tensor | None = None) -> Features: ...
@@ -121,8 +122,8 @@ class BatchView:
         self._weight_total: Tensor | None = None
 
     def tapped(self, tap: Tap) -> "BatchView":
-        """The same, for one objective, whose student features pass through `tap`; all share what
-        has been encoded.
+        """The same, for one objective, whose student features pass through `tap`; all share
+        what has been encoded.
         """
         self._count_weight()
         other = copy.copy(self)
@@ -191,7 +192,9 @@ class BatchView:
         return self._pick(self._batch.action_units[view], view, offsets)
 
     def flow(self, view: View, offsets: Iterable[int]) -> Tensor:
-        """Stored motion B T 2 g g in pixels of the view, NaN where unknown; needs `Needs.flow_gap`."""
+        """Stored motion B T 2 g g in pixels of the view, NaN where unknown; needs
+        `Needs.flow_gap`.
+        """
         return self._pick(self._batch.flow[view], view, offsets)
 
     @property
@@ -215,8 +218,8 @@ class BatchView:
         return _share_of_mean(values, self.weight, self._count_weight())
 
     def encoded(self) -> list[Features]:
-        """All features that objectives have looked at: first those of views, then those of other
-        pixels.
+        """All features that objectives have looked at: first those of views, then those of
+        other pixels.
         """
         return [*self._student_features.values(), *self._other_features]
 
@@ -233,7 +236,9 @@ class BatchView:
     def _teach(self, view: View) -> Features:
         if view not in self._teacher_features:
             with torch.no_grad():
-                self._teacher_features[view] = self._need_teacher().encode(self._batch.frames[view])
+                self._teacher_features[view] = self._need_teacher().encode(
+                    self._batch.frames[view]
+                )
         return self._teacher_features[view]
 
     def _need_teacher(self) -> TeacherLike:
@@ -259,7 +264,8 @@ class Objective(nn.Module):
     label: str = ""  # the name it has in the run's config; set by the model
     needs_teacher: bool = False
     teacher_momentum: float = 0.996  # one for all objectives of a run that need the teacher
-    adversarial: bool = False  # the backbone is pushed to raise the loss: only the head lowers it
+    # the backbone is pushed to raise the loss: only the head lowers it
+    adversarial: bool = False
     # submodules of which the teacher keeps slow copies, beside the backbone
     taught: tuple[str, ...] = ()
 
@@ -281,22 +287,23 @@ def in_float32(tensor: Tensor) -> AbstractContextManager[Any]:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` where `mask` is true, over all ranks together; 0 with zero gradients where
-    it is true nowhere.
+    """Mean of `values` where `mask` is true, over all ranks together; 0 with zero gradients
+    where it is true nowhere.
 
-    Returns this rank's share: sum of its values times (number of ranks) / (count over all ranks).
-    The mean of the shares over the ranks is the global masked mean, and so for gradients under
-    data-parallel averaging, however unevenly the mask falls. All ranks must call it. Entries that
-    are masked out may hold anything finite or not.
+    Returns this rank's share: sum of its values times (number of ranks) / (count over all
+    ranks). The mean of the shares over the ranks is the global masked mean, and so for
+    gradients under data-parallel averaging, however unevenly the mask falls. All ranks must
+    call it. Entries that are masked out may hold anything finite or not.
     """
     return _share_of_mean(values, mask, _total_over_ranks(mask))
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """Concatenate a tensor N ... over all ranks, in rank order, with gradient; all ranks must hold
-    the same shape.
+    """Concatenate a tensor N ... over all ranks, in rank order, with gradient; all ranks must
+    hold the same shape.
 
-    The gradient of each rank's part is the sum of the gradients that all ranks' losses send to it.
+    The gradient of each rank's part is the sum of the gradients that all ranks' losses send to
+    it.
     """
     return tensor if world_size() == 1 else _Gather.apply(tensor)
 

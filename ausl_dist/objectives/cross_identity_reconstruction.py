@@ -1,22 +1,23 @@
-"""Cross-identity reconstruction: what a face does must be sayable with the faces of other people.
+"""Cross-identity reconstruction: what a face does must be sayable with the faces of other
+people.
 
     q_i, student, frame i of a clip ──▶ attention over embeddings of OTHER identities
         ──▶ r_i = their mean, to unit length
-    r_i must find q_i among all frames of the clip: it has to carry what the face does, and cannot
-    carry who it is
+    r_i must find q_i among all frames of the clip: it has to carry what the face does, and
+    cannot carry who it is
 
 After the cross-identity half (CIR) of Li and Shan, IEEE TIP 32, 2023 (see `temporal_contrast`).
 Fact of the paper: the signal, a dictionary kept in a memory bank, a momentum encoder. Our
-decisions: the formulas, every number, masking by identity (not by video), gradient also through the
-attention, no label-mined pairs, and that the teacher's embeddings of the present batch are in the
-dictionary beside the bank, so that the loss exists from the first step.
+decisions: the formulas, every number, masking by identity (not by video), gradient also through
+the attention, no label-mined pairs, and that the teacher's embeddings of the present batch are
+in the dictionary beside the bank, so that the loss exists from the first step.
 
     a_ik = softmax_k(q_i . M_k / tau_r) over entries of other identities;  r_i = normalise(sum_k
     a_ik M_k) loss = -mean_i log softmax_j(r_i . q_j / tau)[i]  +  pull (1 - mean_i r_i . q_i)
 
-A clip for which there is no other identity anywhere is left out, never NaN. The bank is equal on
-all ranks: embeddings of all ranks, in rank order, enter it after each step that was taken; those of
-slots without a clip do not.
+A clip for which there is no other identity anywhere is left out, never NaN. The bank is equal
+on all ranks: embeddings of all ranks, in rank order, enter it after each step that was taken;
+those of slots without a clip do not.
 """
 
 from typing import Literal
@@ -26,14 +27,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import Needs, View
-from ausl_dist.objectives.base import BatchView, Loss, Objective, gather, in_float32, masked_mean
+from ausl_dist.objectives.base import (
+    BatchView,
+    Loss,
+    Objective,
+    gather,
+    in_float32,
+    masked_mean,
+)
 from ausl_dist.objectives.layers import cross_entropy_of_rows, embed, projector
 from ausl_dist.objectives.temporal_contrast import STRONG, STRONG_KEY
 
 
 class CrossIdentityReconstruction(Objective):
-    """Reconstruct each frame's embedding from a bank of other identities' embeddings, and recognise
-    it among its clip's frames.
+    """Reconstruct each frame's embedding from a bank of other identities' embeddings, and
+    recognise it among its clip's frames.
     """
 
     needs_teacher = True
@@ -98,7 +106,9 @@ class CrossIdentityReconstruction(Objective):
         self._staged: list[tuple[Tensor, Tensor, int]] = []
 
     def needs(self) -> Needs:
-        return Needs(views={self.view: self.offsets, self.key_view: self.offsets}, identity=True)
+        return Needs(
+            views={self.view: self.offsets, self.key_view: self.offsets}, identity=True
+        )
 
     def forward(self, batch: BatchView) -> Loss:
         head: nn.Module | None = self.head
@@ -109,8 +119,12 @@ class CrossIdentityReconstruction(Objective):
         keys, key_identity = self._keys_of_all_ranks(batch)
         # K+G E; renormalised: the bank may be held in 16 bits
         entries = torch.cat([F.normalize(self.bank.float(), dim=-1), keys])
-        other = batch.identity[:, None] != torch.cat([self.bank_identity, key_identity])  # B K+G
-        other &= torch.cat([self.bank_step >= 0, torch.ones_like(key_identity, dtype=torch.bool)])
+        other = batch.identity[:, None] != torch.cat(
+            [self.bank_identity, key_identity]
+        )  # B K+G
+        other &= torch.cat(
+            [self.bank_step >= 0, torch.ones_like(key_identity, dtype=torch.bool)]
+        )
         source = queries.detach() if self.gradient == "query" else queries
         with in_float32(queries):
             rebuilt = reconstruct(source, entries, other, self.attention_temperature)
@@ -160,7 +174,9 @@ class CrossIdentityReconstruction(Objective):
         return ((step - self.bank_step) * written).sum() / written.sum().clamp(min=1)
 
 
-def reconstruct(queries: Tensor, entries: Tensor, allowed: Tensor, temperature: float) -> Tensor:
+def reconstruct(
+    queries: Tensor, entries: Tensor, allowed: Tensor, temperature: float
+) -> Tensor:
     """Attend from queries B n E to the entries M E that are allowed for each clip, B M; returns
     unit vectors B n E, zeros where none is.
     """
@@ -171,7 +187,9 @@ def reconstruct(queries: Tensor, entries: Tensor, allowed: Tensor, temperature: 
     return F.normalize(attention @ entries, dim=-1)
 
 
-def recognition_loss(rebuilt: Tensor, queries: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def recognition_loss(
+    rebuilt: Tensor, queries: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
     """How badly each reconstruction B n E finds its own query among the clip's: loss B, and the
     share found B.
     """

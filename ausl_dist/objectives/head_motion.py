@@ -1,14 +1,14 @@
-"""The motion of a rigid head in optical flow: fitted where the skin hardly moves on the skull, and
-taken off everywhere.
+"""The motion of a rigid head in optical flow: fitted where the skin hardly moves on the skull,
+and taken off everywhere.
 
     landmarks ──▶ pose of the mean face ──▶ depth of each landmark ──▶ depth of each pixel ─┐
     flow at still points ──▶ six numbers, by a robust fit
         ──────────────────────────────────┴──▶ flow of a rigid head
 
-To first order, under weak perspective, a head's motion is a shift, a growth, a turn in the picture,
-and two turns out of it, which move each point by its depth. No point is wholly still: action units
-6, 9 and 10 move some of them, and part of what these do is taken off with the head. Points of the
-jaw would steady the fit, but lie on the silhouette of a turned head.
+To first order, under weak perspective, a head's motion is a shift, a growth, a turn in the
+picture, and two turns out of it, which move each point by its depth. No point is wholly still:
+action units 6, 9 and 10 move some of them, and part of what these do is taken off with the
+head. Points of the jaw would steady the fit, but lie on the silhouette of a turned head.
 """
 
 import torch
@@ -18,18 +18,16 @@ from torch import Tensor
 from ausl_dist.objectives.base import in_float32
 
 STILL = (*range(27, 36), 36, 39, 42, 45)  # nose, eye corners
-DEPTH_BLUR = (
-    0.06  # of the distance between the outer eye corners: how far the depth of a landmark reaches
-)
+# of the distance between the outer eye corners: how far the depth of a landmark reaches
+DEPTH_BLUR = 0.06
 DEPTH_CELLS = 32  # a side: depth is smooth enough for a coarse grid
-TOLERANCE = (
-    0.005  # of that distance: a point that is further off counts for less, the further the less
-)
+# of that distance: a point that is further off counts for less, the further the less
+TOLERANCE = 0.005
 REWEIGHTINGS = 5
 RIDGE = 1e-3  # so that landmarks all in one place have a solution, too
 
-# The built-in head's mean face at rest, in distances between the outer eye corners: x to the right
-# of the picture, y down, z to the viewer.
+# The built-in head's mean face at rest, in distances between the outer eye corners: x to the
+# right of the picture, y down, z to the viewer.
 MEAN_FACE = (
     # jaw
     *(
@@ -121,8 +119,8 @@ MEAN_FACE = (
 
 @torch.no_grad()
 def head_motion_removed(flow: Tensor, landmarks: Tensor) -> Tensor:
-    """Flow B 2 H W minus that of a rigid head with landmarks B 68 2; both in pixels of the flow,
-    centres at integers.
+    """Flow B 2 H W minus that of a rigid head with landmarks B 68 2; both in pixels of the
+    flow, centres at integers.
     """
     height, width = flow.shape[-2], flow.shape[-1]
     with in_float32(flow):
@@ -144,7 +142,9 @@ def head_motion_removed(flow: Tensor, landmarks: Tensor) -> Tensor:
             TOLERANCE * unit[..., 0],
         )
         pixels = _grid(width, height, landmarks)  # HW 2
-        depth = _depth_map(landmarks, depths, DEPTH_BLUR * unit, (height, width)).flatten(1)  # B HW
+        depth = _depth_map(landmarks, depths, DEPTH_BLUR * unit, (height, width)).flatten(
+            1
+        )  # B HW
         rigid = (_rigid_motions((pixels - middle) / unit, depth).flatten(1, 2) @ motion).view(
             len(flow), height, width, 2
         )
@@ -152,8 +152,8 @@ def head_motion_removed(flow: Tensor, landmarks: Tensor) -> Tensor:
 
 
 def _fitted(basis: Tensor, seen: Tensor, tolerance: Tensor) -> Tensor:
-    """Motions B 6 1 of a basis B P 2 6 that give flow B P 2: least distances (Huber's, tolerance B
-    1), by reweighted least squares.
+    """Motions B 6 1 of a basis B P 2 6 that give flow B P 2: least distances (Huber's,
+    tolerance B 1), by reweighted least squares.
 
     Some points are hidden in a turned head, or moved by an expression.
     """
@@ -168,8 +168,8 @@ def _fitted(basis: Tensor, seen: Tensor, tolerance: Tensor) -> Tensor:
 
 
 def _posed_depths(landmarks: Tensor) -> Tensor:
-    """Depth B 68 in pixels, towards the viewer, of the mean face in the pose that fits landmarks B
-    68 2 best (weak perspective).
+    """Depth B 68 in pixels, towards the viewer, of the mean face in the pose that fits
+    landmarks B 68 2 best (weak perspective).
     """
     face = torch.tensor(MEAN_FACE).to(landmarks)
     face = face - face.mean(0)
@@ -182,8 +182,8 @@ def _posed_depths(landmarks: Tensor) -> Tensor:
 
 
 def _rigid_motions(points: Tensor, depth: Tensor) -> Tensor:
-    """How points B N 2 of depth B N move, x and y, in each of the six motions of a rigid head: B N
-    2 6.
+    """How points B N 2 of depth B N move, x and y, in each of the six motions of a rigid head:
+    B N 2 6.
     """
     x, y = points.unbind(-1)
     one, zero = torch.ones_like(x), torch.zeros_like(x)
@@ -196,7 +196,9 @@ def _rigid_motions(points: Tensor, depth: Tensor) -> Tensor:
     )
 
 
-def _depth_map(landmarks: Tensor, depths: Tensor, blur: Tensor, size: tuple[int, int]) -> Tensor:
+def _depth_map(
+    landmarks: Tensor, depths: Tensor, blur: Tensor, size: tuple[int, int]
+) -> Tensor:
     """Depth B H W around landmarks B 68 2 of depths B 68: their mean, weighted by Gaussians of
     width B 1 1.
     """

@@ -1,13 +1,14 @@
-"""Identity adversary: a head that names the person, and a backbone that is trained to make it fail.
+"""Identity adversary: a head that names the person, and a backbone that is trained to make it
+fail.
 
     features ──▶ gradient reversal (times -strength) ──▶ linear head ──▶ cross-entropy of the identity
 
-After the identity adversarial training of FMAE-IAT (Ning et al., 2024). Fact of the authors' code:
-gradient reversal (Ganin and Lempitsky, ICML 2015) on one linear layer over the pooled feature,
-strength 2 on BP4D, 1 on BP4D+, 0.5 on DISFA. Our decisions: the strength grows linearly over the
-first `warmup_steps`; identities are hashes, put into `buckets` classes by their remainder, so that
-no list of identities is needed (one of n identities shares its class with another with a
-probability of about n / buckets).
+After the identity adversarial training of FMAE-IAT (Ning et al., 2024). Fact of the authors'
+code: gradient reversal (Ganin and Lempitsky, ICML 2015) on one linear layer over the pooled
+feature, strength 2 on BP4D, 1 on BP4D+, 0.5 on DISFA. Our decisions: the strength grows
+linearly over the first `warmup_steps`; identities are hashes, put into `buckets` classes by
+their remainder, so that no list of identities is needed (one of n identities shares its class
+with another with a probability of about n / buckets).
 """
 
 import torch

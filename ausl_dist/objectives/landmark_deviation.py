@@ -4,19 +4,19 @@
                                                                                   ▲
     frame t ──▶ backbone ──▶ pooled ──▶ linear ──▶ a guess of it ──squared error──┘
 
-Ours; beside the tasks of the four papers. Nine tenths of what landmarks say are who it is and how
-the head stands. The first goes with the clip's own mean, the second with an affine fit of this mean
-to each frame (to first order a turned head under weak perspective), robust, so that a wide open
-mouth does not pull the fit. What is left is expression: in the rendered world a linear probe on
-it alone has a mean ICC of 0.65, on the landmarks themselves 0.82. The mean wants a long window: of
-8 frames that are 3 apart, 0.37 is left, of 8 that are 6 apart, 0.55.
+Ours; beside the tasks of the four papers. Nine tenths of what landmarks say are who it is and
+how the head stands. The first goes with the clip's own mean, the second with an affine fit of
+this mean to each frame (to first order a turned head under weak perspective), robust, so that a
+wide open mouth does not pull the fit. What is left is expression: in the rendered world a
+linear probe on it alone has a mean ICC of 0.65, on the landmarks themselves 0.82. The mean
+wants a long window: of 8 frames that are 3 apart, 0.37 is left, of 8 that are 6 apart, 0.55.
 
-Landmarks are found once, when the corpus is built; at rest a face needs none, and its backbone sees
-pixels alone. A detector's noise is averaged away in training as label noise is, its habits are
-learnt.
+Landmarks are found once, when the corpus is built; at rest a face needs none, and its backbone
+sees pixels alone. A detector's noise is averaged away in training as label noise is, its habits
+are learnt.
 
-Coordinates move unequally: a brow by a tenth of what a jaw does. Each is measured in its own spread,
-kept as a running mean of squares over the steps taken.
+Coordinates move unequally: a brow by a tenth of what a jaw does. Each is measured in its own
+spread, kept as a running mean of squares over the steps taken.
 """
 
 import torch
@@ -24,7 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import BatchView, Loss, Objective, gather, in_float32, masked_mean
+from ausl_dist.objectives.base import (
+    BatchView,
+    Loss,
+    Objective,
+    gather,
+    in_float32,
+    masked_mean,
+)
 from ausl_dist.objectives.layers import feed
 
 FITS = 4  # of the mean face to a frame, each weighted by the distances that the last one left
@@ -34,8 +41,8 @@ RIDGE = 1e-4  # of the squared size of the face
 
 
 class LandmarkDeviation(Objective):
-    """Squared error of the deviation of landmarks from the clip's mean face, over `frames` frames,
-    `stride` apart.
+    """Squared error of the deviation of landmarks from the clip's mean face, over `frames`
+    frames, `stride` apart.
     """
 
     square: Tensor  # 68 2, running mean of squares, in shares of the face's size
@@ -79,7 +86,8 @@ class LandmarkDeviation(Objective):
             size = target.square().mean((1, 2, 3))
         logs = {
             "usable": batch.mean(valid.float()),
-            "unexplained": masked_mean(error.detach(), mask) / masked_mean(size, mask).clamp(1e-9),
+            "unexplained": masked_mean(error.detach(), mask)
+            / masked_mean(size, mask).clamp(1e-9),
         }
         return Loss(masked_mean(error, mask), logs)
 
@@ -103,8 +111,8 @@ class LandmarkDeviation(Objective):
 
 @torch.no_grad()
 def deviations(landmarks: Tensor) -> Tensor:
-    """What is left of landmarks B T 68 2 without their mean face and its affine motion, in shares
-    of the face's size: B T 68 2.
+    """What is left of landmarks B T 68 2 without their mean face and its affine motion, in
+    shares of the face's size: B T 68 2.
     """
     mean = landmarks.mean(1, keepdim=True)
     mean = mean - mean.mean(2, keepdim=True)

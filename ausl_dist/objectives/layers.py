@@ -22,8 +22,8 @@ def feed(module: nn.Module, inputs: Tensor) -> Any:
 def embed(head: nn.Module, features: Tensor) -> Tensor:
     """Unit-length embeddings [..., E] in float32 of features [..., D].
 
-    Frames 40 ms apart differ by 1e-3 to 1e-2 in squared distance, below what bfloat16 resolves near
-    1: hence no autocast here.
+    Frames 40 ms apart differ by 1e-3 to 1e-2 in squared distance, below what bfloat16 resolves
+    near 1: hence no autocast here.
     """
     with in_float32(features):
         return F.normalize(feed(head, features).float(), dim=-1)
@@ -32,7 +32,8 @@ def embed(head: nn.Module, features: Tensor) -> Tensor:
 def cross_entropy_of_rows(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of each row: logits [..., C] and classes [...] give [...].
 
-    As one list of rows: torch's loss over an image of classes has no deterministic kernel for a GPU.
+    As one list of rows: torch's loss over an image of classes has no deterministic kernel for a
+    GPU.
     """
     rows = F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none")
     return rows.view(target.shape)
@@ -74,8 +75,8 @@ def all_of(tokens: nn.Embedding) -> Tensor:
 
 
 def projector(*widths: int) -> nn.Sequential:
-    """Linear layers with ReLU between them and no batch norm, which would let clips of a batch see
-    each other.
+    """Linear layers with ReLU between them and no batch norm, which would let clips of a batch
+    see each other.
     """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
@@ -84,8 +85,8 @@ def projector(*widths: int) -> nn.Sequential:
 
 
 class UpDecoder(nn.Sequential):
-    """Maps N D h w to N `channels` 2^k h 2^k w by k steps of nearest doubling, 3 x 3 convolution,
-    group norm and GELU.
+    """Maps N D h w to N `channels` 2^k h 2^k w by k steps of nearest doubling, 3 x 3
+    convolution, group norm and GELU.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...], channels: int) -> None:
@@ -101,8 +102,8 @@ class UpDecoder(nn.Sequential):
 
 
 class ConvGRU(nn.Module):
-    """One convolutional gated recurrent unit with 1 x 1 kernels, as in dense predictive coding (Han
-    et al. 2019).
+    """One convolutional gated recurrent unit with 1 x 1 kernels, as in dense predictive coding
+    (Han et al. 2019).
 
     u = sigmoid(W_u[x, h]), r = sigmoid(W_r[x, h]), n = tanh(W_h[x, r h]), h' = (1 - u) h + u n;
     orthogonal weights, zero biases, dropout on the new state.
@@ -111,7 +112,9 @@ class ConvGRU(nn.Module):
     def __init__(self, inputs: int, width: int, dropout: float) -> None:
         super().__init__()
         self.width = width
-        self.gates = nn.ModuleList(nn.Conv2d(inputs + width, width, 1) for _ in range(3))  # u, r, n
+        self.gates = nn.ModuleList(
+            nn.Conv2d(inputs + width, width, 1) for _ in range(3)
+        )  # u, r, n
         for gate in self.gates:
             nn.init.orthogonal_(gate.weight)  # type: ignore[arg-type]
             nn.init.zeros_(gate.bias)  # type: ignore[arg-type]

@@ -4,17 +4,17 @@
 
 `encoder: drop` is for vision transformers: only visible patches enter the backbone; a small
 transformer over the tokens of all frames of a clip gets them back with a learnt token in each
-hidden place. With one frame it is MAE (He et al., CVPR 2022), as FMAE has it for faces; with `tube:
-true` and several frames it is after VideoMAE (Tong et al., NeurIPS 2022) and MARLIN (Cai et al.,
-CVPR 2023), except that the backbone sees each frame alone, and time meets in the decoder. Fact of
-those papers: the ratios 0.75 (images) and 0.9 (tubes), the squared error on hidden patches only,
-pixels normalised within each patch.
+hidden place. With one frame it is MAE (He et al., CVPR 2022), as FMAE has it for faces; with
+`tube: true` and several frames it is after VideoMAE (Tong et al., NeurIPS 2022) and MARLIN (Cai
+et al., CVPR 2023), except that the backbone sees each frame alone, and time meets in the
+decoder. Fact of those papers: the ratios 0.75 (images) and 0.9 (tubes), the squared error on
+hidden patches only, pixels normalised within each patch.
 
-`encoder: fill` is for any backbone: hidden squares become the mean colour and a linear layer paints
-the frame from the last map, after SimMIM (Xie et al., CVPR 2022). Fact of that paper: L1 on hidden
-pixels, the linear layer, ratio 0.6 with squares of 32 pixels. Our decisions: mean colour instead of
-learnt tokens, which not all backbones have, and 0.75 with squares of 16 as default for both
-encoders.
+`encoder: fill` is for any backbone: hidden squares become the mean colour and a linear layer
+paints the frame from the last map, after SimMIM (Xie et al., CVPR 2022). Fact of that paper: L1
+on hidden pixels, the linear layer, ratio 0.6 with squares of 32 pixels. Our decisions: mean
+colour instead of learnt tokens, which not all backbones have, and 0.75 with squares of 16 as
+default for both encoders.
 """
 
 from typing import Literal
@@ -109,21 +109,23 @@ class MaskedVideo(Objective):
                     truth.var(-1, keepdim=True) + 1e-6
                 ).sqrt()
             difference = painted.float() - truth  # B T L P
-            error = (difference.square() if self.encoder == "drop" else difference.abs()).mean(-1)
-        # Every clip hides the same number of patches: a mean in each clip, then over clips, is the
-        # mean over hidden patches.
+            error = (difference.square() if self.encoder == "drop" else difference.abs()).mean(
+                -1
+            )
+        # Every clip hides the same number of patches: a mean in each clip, then over clips, is
+        # the mean over hidden patches.
         mask = hidden.flatten(2).float()
         return Loss(batch.mean((error * mask).sum((1, 2)) / mask.sum((1, 2))))
 
     def _hide(self, batch: BatchView, grid: int) -> Tensor:
-        """Which of the g x g patches of each frame are hidden, the same number in each: bool B T g
-        g.
+        """Which of the g x g patches of each frame are hidden, the same number in each: bool B
+        T g g.
         """
         frames, cells = len(self.offsets), grid * grid
         count = min(max(round(self.ratio * cells), 1), cells - 1)
-        noise = uniform(batch, f"{self.label}/hidden", 1 if self.tube else frames, cells).expand(
-            -1, frames, -1
-        )
+        noise = uniform(
+            batch, f"{self.label}/hidden", 1 if self.tube else frames, cells
+        ).expand(-1, frames, -1)
         return (noise.argsort(-1).argsort(-1) < count).unflatten(-1, (grid, grid))
 
     def _fill_and_paint(self, batch: BatchView, pixels: Tensor, hidden: Tensor) -> Tensor:

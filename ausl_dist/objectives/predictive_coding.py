@@ -1,27 +1,30 @@
-"""Dense predictive coding: from the first blocks of a clip, predict the features of the next ones
-at every place of the map.
+"""Dense predictive coding: from the first blocks of a clip, predict the features of the next
+ones at every place of the map.
 
     blocks 1 .. N of L frames ──▶ encoder ──▶ z_1 ... z_N, each W h w
     z_1 .. z_{N-P}, ReLU ──▶ ConvGRU ──▶ context h
     for p = 1 .. P:  zhat_p = phi(h);  h <- ConvGRU(ReLU(zhat_p), h)          rollout
     zhat_p at place s must be told from all other (clip, step, place) by its own z_{N-P+p} at s
 
-Han, Xie, Zisserman, "Video Representation Learning by Dense Predictive Coding", ICCV workshop 2019.
-Fact of the authors' code: N = 8, L = 5, P = 3, every third frame; ConvGRU with 1 x 1 kernels,
-orthogonal weights and dropout 0.1 on its state; phi of two 1 x 1 convolutions; targets before the
-ReLU, with gradient; plain dot products over 256 channels without norm or temperature; negatives
-from the clips of one rank only. That is `encoder: block` on backbone `resnet18_2d3d`.
+Han, Xie, Zisserman, "Video Representation Learning by Dense Predictive Coding", ICCV workshop
+2019. Fact of the authors' code: N = 8, L = 5, P = 3, every third frame; ConvGRU with 1 x 1
+kernels, orthogonal weights and dropout 0.1 on its state; phi of two 1 x 1 convolutions; targets
+before the ReLU, with gradient; plain dot products over 256 channels without norm or
+temperature; negatives from the clips of one rank only. That is `encoder: block` on backbone
+`resnet18_2d3d`.
 
-Sanchez et al., "Semi-supervised Facial Action Unit Intensity Estimation with Contrastive Learning",
-ACCV 2020, learn so from unlabelled face video (fact) with a ResNet, a ConvGRU and this loss
-(recalled). Our decisions: `encoder: frame`, which takes each frame of the shared image backbone,
-brought to W channels by a 1 x 1 convolution, and averages the L frames of a block (here L = 1); the
-stride; one crop and colour for the whole clip, where Han et al. change colour from frame to frame
-(`view.colour_per_frame`, as experiment=predictive_coding_block has it).
+Sanchez et al., "Semi-supervised Facial Action Unit Intensity Estimation with Contrastive
+Learning", ACCV 2020, learn so from unlabelled face video (fact) with a ResNet, a ConvGRU and
+this loss (recalled). Our decisions: `encoder: frame`, which takes each frame of the shared
+image backbone, brought to W channels by a 1 x 1 convolution, and averages the L frames of a
+block (here L = 1); the stride; one crop and colour for the whole clip, where Han et al. change
+colour from frame to frame (`view.colour_per_frame`, as experiment=predictive_coding_block has
+it).
 
 Two ranks do not give the loss of one, which is the authors' choice: with negatives of one rank,
-half as many clips a rank mean easier questions. Chance is ln(clips of the rank x P h w), logged as
-`chance`. `negatives: all_ranks` makes the loss independent of the number of ranks, but for dropout.
+half as many clips a rank mean easier questions. Chance is ln(clips of the rank x P h w), logged
+as `chance`. `negatives: all_ranks` makes the loss independent of the number of ranks, but for
+dropout.
 """
 
 import math
@@ -43,8 +46,8 @@ JITTERED = View(
 class PredictiveCoding(Objective):
     """The loss of Han et al.
 
-    (2019) over `blocks` blocks of `block_frames` frames, `stride` apart, of which `predicted` are
-    predicted.
+    (2019) over `blocks` blocks of `block_frames` frames, `stride` apart, of which `predicted`
+    are predicted.
     """
 
     def __init__(
@@ -108,16 +111,22 @@ class PredictiveCoding(Objective):
             first, targets, usable = rank() * len(z), gather(targets), gather(batch.weight)
         # dot products over 256 channels, not normalised: large numbers, small differences
         with in_float32(z):
-            loss, found = dense_contrast(predictions.float(), targets.float(), usable > 0, first)
+            loss, found = dense_contrast(
+                predictions.float(), targets.float(), usable > 0, first
+            )
         logs = {"accuracy": batch.mean(found)} | count_negatives(targets, usable)
         return Loss(batch.mean(loss), logs, embedding=z.detach().mean((3, 4)).flatten(0, 1))
 
     def _encode(self, batch: BatchView) -> Tensor:
         if self.encoder == "block":
-            blocks = batch.pixels(self.view, self.offsets).unflatten(1, self.shape)  # B N L C H W
+            blocks = batch.pixels(self.view, self.offsets).unflatten(
+                1, self.shape
+            )  # B N L C H W
             maps = batch.encode(blocks).maps  # B N D h w
         else:
-            maps = batch.maps(self.view, self.offsets).unflatten(1, self.shape).mean(2)  # B N D h w
+            maps = (
+                batch.maps(self.view, self.offsets).unflatten(1, self.shape).mean(2)
+            )  # B N D h w
         flat = maps.flatten(0, 1)
         reduced = flat if isinstance(self.reduce, nn.Identity) else feed(self.reduce, flat)
         return reduced.unflatten(0, maps.shape[:2])
@@ -138,19 +147,21 @@ class PredictiveCoding(Objective):
 def dense_contrast(
     predictions: Tensor, targets: Tensor, usable: Tensor, first: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Softmax cross-entropy of predictions B P S W against all targets G P S W: loss B, share found
-    B.
+    """Softmax cross-entropy of predictions B P S W against all targets G P S W: loss B, share
+    found B.
 
     Clip b's own targets are those of clip `first` + b; the right answer of (b, p, s) is target
-    (first + b) P S + p S + s. Clips that are not `usable`, G, are no one's negatives. Predictions
-    orthogonal to all targets give ln(G P S).
+    (first + b) P S + p S + s. Clips that are not `usable`, G, are no one's negatives.
+    Predictions orthogonal to all targets give ln(G P S).
     """
     clips, steps, places, _ = predictions.shape
     per_clip = steps * places
     logits = predictions.flatten(0, 2) @ targets.flatten(0, 2).T  # (B P S) (G P S)
     row_clip = first + torch.arange(clips, device=logits.device).repeat_interleave(per_clip)
     column_clip = torch.arange(len(targets), device=logits.device).repeat_interleave(per_clip)
-    allowed = usable.repeat_interleave(per_clip)[None] | (row_clip[:, None] == column_clip[None])
+    allowed = usable.repeat_interleave(per_clip)[None] | (
+        row_clip[:, None] == column_clip[None]
+    )
     logits = logits.masked_fill(~allowed, -torch.inf)
     answer = first * per_clip + torch.arange(len(logits), device=logits.device)
     loss = F.cross_entropy(logits, answer, reduction="none").view(clips, per_clip).mean(1)

@@ -3,10 +3,10 @@
     landmarks, 68 points ──▶ two points of the face, moved up or down by a share of the `ruler`
         ──▶ centres ──▶ square boxes
 
-The rules are those of the code of Shao et al., "JAA-Net", ECCV 2018 / IJCV 2021, after EAC-Net (Li
-et al., TPAMI 2018). The ruler is the horizontal distance of the inner eye corners. Several units
-share a place, so twelve units of BP4D make nine pairs. The pair of AU 23, 24 and 25 is the middle
-of the upper and the lower lip, not left and right.
+The rules are those of the code of Shao et al., "JAA-Net", ECCV 2018 / IJCV 2021, after EAC-Net
+(Li et al., TPAMI 2018). The ruler is the horizontal distance of the inner eye corners. Several
+units share a place, so twelve units of BP4D make nine pairs. The pair of AU 23, 24 and 25 is
+the middle of the upper and the lower lip, not left and right.
 """
 
 from collections.abc import Iterable
@@ -86,8 +86,8 @@ def centres(landmarks: Tensor, places: tuple[FacePlace, ...]) -> Tensor:
 
 
 def corners(centre: Tensor, side: int, image_size: tuple[int, int]) -> Tensor:
-    """First pixel (x, y), int64, of the `side` x `side` pixel boxes around centres [..., 2], moved
-    inside an image of (height, width).
+    """First pixel (x, y), int64, of the `side` x `side` pixel boxes around centres [..., 2],
+    moved inside an image of (height, width).
     """
     height, width = image_size
     limit = torch.tensor([width - side, height - side], device=centre.device)

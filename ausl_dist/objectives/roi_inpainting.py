@@ -5,14 +5,15 @@ relations, say.
     map at every region ──▶ token ──▶ relation transformer over all tokens
         ──▶ tokens of removed regions ──▶ decoder ──▶ their pixels
 
-After the regional task of Yan et al., "Self-Supervised Regional and Temporal Auxiliary Tasks for
-Facial Action Unit Recognition" (RTATL), ACM MM 2021. No code of the authors is known. Fact of the
-paper: randomly chosen AU patches are removed and recovered; relations between AUs are embedded; the
-backbone sees damaged images in training and intact ones in use. Our decisions: where the regions
-lie and how large they are (`regions`; 17 % of the image), how many are removed, both sides together
-(or the mirror side gives the answer away), the fill (mean colour), 3 x 3 bins of bilinear samples
-of the last map, tokens of 256, two transformer layers of four heads, patches of 32 x 32 and the
-plain L1 loss. Their tasks accompany a supervised loss; here they also pretrain alone.
+After the regional task of Yan et al., "Self-Supervised Regional and Temporal Auxiliary Tasks
+for Facial Action Unit Recognition" (RTATL), ACM MM 2021. No code of the authors is known. Fact
+of the paper: randomly chosen AU patches are removed and recovered; relations between AUs are
+embedded; the backbone sees damaged images in training and intact ones in use. Our decisions:
+where the regions lie and how large they are (`regions`; 17 % of the image), how many are
+removed, both sides together (or the mirror side gives the answer away), the fill (mean colour),
+3 x 3 bins of bilinear samples of the last map, tokens of 256, two transformer layers of four
+heads, patches of 32 x 32 and the plain L1 loss. Their tasks accompany a supervised loss; here
+they also pretrain alone.
 """
 
 import torch
@@ -30,7 +31,9 @@ PATCH = 32  # side of the decoder's patches
 
 
 class RoiInpainting(Objective):
-    """L1 between the pixels of removed AU regions and their reconstruction from the damaged image."""
+    """L1 between the pixels of removed AU regions and their reconstruction from the damaged
+    image.
+    """
 
     def __init__(
         self,
@@ -83,7 +86,9 @@ class RoiInpainting(Objective):
         boxes = corners(centres(landmarks.nan_to_num(), self.places), side, size)  # B T P 2 2
         chosen, removed = self._choose(batch)  # B T M, both
         own = boxes.gather(2, chosen[..., None, None].expand(*chosen.shape, 2, 2))  # B T M 2 2
-        hole = (inside(own, side, size) & removed[..., None, None, None]).any(2).any(2)  # B T H W
+        hole = (
+            (inside(own, side, size) & removed[..., None, None, None]).any(2).any(2)
+        )  # B T H W
         # 0 is the mean colour of normalised pixels
         damaged = torch.where(hole[:, :, None], 0.0, pixels)
         # BT 2P W
@@ -120,6 +125,8 @@ class RoiInpainting(Objective):
     def _paint(self, tokens: Tensor, chosen: Tensor) -> Tensor:
         """Patches N M 2 C p p from tokens N 2P W for the chosen places N M."""
         pairs = tokens.unflatten(1, (-1, 2))  # N P 2 W
-        own = pairs.gather(1, chosen[..., None, None].expand(-1, -1, *pairs.shape[2:]))  # N M 2 W
+        own = pairs.gather(
+            1, chosen[..., None, None].expand(-1, -1, *pairs.shape[2:])
+        )  # N M 2 W
         seeds = self.spread(own).unflatten(-1, (-1, 2, 2))  # N M 2 W 2 2
         return self.decode(seeds.flatten(0, 2)).unflatten(0, own.shape[:3])

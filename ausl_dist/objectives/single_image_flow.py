@@ -4,24 +4,24 @@
     frames t and t + gap ──▶ DIS optical flow ──▶ minus the motion of the head ──▶ clipped, checked ──▶ target
     or, source: stored ──▶ KEY.flow.npy ──────┘
 
-After the temporal task of Yan et al. (RTATL), ACM MM 2021, and of Yang and Yin, FG 2019. No code of
-the authors is known. Fact of the paper: optical flow is estimated from a single image, to bring
-motion into the global feature. Our decisions: flow by DIS (Kroeger et al., ECCV 2016; OpenCV)
-between the frames as the backbone sees them, so that mirror images and crops need no correction;
-the motion of a rigid head taken off (`head_motion`); 20 pixels (at 224) at most; pairs that hardly
-move or move implausibly left out; L1 inside the box of the landmarks, in units of `scale`; a gap of
-18 frames, 0.7 s. In the rendered world, whose heads swing, turning explains 75 % of the true flow
-over 6 frames without its mean, and changes of action units nothing; over 18 frames and without the
-rigid motion these are 28 % and 32 %, and the first frame's action units alone explain 7 %
-(`python -m tools.bench_targets`): by then most are over.
+After the temporal task of Yan et al. (RTATL), ACM MM 2021, and of Yang and Yin, FG 2019. No
+code of the authors is known. Fact of the paper: optical flow is estimated from a single image,
+to bring motion into the global feature. Our decisions: flow by DIS (Kroeger et al., ECCV 2016;
+OpenCV) between the frames as the backbone sees them, so that mirror images and crops need no
+correction; the motion of a rigid head taken off (`head_motion`); 20 pixels (at 224) at most;
+pairs that hardly move or move implausibly left out; L1 inside the box of the landmarks, in
+units of `scale`; a gap of 18 frames, 0.7 s. In the rendered world, whose heads swing, turning
+explains 75 % of the true flow over 6 frames without its mean, and changes of action units
+nothing; over 18 frames and without the rigid motion these are 28 % and 32 %, and the first
+frame's action units alone explain 7 % (`python -m tools.bench_targets`): by then most are over.
 
-`source`: measured is what the loader measures between the two frames of the view (stream/motion.py),
-on its own threads; stored is what the corpus keeps, measured once when it was built or true by
-construction in the rendered world: then only frame t is decoded.
+`source`: measured is what the loader measures between the two frames of the view
+(stream/motion.py), on its own threads; stored is what the corpus keeps, measured once when it
+was built or true by construction in the rendered world: then only frame t is decoded.
 
 One frame does not say whether a movement begins or ends. `direction`: signed is the plain flow;
-either takes, for each pair, the better of u and -u; unsigned learns length and orientation modulo
-180 degrees, as (|u| cos 2a, |u| sin 2a).
+either takes, for each pair, the better of u and -u; unsigned learns length and orientation
+modulo 180 degrees, as (|u| cos 2a, |u| sin 2a).
 """
 
 from typing import Literal
@@ -55,7 +55,12 @@ class SingleImageFlow(Objective):
         view: View = PLAIN,
     ) -> None:
         super().__init__()
-        if gap < 1 or scale <= 0 or largest <= 0 or not 0 <= median_between[0] < median_between[1]:
+        if (
+            gap < 1
+            or scale <= 0
+            or largest <= 0
+            or not 0 <= median_between[0] < median_between[1]
+        ):
             raise ValueError(
                 "single_image_flow: need gap >= 1, scale > 0, largest > 0 and median_between "
                 "increasing"
@@ -100,7 +105,9 @@ class SingleImageFlow(Objective):
         face = face_box(landmarks, flow.shape[-2:])  # B h w
         usable &= self._plausible(flow, face, unit)
         target = F.adaptive_avg_pool2d(flow, guess.shape[-2:]) / (unit * self.scale)
-        mask = F.adaptive_avg_pool2d(face[:, None].float(), guess.shape[-2:])[:, 0] > 0.5  # B g g
+        mask = (
+            F.adaptive_avg_pool2d(face[:, None].float(), guess.shape[-2:])[:, 0] > 0.5
+        )  # B g g
         error = self._error(guess, target, mask)  # B g g
         weight = mask * (usable * batch.weight)[:, None, None]
         logs = {

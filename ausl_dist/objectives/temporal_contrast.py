@@ -1,5 +1,5 @@
-"""Temporal contrast: each frame of a short clip must be told from the others, the further away the
-more clearly.
+"""Temporal contrast: each frame of a short clip must be told from the others, the further away
+the more clearly.
 
     view 1, frames 0 .. n-1 ──▶ student ──▶ q_i ─┐
                                                  ├──▶ s_ij = q_i . k_j
@@ -9,16 +9,17 @@ more clearly.
 
 After the temporal half (TCL) of Li and Shan, "Contrastive Learning of Person-independent
 Representations for Facial Action Unit Detection", IEEE TIP 32, 2023. No code of the authors is
-known. Fact of the paper: the signal (frames of one clip are told apart, with margins, for coherence
-and evolution), a momentum encoder. Our decisions: both formulas below, every number, the projector,
-the views, every third frame, and that the two halves of the paper are objectives with projectors of
-their own. `experiment=clp_consecutive` takes consecutive frames (a fact) and one projector for both.
+known. Fact of the paper: the signal (frames of one clip are told apart, with margins, for
+coherence and evolution), a momentum encoder. Our decisions: both formulas below, every number,
+the projector, the views, every third frame, and that the two halves of the paper are objectives
+with projectors of their own. `experiment=clp_consecutive` takes consecutive frames (a fact) and
+one projector for both.
 
-* soft: -mean_i log softmax_j((s_ij + m(|i-j|)) / tau)[i], m(d) = m0 d / (n-1): the further a frame,
-  the further it must be pushed.
-* hard: mean_i of the sum over |i-j| < |i-l| of max(0, s_il - s_ij + m0 (|i-l| - |i-j|) / (n-1)).
-  With i the first frame and j, l neighbours this is temporal ranking, whose margin counts squared
-  distance, twice the cosine.
+* soft: -mean_i log softmax_j((s_ij + m(|i-j|)) / tau)[i], m(d) = m0 d / (n-1): the further a
+  frame, the further it must be pushed.
+* hard: mean_i of the sum over |i-j| < |i-l| of max(0, s_il - s_ij + m0 (|i-l| - |i-j|) /
+  (n-1)). With i the first frame and j, l neighbours this is temporal ranking, whose margin
+  counts squared distance, twice the cosine.
 """
 
 from typing import Literal
@@ -30,10 +31,16 @@ from ausl_dist.batch import Needs, View
 from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32
 from ausl_dist.objectives.layers import cross_entropy_of_rows, embed, projector
 
-# As for momentum contrast, without hue: geometry is one draw for the clip, else the crop would tell
-# frames apart.
+# As for momentum contrast, without hue: geometry is one draw for the clip, else the crop would
+# tell frames apart.
 STRONG = View(
-    crop=(0.7, 0.875), flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, grey=0.2, blur=0.5
+    crop=(0.7, 0.875),
+    flip=0.5,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    grey=0.2,
+    blur=0.5,
 )
 STRONG_KEY = View(
     crop=(0.7, 0.875),
@@ -85,7 +92,9 @@ class TemporalContrast(Objective):
                 "pixels: set key_view.draw=1"
             )
         if not temperature > 0:
-            raise ValueError(f"temporal_contrast: temperature must be above 0, not {temperature}")
+            raise ValueError(
+                f"temporal_contrast: temperature must be above 0, not {temperature}"
+            )
         self.variant, self.temperature, self.margin = variant, temperature, margin
         self.needs_teacher = keys == "teacher"
         self.teacher_momentum = teacher_momentum
@@ -105,7 +114,9 @@ class TemporalContrast(Objective):
             loss = soft_margin_loss(similarity, self.temperature, self.margin)
         else:
             loss = hard_margin_loss(similarity, self.margin)
-        found = similarity.argmax(-1) == torch.arange(similarity.shape[1], device=similarity.device)
+        found = similarity.argmax(-1) == torch.arange(
+            similarity.shape[1], device=similarity.device
+        )
         logs = {
             "accuracy": batch.mean(found.float().mean(1)),
             "teacher_agreement": batch.mean(similarity.diagonal(dim1=1, dim2=2).mean(1)),
@@ -140,7 +151,9 @@ def hard_margin_loss(similarity: Tensor, margin: float) -> Tensor:
     # i j l: how much further from i is l than j
     further = distance[:, None, :] - distance[:, :, None]
     # B i j l
-    hinge = similarity[:, :, None, :] - similarity[:, :, :, None] + margin * further / (count - 1)
+    hinge = (
+        similarity[:, :, None, :] - similarity[:, :, :, None] + margin * further / (count - 1)
+    )
     return (hinge.clamp(min=0) * (further > 0)).sum((2, 3)).mean(1)
 
 

@@ -4,14 +4,14 @@
     role     anchor    sibling     far 1     ...    far N
     distance           d_0    <    d_1    <  ...  < d_N       from the anchor, each by a margin
 
-Lu, Tavabi, Soleymani, "Self-Supervised Learning for Facial Action Unit Recognition through Temporal
-Consistency", BMVC 2020, after the authors' published pre-training code: the loss, N = 10, margin
-0.03, the linear embedding to 256, the crop of 213 of the central 224 of 256 pixels drawn for each
-frame alone, and three forward passes (one per role, so that batch norm sees each role by itself)
-are theirs. The spacing k of the published table is unknown (the code's default is 1), and they
-start from ImageNet weights (`backbone.weights`). Theirs draws one anchor a video, once; the loader
-draws one a clip, once (`data.window_drawn`, as experiment=temporal_ranking sets it) or anew in every
-epoch.
+Lu, Tavabi, Soleymani, "Self-Supervised Learning for Facial Action Unit Recognition through
+Temporal Consistency", BMVC 2020, after the authors' published pre-training code: the loss, N =
+10, margin 0.03, the linear embedding to 256, the crop of 213 of the central 224 of 256 pixels
+drawn for each frame alone, and three forward passes (one per role, so that batch norm sees each
+role by itself) are theirs. The spacing k of the published table is unknown (the code's default
+is 1), and they start from ImageNet weights (`backbone.weights`). Theirs draws one anchor a
+video, once; the loader draws one a clip, once (`data.window_drawn`, as
+experiment=temporal_ranking sets it) or anew in every epoch.
 """
 
 import dataclasses
@@ -78,7 +78,9 @@ class TemporalRanking(Objective):
 
     def forward(self, batch: BatchView) -> Loss:
         # B 2+N D
-        features = torch.cat([batch.pooled(view, offsets) for view, offsets in self.roles], dim=1)
+        features = torch.cat(
+            [batch.pooled(view, offsets) for view, offsets in self.roles], dim=1
+        )
         with in_float32(features):
             # Neighbouring frames lie 1e-3 to 1e-2 apart in squared distance; a product of unit
             # vectors in bfloat16 resolves 4e-3.
@@ -89,7 +91,9 @@ class TemporalRanking(Objective):
             distances = (embeddings[:, :1] - embeddings[:, 1:]).square().sum(-1)
             loss = ranking_loss(distances, self.margin)
         ordered = (distances[:, :-1] < distances[:, 1:]).float().detach()  # B N
-        logs = {f"accuracy_pair_{i}": batch.mean(pair) for i, pair in enumerate(ordered.unbind(1))}
+        logs = {
+            f"accuracy_pair_{i}": batch.mean(pair) for i, pair in enumerate(ordered.unbind(1))
+        }
         logs["accuracy"] = batch.mean(ordered.mean(1))
         return Loss(batch.mean(loss), logs, embedding=embeddings.detach().flatten(0, 1))
 

@@ -1,1 +1,4 @@
-"""Every stall, fault and collapse is seen, named and alarmed. Start reading at `observer.py`."""
+"""Every stall, fault and collapse is seen, named and alarmed.
+
+Start reading at `observer.py`.
+"""

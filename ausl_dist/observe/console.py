@@ -1,5 +1,5 @@
-"""What a person sees: a live view on a terminal, plain lines in a log, and trouble from any rank by
-name.
+"""What a person sees: a live view on a terminal, plain lines in a log, and trouble from any
+rank by name.
 
 Rank 0 tells how the run goes; the other ranks speak only of trouble and say who they are.
 """
@@ -25,8 +25,8 @@ TROUBLES_SHOWN = 3
 
 
 class Console:
-    """The view of one rank; `step` is called by the training loop, the live view reads the state
-    from its own thread.
+    """The view of one rank; `step` is called by the training loop, the live view reads the
+    state from its own thread.
     """
 
     def __init__(
@@ -45,7 +45,9 @@ class Console:
         if live:
             terminal = RichConsole(file=self._stream, force_terminal=True)
             self._live = Live(
-                console=terminal, get_renderable=self._view, refresh_per_second=REFRESHES_PER_SECOND
+                console=terminal,
+                get_renderable=self._view,
+                refresh_per_second=REFRESHES_PER_SECOND,
             )
             self._live.start()
 
@@ -88,7 +90,9 @@ class Console:
         parts: list[RenderableType] = [
             Text(f"{state.identity.run}  {headline(state)}", style="bold"),
             # a bar alone ends no line
-            Padding(ProgressBar(total=max(state.total_steps, 1), completed=state.steps_done), 0),
+            Padding(
+                ProgressBar(total=max(state.total_steps, 1), completed=state.steps_done), 0
+            ),
             numbers(state),
         ]
         parts += [Text(trouble, style="red") for trouble in self._troubles]

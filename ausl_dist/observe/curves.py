@@ -19,9 +19,8 @@ from ausl_dist.pages.page import charts_grid, note
 MAX_EVENTS = 200
 MAX_CURVES = 8  # over one another; of more, the smallest are left to the small multiples
 RANK, STD, COLLAPSED, LOSS = "effective_rank", "feature_std", "collapsed", "loss"
-ONLINE = (
-    "online"  # the prefix of the probe's scores among the logs; they are read from their own file
-)
+# the prefix of the probe's scores among the logs; they are read from their own file
+ONLINE = "online"
 RUN = "run"  # the owner of logs that are of no objective
 STEP = "step"
 
@@ -107,7 +106,9 @@ def _speed(steps: list[Line], events: list[Line]) -> list[str]:
     speed = [Series("", xs, _smooth(rate))]
     return [
         lines(speed, label="Clips a second", x_label=x_label, marks=marks),
-        areas(shares, label="Where a step's time goes", x_label=x_label, say=_percent, marks=marks),
+        areas(
+            shares, label="Where a step's time goes", x_label=x_label, say=_percent, marks=marks
+        ),
         areas(_stalls(steps, xs), label=stall, x_label=x_label, say=_percent, marks=marks),
     ]
 
@@ -157,7 +158,9 @@ def _of_the_optimizer(steps: list[Line]) -> list[tuple[str, list[Series]]]:
     ]
 
 
-def _families(steps: list[Line], owner: str, whats: list[str]) -> list[tuple[str, list[Series]]]:
+def _families(
+    steps: list[Line], owner: str, whats: list[str]
+) -> list[tuple[str, list[Series]]]:
     """The numbers of an objective; names that differ in a number alone share one panel."""
     shown = {RANK, COLLAPSED} | ({LOSS} if _loss_title(steps) == "Loss" else set())
     families: dict[str, list[str]] = {}
@@ -181,8 +184,8 @@ def _names(steps: list[Line]) -> dict[str, list[str]]:
 
 
 def _logged(steps: list[Line], owner: str, what: str, *, named: bool = False) -> Series:
-    """A log's curve over the steps that have it, as some are taken only now and then; its colour is
-    its owner's.
+    """A log's curve over the steps that have it, as some are taken only now and then; its
+    colour is its owner's.
     """
     log = what if owner == RUN else f"{owner}/{what}"
     having = [line for line in steps if log in line["logs"]]

@@ -157,7 +157,9 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 unit="s",
             ),
             _one("Model FLOPs utilisation", "ausl_mfu_ratio{RUN}", "rank {{rank}}", unit=SHARE),
-            _one("GPU without work", "ausl_gpu_starved_ratio{RUN}", "rank {{rank}}", unit=SHARE),
+            _one(
+                "GPU without work", "ausl_gpu_starved_ratio{RUN}", "rank {{rank}}", unit=SHARE
+            ),
             Panel(
                 "GPU and NVDEC use",
                 (
@@ -176,7 +178,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 unit="bytes",
             ),
             _one(
-                "Host memory", "ausl_host_memory_bytes{RUN}", "rank {{rank}} {{node}}", unit="bytes"
+                "Host memory",
+                "ausl_host_memory_bytes{RUN}",
+                "rank {{rank}} {{node}}",
+                unit="bytes",
             ),
         ),
     ),
@@ -184,9 +189,13 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         "Objectives",
         (
             _one("Loss", 'ausl_loss{RUN,rank="0"}', "{{run}}"),
-            _one("Loss of each objective", 'ausl_objective_loss{RUN,rank="0"}', "{{objective}}"),
             _one(
-                "Weight of each objective", 'ausl_objective_weight{RUN,rank="0"}', "{{objective}}"
+                "Loss of each objective", 'ausl_objective_loss{RUN,rank="0"}', "{{objective}}"
+            ),
+            _one(
+                "Weight of each objective",
+                'ausl_objective_weight{RUN,rank="0"}',
+                "{{objective}}",
             ),
             _one("Gradient norm", 'ausl_gradient_norm{RUN,rank="0"}', "{{run}}"),
             _one(
@@ -258,7 +267,12 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "{{run}}",
                 unit="s",
             ),
-            _one("Time to save", 'ausl_checkpoint_save_seconds{RUN,rank="0"}', "{{run}}", unit="s"),
+            _one(
+                "Time to save",
+                'ausl_checkpoint_save_seconds{RUN,rank="0"}',
+                "{{run}}",
+                unit="s",
+            ),
             _one(
                 "Size of a checkpoint",
                 'ausl_checkpoint_bytes{RUN,rank="0"}',
@@ -278,7 +292,9 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
 
 def expressions() -> list[str]:
     """Every expression on the dashboard, as Grafana sends it but for its variables."""
-    return [expression for _, panels in ROWS for panel in panels for expression, _ in panel.queries]
+    return [
+        expression for _, panels in ROWS for panel in panels for expression, _ in panel.queries
+    ]
 
 
 def build() -> dict[str, Any]:
@@ -304,7 +320,9 @@ def build() -> dict[str, Any]:
             if left + panel.width > GRID_WIDTH:
                 left, top = 0, top + height
             height = STAT_HEIGHT if panel.kind == "stat" else PANEL_HEIGHT
-            panels.append(_panel(panel, len(panels) + 1, _place(left, top, panel.width, height)))
+            panels.append(
+                _panel(panel, len(panels) + 1, _place(left, top, panel.width, height))
+            )
             left += panel.width
         top += height
     return {
@@ -326,7 +344,9 @@ def _place(x: int, y: int, width: int, height: int) -> dict[str, int]:
 
 def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
     custom = (
-        {"stacking": {"mode": "normal", "group": "A"}, "fillOpacity": 30} if panel.stacked else {}
+        {"stacking": {"mode": "normal", "group": "A"}, "fillOpacity": 30}
+        if panel.stacked
+        else {}
     )
     targets = [
         {
@@ -352,7 +372,12 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
 
 
 def _variables() -> list[dict[str, Any]]:
-    source = {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
+    source = {
+        "name": "source",
+        "label": "Prometheus",
+        "type": "datasource",
+        "query": "prometheus",
+    }
     run = {
         "name": "run",
         "label": "Run",

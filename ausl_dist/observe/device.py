@@ -54,8 +54,8 @@ def read_usage(run_folder: Path, gpu: int | None) -> Usage:
 
 
 def process_start(now: float) -> float:
-    """When this process was started, Unix seconds: before its imports, which may take longer than
-    many a step.
+    """When this process was started, Unix seconds: before its imports, which may take longer
+    than many a step.
     """
     # field 22; the name before it may hold anything
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])

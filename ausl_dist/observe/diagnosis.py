@@ -4,7 +4,8 @@
         ──▶ "rank 1 (node7) holds the others up: 0.41 s of its own a step, …"
 
 The worst comes first. A consequence is not told beside its cause: when a rank was killed, the
-others' errors are of no interest, and when data do not come, it is no news that no step is made.
+others' errors are of no interest, and when data do not come, it is no news that no step is
+made.
 """
 
 import os
@@ -69,8 +70,8 @@ def findings(run_folder: Path | str, now: float | None = None) -> list[Diagnosis
 
 
 def _dead(beats: list[Heartbeat], now: float) -> list[Diagnosis]:
-    """Ranks that fell silent; where there are none, ranks that failed: the first of them, the rest
-    followed.
+    """Ranks that fell silent; where there are none, ranks that failed: the first of them, the
+    rest followed.
     """
     silent = [
         beat
@@ -120,12 +121,16 @@ def _is_gone(beat: Heartbeat) -> bool:
 def _held_up(beats: list[Heartbeat], now: float) -> list[Diagnosis]:
     """A run that makes no step, and where its ranks stand."""
     waiting = [
-        beat for beat in beats if beat.phase == "data" and now - beat.phase_since > WAITS_SECONDS
+        beat
+        for beat in beats
+        if beat.phase == "data" and now - beat.phase_since > WAITS_SECONDS
     ]
     if waiting:
         longest = max(now - beat.phase_since for beat in waiting)
         retries = sum(int(beat.counts.get("retries", 0)) for beat in beats)
-        storage = f"; {counted(retries, 'read')} from storage had to be repeated" if retries else ""
+        storage = (
+            f"; {counted(retries, 'read')} from storage had to be repeated" if retries else ""
+        )
         return [
             Diagnosis(
                 "starved",
@@ -205,7 +210,9 @@ def _learning(beats: list[Heartbeat], events: list[Line]) -> list[Diagnosis]:
         ]
         rank = noted[-1].get("effective_rank") if noted else None
         detail = (
-            f": the effective rank of its features is {rank:.1f}" if isinstance(rank, float) else ""
+            f": the effective rank of its features is {rank:.1f}"
+            if isinstance(rank, float)
+            else ""
         )
         found.append(Diagnosis("collapse", f"objective {objective} has collapsed{detail}"))
     skipped = max((beat.skipped for beat in beats), default=0)
@@ -232,10 +239,14 @@ def _corrupt(run_folder: Path, beats: list[Heartbeat]) -> list[Diagnosis]:
     for reason, count in sorted(total.items()):
         example = examples.get(reason, [{}])[0]
         detail = (
-            f"; for instance {place_of(example)}: {example.get('detail', '')}" if example else ""
+            f"; for instance {place_of(example)}: {example.get('detail', '')}"
+            if example
+            else ""
         )
         found.append(
-            Diagnosis("corrupt", f"{counted(count, 'clip')} could not be used ({reason}){detail}")
+            Diagnosis(
+                "corrupt", f"{counted(count, 'clip')} could not be used ({reason}){detail}"
+            )
         )
     return found
 
@@ -287,7 +298,9 @@ def _disk(run_folder: Path) -> list[Diagnosis]:
 
 
 def _restarts(events: list[Line]) -> list[Diagnosis]:
-    restarts = {event.get("attempt") for event in events if event.get("kind") == "started"} - {0}
+    restarts = {event.get("attempt") for event in events if event.get("kind") == "started"} - {
+        0
+    }
     if not restarts:
         return []
     reasons = [
@@ -307,4 +320,6 @@ def _restarts(events: list[Line]) -> list[Diagnosis]:
 
 def _names(beats: list[Heartbeat]) -> str:
     named = ", ".join(beat.who for beat in beats[:RANKS_NAMED])
-    return named if len(beats) <= RANKS_NAMED else f"{named} and {len(beats) - RANKS_NAMED} more"
+    return (
+        named if len(beats) <= RANKS_NAMED else f"{named} and {len(beats) - RANKS_NAMED} more"
+    )

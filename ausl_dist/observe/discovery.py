@@ -1,9 +1,11 @@
-"""How Prometheus finds the ranks: one file_sd JSON per rank in a folder that many runs may share.
+"""How Prometheus finds the ranks: one file_sd JSON per rank in a folder that many runs may
+share.
 
-    ausl-RUN-1a2b3c4d-00003.json   [{"targets": ["node7:41234"], "labels": {"run": …, "rank": "3",
-    "node": …, "restart": "0", …}}]
+    ausl-RUN-1a2b3c4d-00003.json   [{"targets": ["node7:41234"], "labels": {"run": …, "rank":
+    "3", "node": …, "restart": "0", …}}]
 
-1. a rank writes its file when its port is open, and a later attempt of the same rank replaces it;
+1. a rank writes its file when its port is open, and a later attempt of the same rank replaces
+   it;
 2. a live rank refreshes the file's time once a minute;
 3. a rank that ends removes it; one that was killed leaves it, so that its alert fires;
 4. a file that nobody has refreshed for long is swept by whoever starts next, or by `sweep` from
@@ -26,8 +28,8 @@ MAX_BYTES = 1 << 16
 
 
 def target_path(folder: Path, run_folder: Path, identity: RankIdentity) -> Path:
-    """Where a rank's target is written; two runs of one name in different run folders get different
-    files.
+    """Where a rank's target is written; two runs of one name in different run folders get
+    different files.
     """
     return folder / f"{file_stem(run_folder, identity)}.json"
 
@@ -40,7 +42,12 @@ def write_target(path: Path, identity: RankIdentity, target: str, scheme: str) -
     """Announce a rank; `target` is host:port. The file is whole at any moment."""
     write_json(
         path,
-        [{"targets": [target], "labels": {"job": "ausl", "__scheme__": scheme, **identity.labels}}],
+        [
+            {
+                "targets": [target],
+                "labels": {"job": "ausl", "__scheme__": scheme, **identity.labels},
+            }
+        ],
     )
 
 
@@ -84,7 +91,9 @@ def _age_seconds(path: Path, now: float) -> float:
 
 
 def _labels(path: Path) -> dict[str, str]:
-    """The labels of a target file of ours; empty for anything else, and for a file that is gone."""
+    """The labels of a target file of ours; empty for anything else, and for a file that is
+    gone.
+    """
     try:
         groups = read_json(path, MAX_BYTES)
     except (FileNotFoundError, ValueError):

@@ -1,7 +1,7 @@
 """What can happen to a run besides a step, and how it is said in words.
 
-An event is a kind and a few fields; the kinds below have a sentence of their own, any other is said
-as it comes.
+An event is a kind and a few fields; the kinds below have a sentence of their own, any other is
+said as it comes.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,9 @@ KINDS: Mapping[str, EventKind] = {
         "checkpoint {path} is damaged ({reason}), an older one is used"
     ),
     "skipped": EventKind("step {step}: loss or gradient is not finite, the batch was left out"),
-    "rewind": EventKind("goes back from step {step} to the checkpoint at step {to_step}: {reason}"),
+    "rewind": EventKind(
+        "goes back from step {step} to the checkpoint at step {to_step}: {reason}"
+    ),
     "upload_failed": EventKind("the copy of step {step} to object storage failed: {reason}"),
     "online_failed": EventKind("{checkpoint} could not be evaluated, see {log}"),
     "corrupt": EventKind("could not use some clips: {clips} more ({reason})"),

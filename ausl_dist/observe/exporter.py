@@ -4,8 +4,9 @@
              ├─▶ textfile for a node exporter
              └─▶ Pushgateway, at the end of the run
 
-Served from daemon threads: the training loop is never asked. Without settings for TLS or a password
-anyone who reaches the port may read the metrics, so it listens on loopback unless told otherwise.
+Served from daemon threads: the training loop is never asked. Without settings for TLS or a
+password anyone who reaches the port may read the metrics, so it listens on loopback unless told
+otherwise.
 """
 
 import base64
@@ -22,7 +23,12 @@ from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, make_wsgi_app, push_to_gateway, write_to_textfile
+from prometheus_client import (
+    CollectorRegistry,
+    make_wsgi_app,
+    push_to_gateway,
+    write_to_textfile,
+)
 
 from ausl_dist.observe import discovery
 from ausl_dist.observe.settings import ExporterSettings
@@ -66,8 +72,8 @@ class Exporter:
         discovery.write_target(self._target, identity, address, scheme)
 
     def refresh(self, now: float) -> None:
-        """Say that this rank is alive, once a minute at most; a target that was swept by mistake is
-        not brought back.
+        """Say that this rank is alive, once a minute at most; a target that was swept by
+        mistake is not brought back.
         """
         if now - self._refreshed_at >= discovery.REFRESH_SECONDS and self._target.exists():
             os.utime(self._target)
@@ -105,8 +111,8 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         super().__init__((address, port), _Handler)
 
     def server_bind(self) -> None:
-        # Not HTTPServer's: that one asks the DNS for its own name, which takes seconds where there
-        # is none.
+        # Not HTTPServer's: that one asks the DNS for its own name, which takes seconds where
+        # there is none.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = (
             str(self.server_address[0]),
@@ -117,16 +123,16 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     def get_request(self) -> tuple[Any, Any]:
         connection, client = super().get_request()
         if self._context is not None:
-            # The handshake is left to the request's own thread: a client that stalls in it must not
-            # stop the others.
+            # The handshake is left to the request's own thread: a client that stalls in it must
+            # not stop the others.
             connection = self._context.wrap_socket(
                 connection, server_side=True, do_handshake_on_connect=False
             )
         return connection, client
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that went away or spoke no TLS is its own trouble; anything else is a fault of
-        # ours and is shown.
+        # A client that went away or spoke no TLS is its own trouble; anything else is a fault
+        # of ours and is shown.
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -180,7 +186,9 @@ def _with_password(app: App, password_file: Path) -> App:
     expected = f"Basic {base64.b64encode(text.encode()).decode()}".encode()
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if hmac.compare_digest(environ.get("HTTP_AUTHORIZATION", "").encode("latin-1"), expected):
+        if hmac.compare_digest(
+            environ.get("HTTP_AUTHORIZATION", "").encode("latin-1"), expected
+        ):
             return app(environ, start_response)
         start_response(
             "401 Unauthorized",

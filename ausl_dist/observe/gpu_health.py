@@ -73,7 +73,9 @@ def xids(bus: str, log: str) -> list[str]:
     place = ":".join(bus.split(":")[-2:]).split(".")[0]
     pattern = re.compile(rf"NVRM: Xid \(PCI:[0-9a-f]+:{re.escape(place)}[^)]*\): (\d+)", re.I)
     numbers = {int(number) for number in pattern.findall(log)}
-    return [f"Xid {number} ({SICK_XIDS[number]})" for number in sorted(numbers & set(SICK_XIDS))]
+    return [
+        f"Xid {number} ({SICK_XIDS[number]})" for number in sorted(numbers & set(SICK_XIDS))
+    ]
 
 
 def kernel_log() -> str:

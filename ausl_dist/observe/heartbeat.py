@@ -1,9 +1,9 @@
 """RUN_FOLDER/ranks/rank-00003.json: what each rank last said of itself, rewritten every few
 seconds.
 
-It outlives the rank. `status` and the report read it to tell a rank that is slow from those that
-wait for it, one that was killed from one that ended, and where a rank that hangs is hanging; rank 0
-reads it to name the slowest rank.
+It outlives the rank. `status` and the report read it to tell a rank that is slow from those
+that wait for it, one that was killed from one that ended, and where a rank that hangs is
+hanging; rank 0 reads it to name the slowest rank.
 """
 
 import dataclasses
@@ -57,7 +57,9 @@ class Heartbeat:
     def silent_seconds(self, now: float) -> float:
         """For how long a heartbeat is overdue; 0 for a rank that ended."""
         return (
-            max(now - self.time - self.interval_seconds, 0.0) if self.standing == "running" else 0.0
+            max(now - self.time - self.interval_seconds, 0.0)
+            if self.standing == "running"
+            else 0.0
         )
 
 
@@ -94,20 +96,23 @@ def heartbeat_of(
 
 def write_heartbeat(run_folder: Path, heartbeat: Heartbeat) -> None:
     write_json(
-        run_folder / RANKS_FOLDER / f"rank-{heartbeat.rank:05d}.json", dataclasses.asdict(heartbeat)
+        run_folder / RANKS_FOLDER / f"rank-{heartbeat.rank:05d}.json",
+        dataclasses.asdict(heartbeat),
     )
 
 
 def read_heartbeats(run_folder: Path | str) -> list[Heartbeat]:
     """The ranks of the newest attempt that has spoken, in order of rank."""
-    beats = [_read(path) for path in sorted((Path(run_folder) / RANKS_FOLDER).glob("rank-*.json"))]
+    beats = [
+        _read(path) for path in sorted((Path(run_folder) / RANKS_FOLDER).glob("rank-*.json"))
+    ]
     newest = max((beat.restart for beat in beats), default=0)
     return [beat for beat in beats if beat.restart == newest]
 
 
 def slowest_rank(beats: list[Heartbeat]) -> Heartbeat | None:
-    """The rank with the most time of its own a step; None while fewer than two ranks have made a
-    step.
+    """The rank with the most time of its own a step; None while fewer than two ranks have made
+    a step.
     """
     timed = [beat for beat in beats if beat.own_seconds > 0]
     return max(timed, key=lambda beat: beat.own_seconds) if len(timed) > 1 else None

@@ -7,13 +7,13 @@
 Two rules make a history that was interrupted readable as one without gaps or doubles
 (`read_metrics`):
 
-1. a line at step s puts an end to all earlier lines at steps >= s: after a restart at step k the
-   older attempt's k, k+1, … are void;
-2. once an attempt has begun to write, lines of older attempts (a process that outlived its node)
-   are passed over.
+1. a line at step s puts an end to all earlier lines at steps >= s: after a restart at step k
+   the older attempt's k, k+1, … are void;
+2. once an attempt has begun to write, lines of older attempts (a process that outlived its
+   node) are passed over.
 
-Example: steps 0 1 2 3 | 2 3 4, where | is a restart from the checkpoint at step 2, reads as 0 1 2 3
-4, the 2 and 3 of the second attempt.
+Example: steps 0 1 2 3 | 2 3 4, where | is a restart from the checkpoint at step 2, reads as 0 1
+2 3 4, the 2 and 3 of the second attempt.
 """
 
 import os
@@ -35,8 +35,8 @@ Line = dict[str, Any]
 
 
 def read_metrics(run_folder: Path | str, max_lines: int | None = None) -> list[Line]:
-    """Each step's line once, in order of steps, by the two rules above; empty where the run has not
-    made a step yet.
+    """Each step's line once, in order of steps, by the two rules above; empty where the run has
+    not made a step yet.
 
     With `max_lines` (2 or more), only so many of them, evenly spaced and the last one included:
     what is held in memory of a long run is two numbers a step.
@@ -57,8 +57,8 @@ def read_metrics(run_folder: Path | str, max_lines: int | None = None) -> list[L
 
 
 def last_metrics(run_folder: Path | str, before_step: int | None = None) -> Line | None:
-    """The newest line of metrics.jsonl (below `before_step`), read from the end of the file: its
-    cost does not grow with the run.
+    """The newest line of metrics.jsonl (below `before_step`), read from the end of the file:
+    its cost does not grow with the run.
     """
     path = Path(run_folder) / METRICS_FILE
     if not path.exists():
@@ -102,7 +102,9 @@ def _lines_at(path: Path, offsets: Sequence[int]) -> list[Line]:
 def _evenly(values: Sequence[int], count: int | None) -> Sequence[int]:
     if count is None or len(values) <= count:
         return values
-    return [values[round(position * (len(values) - 1) / (count - 1))] for position in range(count)]
+    return [
+        values[round(position * (len(values) - 1) / (count - 1))] for position in range(count)
+    ]
 
 
 def _lines_from_the_end(path: Path, block_bytes: int = 1 << 16) -> Iterator[bytes]:

@@ -4,8 +4,8 @@
 
 A series therefore ends when its source does, and the training loop pays nothing for a metric. A
 row's `read` gives a number, a mapping from label value(s) to numbers, or None where there is
-nothing to tell. Run, rank, node and restart are not labels here: the discovery file gives them to
-each target.
+nothing to tell. Run, rank, node and restart are not labels here: the discovery file gives them
+to each target.
 """
 
 import importlib.metadata
@@ -117,7 +117,9 @@ def _objective(what: str) -> Callable[[RankState], Reading]:
 
 def _other_logs(state: RankState) -> Reading:
     return {
-        key: value for key, value in _objective_logs(state).items() if key[1] not in OBJECTIVE_LOGS
+        key: value
+        for key, value in _objective_logs(state).items()
+        if key[1] not in OBJECTIVE_LOGS
     }
 
 
@@ -143,11 +145,15 @@ def _queues(state: RankState) -> Reading:
 
 
 def _budget_used(state: RankState) -> Reading:
-    """As the ledger judges: a share of the clips seen, or of MIN_CLIPS_JUDGED where they are fewer."""
+    """As the ledger judges: a share of the clips seen, or of MIN_CLIPS_JUDGED where they are
+    fewer.
+    """
     if state.last is None:
         return None
     corrupt = state.last.counts["corrupt"]
-    judged = max(state.last.loader_counts.get("clips", 0) + sum(corrupt.values()), MIN_CLIPS_JUDGED)
+    judged = max(
+        state.last.loader_counts.get("clips", 0) + sum(corrupt.values()), MIN_CLIPS_JUDGED
+    )
     return {
         reason: corrupt.get(reason, 0) / (budget * judged)
         for reason, budget in state.clip_budgets.items()
@@ -166,7 +172,11 @@ def _phase_age(state: RankState) -> Reading:
 
 def _build(state: RankState) -> Reading:
     return {
-        (ausl_dist.__version__, platform.python_version(), importlib.metadata.version("torch")): 1.0
+        (
+            ausl_dist.__version__,
+            platform.python_version(),
+            importlib.metadata.version("torch"),
+        ): 1.0
     }
 
 
@@ -190,7 +200,10 @@ TABLE: tuple[MetricRow, ...] = (
     MetricRow("ausl_clips", "counter", "Clips trained on by this rank.", lambda s: s.clips),
     MetricRow("ausl_frames", "counter", "Frames trained on by this rank.", lambda s: s.frames),
     MetricRow(
-        "ausl_run_steps_done", "gauge", "Steps of the run that are done.", lambda s: s.steps_done
+        "ausl_run_steps_done",
+        "gauge",
+        "Steps of the run that are done.",
+        lambda s: s.steps_done,
     ),
     MetricRow(
         "ausl_run_steps_planned", "gauge", "Steps of the run in all.", lambda s: s.total_steps
@@ -373,7 +386,10 @@ TABLE: tuple[MetricRow, ...] = (
         _checkpoint("time"),
     ),
     MetricRow(
-        "ausl_checkpoint_step", "gauge", "Steps done at the newest checkpoint.", _checkpoint("step")
+        "ausl_checkpoint_step",
+        "gauge",
+        "Steps done at the newest checkpoint.",
+        _checkpoint("step"),
     ),
     MetricRow(
         "ausl_checkpoint_save_seconds",
@@ -457,7 +473,9 @@ class StateCollector:
         return ()  # nothing is read at registration
 
 
-def make_registry(state: RankState, constant: Mapping[str, str] | None = None) -> CollectorRegistry:
+def make_registry(
+    state: RankState, constant: Mapping[str, str] | None = None
+) -> CollectorRegistry:
     """A registry of its own for one rank.
 
     `constant` labels every sample, for readers that know no target: textfile and push.

@@ -1,7 +1,7 @@
 """The one object through which a rank tells what happens to it.
 
-with Observer(settings, run_folder=..., run_name=..., rank=0, world_size=2, restart=0, start_step=0,
-total_steps=1000) as observer:
+with Observer(settings, run_folder=..., run_name=..., rank=0, world_size=2, restart=0,
+start_step=0, total_steps=1000) as observer:
     for step in range(1000):
         observer.enter("data")  # optional: lets a hang be named
         ...
@@ -41,7 +41,8 @@ __all__ = ["Observer", "StepRecord"]
 
 
 class Observer:
-    """One rank's voice; `step` and `enter` belong to the training loop's thread, `event` to any.
+    """One rank's voice; `step` and `enter` belong to the training loop's thread, `event` to
+    any.
 
     With `settings.enabled` false, rank 0 writes metrics.jsonl and all else is left out.
     """
@@ -97,7 +98,12 @@ class Observer:
             if self._waiting is not None:
                 self._waiting.start()
             self._pulse = Pulse(
-                settings, self._state, run_folder, self._profiler, self.event, self._console.trouble
+                settings,
+                self._state,
+                run_folder,
+                self._profiler,
+                self.event,
+                self._console.trouble,
             )
             self.event("started", restart=restart, step=start_step, world_size=world_size)
             if self.metrics_url is not None:
@@ -113,8 +119,8 @@ class Observer:
         )
 
     def enter(self, phase: str) -> None:
-        """The loop begins with a phase of its step (data, forward, ...); of a step that never ends,
-        this is all that will be known.
+        """The loop begins with a phase of its step (data, forward, ...); of a step that never
+        ends, this is all that will be known.
         """
         self._state.enter(phase)
 
@@ -197,8 +203,8 @@ class Observer:
         self.close(error)
 
     def _take_back(self, to_step: int) -> None:
-        """What was computed after the checkpoint that the run goes back to has not counted; known
-        to rank 0, which has the lines.
+        """What was computed after the checkpoint that the run goes back to has not counted;
+        known to rank 0, which has the lines.
         """
         if self._lines is not None:
             before = last_metrics(self._run_folder, before_step=to_step)
@@ -220,7 +226,8 @@ class Observer:
 def _line(record: StepRecord, state: RankState) -> Line:
     """One line of metrics.jsonl.
 
-    Clips and frames are those of all ranks, blocked seconds and counts rank 0's since its start.
+    Clips and frames are those of all ranks, blocked seconds and counts rank 0's since its
+    start.
     """
     ranks = state.identity.world_size
     return {

@@ -4,8 +4,9 @@ asks.
     touch RUN_FOLDER/profile             a few steps of rank 0, as the settings have it
     echo "3 20" > RUN_FOLDER/profile     20 steps of rank 3
 
-The result lies in RUN_FOLDER/profiles/step-00000120-rank-00003/: trace.json.gz (chrome://tracing,
-Perfetto), operators.txt, and on a GPU memory.pickle (pytorch.org/memory_viz).
+The result lies in RUN_FOLDER/profiles/step-00000120-rank-00003/: trace.json.gz
+(chrome://tracing, Perfetto), operators.txt, and on a GPU memory.pickle
+(pytorch.org/memory_viz).
 """
 
 from pathlib import Path
@@ -33,7 +34,8 @@ class Profiler:
         self._profile: Any = None
 
     def look_for_request(self) -> str:
-        """Take a request for this rank, if there is one; called now and then from another thread.
+        """Take a request for this rank, if there is one; called now and then from another
+        thread.
 
         Returns what is wrong with it.
         """

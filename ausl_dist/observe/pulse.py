@@ -1,8 +1,8 @@
 """The background thread of a rank: everything that is too slow, or too rarely wanted, for the
 training loop.
 
-Every few seconds: memory and disk, requests to profile, the heartbeat, the target's freshness, the
-text file, the slowest rank, and clips that could not be used since the last beat.
+Every few seconds: memory and disk, requests to profile, the heartbeat, the target's freshness,
+the text file, the slowest rank, and clips that could not be used since the last beat.
 """
 
 import threading
@@ -26,9 +26,8 @@ from ausl_dist.observe.profiler import Profiler
 from ausl_dist.observe.settings import ObserveSettings
 from ausl_dist.observe.state import RankState
 
-RANKS_READ_A_BEAT = (
-    64  # rank 0 reads the others' heartbeats; with more ranks than this it does so less often
-)
+# rank 0 reads the others' heartbeats; with more ranks than this it does so less often
+RANKS_READ_A_BEAT = 64
 
 
 class SayEvent(Protocol):
@@ -80,8 +79,8 @@ class Pulse:
         self._thread.start()
 
     def close(self, standing: Standing, error: str) -> None:
-        """Stop beating, leave the last heartbeat, push once where asked, and take away what only a
-        live rank should show.
+        """Stop beating, leave the last heartbeat, push once where asked, and take away what
+        only a live rank should show.
         """
         self._end.set()
         # a disk that hangs must not keep the process
@@ -119,7 +118,10 @@ class Pulse:
                 "writing the metrics' text file", lambda: export.write_textfile(path, registry)
             )
         identity = self._state.identity
-        if identity.rank == 0 and self._beats % (1 + identity.world_size // RANKS_READ_A_BEAT) == 0:
+        if (
+            identity.rank == 0
+            and self._beats % (1 + identity.world_size // RANKS_READ_A_BEAT) == 0
+        ):
             self._try("reading the other ranks' heartbeats", self._find_slowest)
         self._tell_corrupt()
         self._beats += 1

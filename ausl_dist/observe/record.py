@@ -13,9 +13,9 @@ class StepRecord:
     """One step of one rank.
 
     `seconds` splits the step by what the loop was doing (data, forward, backward, reduce,
-    optimizer, teacher, save); its length is `total`. `logs` are named `OBJECTIVE/what`; the names
-    that have a metric of their own are in `metrics.py`, any other is exported as a logged value.
-    Numbers that are not finite are welcome: they are what one looks for.
+    optimizer, teacher, save); its length is `total`. `logs` are named `OBJECTIVE/what`; the
+    names that have a metric of their own are in `metrics.py`, any other is exported as a logged
+    value. Numbers that are not finite are welcome: they are what one looks for.
     """
 
     step: int  # the global batch just trained on, counted from 0: `Batch.step`
@@ -29,7 +29,9 @@ class StepRecord:
     skipped: bool = False  # the optimizer left this batch out, because something was not finite
     # seconds by stage, cumulative: `Loader.blocked_seconds`
     loader_blocked: Mapping[str, float] = field(default_factory=dict)
-    loader_counts: Mapping[str, int] = field(default_factory=dict)  # cumulative: `Loader.counts`
+    loader_counts: Mapping[str, int] = field(
+        default_factory=dict
+    )  # cumulative: `Loader.counts`
     # steps in each queue at the end of the step: `Loader.queues`
     loader_queues: Mapping[str, int] = field(default_factory=dict)
 

@@ -1,5 +1,5 @@
-"""The report of a run as one self-contained HTML page: of a run in progress, a finished one, or a
-dead one.
+"""The report of a run as one self-contained HTML page: of a run in progress, a finished one, or
+a dead one.
 
     metrics.jsonl, online.jsonl, events/, ranks/, ledger.jsonl, config.yaml, record.json
         ──▶ build_report(run_folder) ──▶ HTML
@@ -182,7 +182,9 @@ def _corrupt(folder: Path, beats: list[Heartbeat]) -> str:
 
 def _made_from(folder: Path) -> str:
     record = folder / RECORD_FILE
-    said = json.dumps(read_json(record), indent=1, ensure_ascii=False) if record.is_file() else ""
+    said = (
+        json.dumps(read_json(record), indent=1, ensure_ascii=False) if record.is_file() else ""
+    )
     config = folded("Configuration", verbatim(_text(folder / CONFIG_FILE)))
     return config + folded("Record", verbatim(said))
 

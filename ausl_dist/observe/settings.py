@@ -12,28 +12,23 @@ class ExporterSettings:
     address: str = "127.0.0.1"  # to listen on; 0.0.0.0 where Prometheus runs on another host
     ports: tuple[int, int] = (0, 0)  # first and last port to try; (0, 0) lets the system choose
     advertise: str | None = (
-        # host that Prometheus reaches this rank by; left out: the address, or the host name when
-        # listening on all
+        # host that Prometheus reaches this rank by; left out: the address, or the host name
+        # when listening on all
         None
     )
-    discovery_folder: str | None = (
-        None  # file_sd folder, may be shared by many runs; left out: RUN_FOLDER/targets
-    )
+    # file_sd folder, may be shared by many runs; left out: RUN_FOLDER/targets
+    discovery_folder: str | None = None
     # targets that no process has refreshed for this long are swept from the discovery folder
     stale_minutes: float = 60.0
-    certificate: str | None = (
-        None  # PEM files; with both certificate and key the exporter speaks TLS
-    )
+    # PEM files; with both certificate and key the exporter speaks TLS
+    certificate: str | None = None
     key: str | None = None
-    client_ca: str | None = (
-        None  # then only clients with a certificate of this authority are served
-    )
-    password_file: str | None = (
-        None  # a file with one line `user:password`; then scrapes need basic auth
-    )
-    textfile_folder: str | None = (
-        None  # also write ausl-RUN-rank.prom here, for a node exporter's textfile collector
-    )
+    # then only clients with a certificate of this authority are served
+    client_ca: str | None = None
+    # a file with one line `user:password`; then scrapes need basic auth
+    password_file: str | None = None
+    # also write ausl-RUN-rank.prom here, for a node exporter's textfile collector
+    textfile_folder: str | None = None
     pushgateway: str | None = None  # URL; pushed to once, at the end of the run
 
     def __post_init__(self) -> None:
@@ -60,9 +55,8 @@ class TrackerSettings:
 
     every_steps: int = 10
     tensorboard: bool = False  # into RUN_FOLDER/tensorboard
-    wandb_project: str | None = (
-        None  # Weights & Biases; WANDB_MODE=offline keeps it on this machine
-    )
+    # Weights & Biases; WANDB_MODE=offline keeps it on this machine
+    wandb_project: str | None = None
 
     def __post_init__(self) -> None:
         if self.every_steps < 1:
@@ -103,17 +97,17 @@ class ObserveSettings:
         "auto"  # auto: live on a terminal, plain lines elsewhere
     )
     console_seconds: float = 10.0  # between two plain lines
-    heartbeat_seconds: float = (
-        5.0  # between two heartbeats of a rank, which `status` and the report read
-    )
+    # between two heartbeats of a rank, which `status` and the report read
+    heartbeat_seconds: float = 5.0
     window_steps: int = 64  # rates are taken over this many steps
-    clip_budgets: dict[str, float] | None = (
-        None  # what data.budgets sets: how much of them is used up is a metric
-    )
+    # what data.budgets sets: how much of them is used up is a metric
+    clip_budgets: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.heartbeat_seconds <= 60:
-            raise ValueError(f"heartbeat_seconds must lie in 0.1..60, not {self.heartbeat_seconds}")
+            raise ValueError(
+                f"heartbeat_seconds must lie in 0.1..60, not {self.heartbeat_seconds}"
+            )
         if self.console_seconds <= 0:
             raise ValueError(f"console_seconds must be above 0, not {self.console_seconds}")
         if self.window_steps < 2:

@@ -5,8 +5,8 @@ synchronising.
                                                                    GPU's own queue
                    <- starved ->                      <- starved ->
 
-The loop's `enter("step")` records S, whatever phase comes after it E. Both are passed by the GPU,
-not by the host: where the host runs ahead there is no gap, however long the loop waits.
+The loop's `enter("step")` records S, whatever phase comes after it E. Both are passed by the
+GPU, not by the host: where the host runs ahead there is no gap, however long the loop waits.
 Host-blocked time (`ausl_data_blocked_ratio`) is the other side of the same thing.
 """
 
@@ -66,5 +66,7 @@ def clock_for_this_rank() -> StarvationClock | None:
     """A clock where this process computes on a GPU."""
     torch = sys.modules.get("torch")
     return (
-        StarvationClock(cuda_event) if torch is not None and torch.cuda.is_initialized() else None
+        StarvationClock(cuda_event)
+        if torch is not None and torch.cuda.is_initialized()
+        else None
     )

@@ -18,8 +18,8 @@ from ausl_dist.observe.starvation import StarvationClock
 from ausl_dist.observe.throughput import TimedStep, Window
 from ausl_dist.stream.settings import Budgets
 
-# Upper bounds of the step-time histogram, seconds: a factor of about two from a toy on a laptop to
-# a step of a large model.
+# Upper bounds of the step-time histogram, seconds: a factor of about two from a toy on a laptop
+# to a step of a large model.
 STEP_SECONDS_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 30.0, 60.0)
 
 
@@ -84,9 +84,8 @@ class RankState:
         self.useful_seconds = 0.0
         self.usage = Usage()
         self.starvation: StarvationClock | None = None  # where this rank computes on a GPU
-        self.slowest: tuple[int, float] | None = (
-            None  # rank and its own seconds a step; known to rank 0
-        )
+        # rank and its own seconds a step; known to rank 0
+        self.slowest: tuple[int, float] | None = None
 
     def enter(self, phase: str) -> None:
         """The loop begins with `phase` of a step."""
@@ -146,10 +145,11 @@ class RankState:
 
     @property
     def goodput(self) -> float:
-        """Share of the run's wall time, from its first start on, spent computing steps that count.
+        """Share of the run's wall time, from its first start on, spent computing steps that
+        count.
 
-        Start-up, waiting for data, saving, skipped steps and steps that a restart had to repeat are
-        what is missing to 1.
+        Start-up, waiting for data, saving, skipped steps and steps that a restart had to repeat
+        are what is missing to 1.
         """
         wall = self.clock() - self.first_start
         return min((self.useful_before + self.useful_seconds) / wall, 1.0) if wall > 0 else 0.0

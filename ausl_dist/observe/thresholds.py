@@ -4,7 +4,8 @@ import statistics
 
 from ausl_dist.observe.heartbeat import Heartbeat
 
-SILENT_SECONDS = 30.0  # a heartbeat overdue by this much belongs to a rank that is dead, or cut off
+# a heartbeat overdue by this much belongs to a rank that is dead, or cut off
+SILENT_SECONDS = 30.0
 SLOW_FACTOR = 1.3  # times the usual rank's own time a step: it is said
 # times that: its host is kept out of the next attempt, which costs more than a word
 STRAGGLER_FACTOR = 2.0
@@ -16,8 +17,8 @@ def is_silent(beat: Heartbeat, now: float) -> bool:
 
 
 def straggler(beats: list[Heartbeat]) -> Heartbeat | None:
-    """The rank that takes STRAGGLER_FACTOR times the median's own time a step; None where there is
-    none, or fewer than three ranks: of two, neither can be told to be the usual one.
+    """The rank that takes STRAGGLER_FACTOR times the median's own time a step; None where there
+    is none, or fewer than three ranks: of two, neither can be told to be the usual one.
     """
     timed = [beat for beat in beats if beat.own_seconds > 0]
     if len(timed) < 3:

@@ -1,8 +1,8 @@
 """Rates over the last steps that one long step (a save, a compilation, a stalled read) does not
 bend.
 
-    in: the length, clips and seconds by phase of each step       out: clips/s, frames/s, shares of
-    time, seconds left
+    in: the length, clips and seconds by phase of each step       out: clips/s, frames/s, shares
+    of time, seconds left
 
 Rates are taken from the median step; shares and the time left from sums, because there the long
 steps are the point.
@@ -43,8 +43,8 @@ class Window:
 
     @property
     def own_seconds(self) -> float:
-        """Median of what a step costs this rank when waiting for the others is left out: what tells
-        a slow rank from those it holds up.
+        """Median of what a step costs this rank when waiting for the others is left out: what
+        tells a slow rank from those it holds up.
         """
         return self._median(lambda step: max(step.seconds.get("total", 0.0) - step.waited, 0.0))
 
@@ -64,15 +64,17 @@ class Window:
 
     @property
     def blocked(self) -> dict[str, float]:
-        """Seconds that each data stage kept the next one waiting during the window, in the order of
-        the stages.
+        """Seconds that each data stage kept the next one waiting during the window, in the
+        order of the stages.
         """
         steps = self._snapshot()
         first, last = (steps[0].blocked, steps[-1].blocked) if steps else ({}, {})
         return {stage: seconds - first.get(stage, 0.0) for stage, seconds in last.items()}
 
     def seconds_left(self, steps_left: int) -> float:
-        """Time for the remaining steps at the mean pace of the window, saves and stalls included."""
+        """Time for the remaining steps at the mean pace of the window, saves and stalls
+        included.
+        """
         steps = self._snapshot()
         return (
             steps_left * sum(step.seconds.get("total", 0.0) for step in steps) / len(steps)
@@ -93,11 +95,11 @@ class Window:
 
 
 def culprit(blocked: Mapping[str, float]) -> str | None:
-    """The stage that a wait for data comes from: the first, in the order of the stages, to block
-    for half as long as the last one.
+    """The stage that a wait for data comes from: the first, in the order of the stages, to
+    block for half as long as the last one.
 
-    A stage that waits makes all later ones wait, so that the first is to blame; None where nothing
-    is blocked.
+    A stage that waits makes all later ones wait, so that the first is to blame; None where
+    nothing is blocked.
     """
     if not blocked or not any(blocked.values()):
         return None

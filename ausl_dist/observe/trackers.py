@@ -1,8 +1,8 @@
-"""Where the curves go besides metrics.jsonl: TensorBoard and Weights & Biases, each only where it
-is asked for.
+"""Where the curves go besides metrics.jsonl: TensorBoard and Weights & Biases, each only where
+it is asked for.
 
-Both are told numbers by step, so that the steps a restart repeats replace the older ones instead of
-doubling them.
+Both are told numbers by step, so that the steps a restart repeats replace the older ones
+instead of doubling them.
 """
 
 import math
@@ -53,8 +53,8 @@ def flat_numbers(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 class TensorBoard:
-    """Event files in the run folder; what an earlier attempt wrote from `start_step` on is hidden
-    by TensorBoard itself.
+    """Event files in the run folder; what an earlier attempt wrote from `start_step` on is
+    hidden by TensorBoard itself.
     """
 
     def __init__(self, folder: Path, start_step: int) -> None:
@@ -92,8 +92,8 @@ class WeightsAndBiases:
         self._run: Any = wandb.init(
             project=project, name=identity.run, id=run_id, resume="allow", dir=str(run_folder)
         )
-        # Its own counter only grows; with ours as the axis a step that was repeated is drawn where
-        # it belongs.
+        # Its own counter only grows; with ours as the axis a step that was repeated is drawn
+        # where it belongs.
         self._run.define_metric("*", step_metric="step")
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:

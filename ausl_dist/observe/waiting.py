@@ -1,14 +1,14 @@
 """How long this rank waits for the others: what tells a slow rank from those that it holds up.
 
 In synchronous training every rank's step is as long as the slowest one's. The difference lies
-inside the collectives: who comes last waits least. The clock therefore times torch's collectives,
-whoever calls them (objectives, engine, DeepSpeed):
+inside the collectives: who comes last waits least. The clock therefore times torch's
+collectives, whoever calls them (objectives, engine, DeepSpeed):
 
     on the host by the clock; on a GPU by a pair of CUDA events around each, read when they have
     passed, without synchronising.
 
-Collectives that run beside the computation (`async_op`) do not hold it up where they are called,
-and are not counted.
+Collectives that run beside the computation (`async_op`) do not hold it up where they are
+called, and are not counted.
 """
 
 import functools
@@ -35,8 +35,8 @@ COLLECTIVES = (
 
 
 class WaitingClock:
-    """Times the collectives of the thread that started it, from `start` to `stop`; `take` gives the
-    seconds since the last `take`.
+    """Times the collectives of the thread that started it, from `start` to `stop`; `take` gives
+    the seconds since the last `take`.
     """
 
     def __init__(self) -> None:
@@ -72,8 +72,8 @@ class WaitingClock:
 
         @functools.wraps(collective)
         def timed(*arguments: Any, **options: Any) -> Any:
-            # torch.compile knows torch's own function, and takes it into the graph; a clock in its
-            # place would cut the graph in two.
+            # torch.compile knows torch's own function, and takes it into the graph; a clock in
+            # its place would cut the graph in two.
             if (
                 torch.compiler.is_compiling()
                 or options.get("async_op")
@@ -92,7 +92,10 @@ class WaitingClock:
         return timed
 
     def _time_on_gpu(
-        self, collective: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
+        self,
+        collective: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
     ) -> Any:
         import torch
 

@@ -20,7 +20,9 @@ def size(num_bytes: float) -> str:
     while abs(num_bytes) >= 1024 and power < len(units) - 1:
         num_bytes /= 1024
         power += 1
-    return f"{num_bytes:.0f} {units[power]}" if power == 0 else f"{num_bytes:.1f} {units[power]}"
+    return (
+        f"{num_bytes:.0f} {units[power]}" if power == 0 else f"{num_bytes:.1f} {units[power]}"
+    )
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,10 +1,10 @@
-"""Whole charts with caption and key, drawn with plot.py: curves, stacked areas, small multiples,
-histograms.
+"""Whole charts with caption and key, drawn with plot.py: curves, stacked areas, small
+multiples, histograms.
 
     Series(name, xs, ys) ──▶ lines(...) / areas(...) / panels(...) ──▶ "<figure>…"
 
-A y of None is a gap. Where there is nothing to draw there is no chart, and `is_flat` tells what is
-better said in words: a curve that never moves.
+A y of None is a gap. Where there is nothing to draw there is no chart, and `is_flat` tells what
+is better said in words: a curve that never moves.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -87,8 +87,8 @@ def areas(
     say: Say = say_number,
     marks: Sequence[Mark] = (),
 ) -> str:
-    """Areas stacked on one another, the first at the bottom, all over the same xs; empty where all
-    are nought.
+    """Areas stacked on one another, the first at the bottom, all over the same xs; empty where
+    all are nought.
     """
     if not any(y for one in series for y in one.ys):
         return ""
@@ -135,7 +135,9 @@ def histogram(values: Sequence[float], *, label: str) -> str:
         return ""
     counts, edges = np.histogram(values, BINS)
     ends = (float(edges[0]), float(edges[-1]))
-    plot = Plot(PANEL_WIDTH, PANEL_HEIGHT + 18, ends, (0, int(counts.max())), Margins(8, 8, 6, 22))
+    plot = Plot(
+        PANEL_WIDTH, PANEL_HEIGHT + 18, ends, (0, int(counts.max())), Margins(8, 8, 6, 22)
+    )
     for count, left, right in zip(counts.tolist(), edges[:-1], edges[1:], strict=True):
         if count:
             tip = f"{left:.4g} to {right:.4g}: {count}"

@@ -1,4 +1,5 @@
-"""The pieces of a page that is one file: its frame and style, sections, tables, tiles, pictures.
+"""The pieces of a page that is one file: its frame and style, sections, tables, tiles,
+pictures.
 
 Everything given as text is escaped; nothing is fetched, nothing runs.
 """
@@ -8,7 +9,9 @@ from html import escape
 
 from ausl_dist.pages.plot import COLOURS
 
-_PALETTE = "\n".join(f".c{number} {{ --c: {colour}; }}" for number, colour in enumerate(COLOURS))
+_PALETTE = "\n".join(
+    f".c{number} {{ --c: {colour}; }}" for number, colour in enumerate(COLOURS)
+)
 _COLOUR_CLASSES = ", ".join(f".c{number}" for number in range(len(COLOURS)))
 STYLE = f"""
 :root {{ color-scheme: light dark; }}
@@ -64,7 +67,9 @@ def page(title: str, body: str, foot: str = "") -> str:
         f"<title>{escape(title)}</title><style>{STYLE}</style>"
     )
     below = f"<footer>{escape(foot)}</footer>" if foot else ""
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}{below}</body></html>\n'
+    return (
+        f'<!doctype html><html lang="en"><head>{head}</head><body>{body}{below}</body></html>\n'
+    )
 
 
 def section(title: str, body: str) -> str:
@@ -84,8 +89,8 @@ def table(
     numbers: bool = False,
     marked: Iterable[int] = (),
 ) -> str:
-    """Rows under titles; `numbers` puts all but the first column to the right, `marked` rows stand
-    out as troubles.
+    """Rows under titles; `numbers` puts all but the first column to the right, `marked` rows
+    stand out as troubles.
     """
     bad = set(marked)
     body = "".join(
@@ -136,7 +141,9 @@ def pictures_row(pictures: Iterable[str]) -> str:
 
 def folded(summary: str, content: str) -> str:
     """Content that is opened by a click."""
-    return f"<details><summary>{escape(summary)}</summary>{content}</details>" if content else ""
+    return (
+        f"<details><summary>{escape(summary)}</summary>{content}</details>" if content else ""
+    )
 
 
 def verbatim(text: str) -> str:

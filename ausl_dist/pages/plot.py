@@ -2,8 +2,8 @@
 
     Plot(width, height, x, y) ──axes, line, area, bar, interval, dash, dot, mark──▶ .svg(what it shows)
 
-Places are given in data units. Colours are numbers, shared by every page (`COLOURS`); what a mark
-stands for is its tooltip.
+Places are given in data units. Colours are numbers, shared by every page (`COLOURS`); what a
+mark stands for is its tooltip.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from html import escape
 
 # Okabe and Ito's palette: told apart also by those who do not see red and green alike.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a800")
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#7f7f7f",
+    "#b8a800",
+)
 
 Range = tuple[float, float]
 Point = tuple[float, float]
@@ -117,7 +126,9 @@ class Plot:
         return across, self._bottom - (y - y0) / (y1 - y0) * high
 
     def _path(self, points: Sequence[Point]) -> str:
-        return " ".join(f"{x:.1f},{y:.1f}" for x, y in (self._place(*point) for point in points))
+        return " ".join(
+            f"{x:.1f},{y:.1f}" for x, y in (self._place(*point) for point in points)
+        )
 
     def _stroke(self, style: str, start: Point, end: Point, tip: str = "") -> None:
         ends = f'x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"'

@@ -1,1 +1,3 @@
-"""The bundle of a released backbone: written by `bundle.py`, used through `load.py`; see README.md."""
+"""The bundle of a released backbone: written by `bundle.py`, used through `load.py`; see
+README.md.
+"""

@@ -1,6 +1,7 @@
 """What an action unit is called, and how a score of one is labelled in tables.
 
-Names are those of the Facial Action Coding System (Ekman, Friesen and Hager, FACS Manual, 2002).
+Names are those of the Facial Action Coding System (Ekman, Friesen and Hager, FACS Manual,
+2002).
 """
 
 from dataclasses import dataclass

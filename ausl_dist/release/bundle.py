@@ -1,5 +1,5 @@
-"""A finished run becomes a bundle: a folder with everything needed to use its backbone, and to know
-what it is.
+"""A finished run becomes a bundle: a folder with everything needed to use its backbone, and to
+know what it is.
 
     from                                 file of the bundle
     RUN/checkpoints/step-…/              model.safetensors     weights under timm's names
@@ -15,9 +15,9 @@ what it is.
     on demand                            exports/              ONNX, weights of half the size
     all of it                            README.md, SHA256SUMS the model card; every checksum
 
-The bundle is built in a temporary folder beside `out` and renamed at the end. It holds no clock of
-its own: the same run released twice gives the same bytes, and with `write_named_bundle` the same
-name.
+The bundle is built in a temporary folder beside `out` and renamed at the end. It holds no clock
+of its own: the same run released twice gives the same bytes, and with `write_named_bundle` the
+same name.
 """
 
 import dataclasses
@@ -92,17 +92,17 @@ def write_bundle(
     models: Path | None = None,
     licence: str = "other",
 ) -> str:
-    """Write the bundle of a run into the folder `out` and return its identity (the SHA-256 of its
-    SHA256SUMS).
+    """Write the bundle of a run into the folder `out` and return its identity (the SHA-256 of
+    its SHA256SUMS).
 
     `checkpoint` is "newest" (complete), "best" (by the online probe) or a folder. `corpora`
     (statements by name) default to those beside the shards, `evaluations` (folders with a
-    report.json, by name) to those under RUN/evaluation. `head` is "run" (the action-unit head that
-    the run trained, if it did), "none", or the folder of an evaluation whose linear probe is taken.
-    `faces` names videos, pictures or folders to measure on, instead of rendered faces; `models` the
-    folder of the detection models, where they are not in their usual place. Raises ValueError, with
-    what to do, when the run has no such checkpoint, a corpus cannot be read, an evaluation or a
-    head is of other weights, or `out` holds something else.
+    report.json, by name) to those under RUN/evaluation. `head` is "run" (the action-unit head
+    that the run trained, if it did), "none", or the folder of an evaluation whose linear probe
+    is taken. `faces` names videos, pictures or folders to measure on, instead of rendered
+    faces; `models` the folder of the detection models, where they are not in their usual place.
+    Raises ValueError, with what to do, when the run has no such checkpoint, a corpus cannot be
+    read, an evaluation or a head is of other weights, or `out` holds something else.
     """
     out = Path(out)
     run = open_run(Path(run_folder), checkpoint, weights)
@@ -124,7 +124,9 @@ def write_bundle(
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         identity = _fill(
-            staging, run, _Wanted(statements, evaluations, exports, head, faces, models, licence)
+            staging,
+            run,
+            _Wanted(statements, evaluations, exports, head, faces, models, licence),
         )
         staging.chmod(0o755)
         if out.exists():
@@ -136,8 +138,8 @@ def write_bundle(
 
 
 def write_named_bundle(run_folder: Path | str, folder: Path | str, **choices: Any) -> Path:
-    """Write the bundle of a run as FOLDER/NAME-STEP-HASH, a name made of its content, and return
-    that path.
+    """Write the bundle of a run as FOLDER/NAME-STEP-HASH, a name made of its content, and
+    return that path.
 
     A bundle of that name holds the very same bytes, and stays. `choices` are those of
     `write_bundle`.
@@ -172,7 +174,9 @@ def _fill(folder: Path, run: OpenedRun, wanted: _Wanted) -> str:
     faces = reference_faces(wanted.faces, preprocessing, wanted.models)
     # a recurrent one wants videos
     still = (
-        None if head is None or head.spec.context else head.built_on(backbone.dim, backbone.map_dim)
+        None
+        if head is None or head.spec.context
+        else head.built_on(backbone.dim, backbone.map_dim)
     )
     tolerance = measure_tolerance(backbone, faces, preprocessing, still)
     write_json(folder / TOLERANCE_NAME, to_json(tolerance, faces))
@@ -226,8 +230,8 @@ def _record(run: OpenedRun) -> dict[str, Any]:
 def _copy_evaluations(
     sources: Mapping[str, Path], target: Path, own_weights: str
 ) -> dict[str, str]:
-    """Copy the reports of evaluations of exactly these weights; returns their Markdown tables by
-    name.
+    """Copy the reports of evaluations of exactly these weights; returns their Markdown tables
+    by name.
     """
     tables = {}
     for name, source in sorted(sources.items()):
@@ -242,5 +246,7 @@ def _copy_evaluations(
         for file in EVALUATION_FILES:
             if (source / file).is_file():
                 write_atomically(target / name / file, (source / file).read_bytes())
-        tables[name] = (source / "report.md").read_text(encoding="utf-8") + misplaced_scores(report)
+        tables[name] = (source / "report.md").read_text(encoding="utf-8") + misplaced_scores(
+            report
+        )
     return tables

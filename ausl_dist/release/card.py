@@ -1,8 +1,9 @@
-"""The model card in the hub's format: what the backbone is, how to use it, what it was made from,
-what it is worth, what it is not for.
+"""The model card in the hub's format: what the backbone is, how to use it, what it was made
+from, what it is worth, what it is not for.
 
 Scores stand beside the constant baseline and the same backbone with random weights, from the
-reports of `python -m tools.evaluate`; a bundle without an evaluation says so instead of staying silent.
+reports of `python -m tools.evaluate`; a bundle without an evaluation says so instead of staying
+silent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -90,9 +91,9 @@ A facial backbone pretrained {labels} on face video, meant for facial action uni
         facts.architecture
     }`, {facts.parameters / 1e6:.1f} M parameters, features of width {
         facts.dim
-    } (readout of the map: {facts.readout}), {facts.step} optimizer steps ({facts.chosen}). Tasks: {
-        tasks
-    }.
+    } (readout of the map: {facts.readout}), {facts.step} optimizer steps ({
+        facts.chosen
+    }). Tasks: {tasks}.
 """
 
 
@@ -116,9 +117,7 @@ features = backbone.features(faces)  # .frames [T, {facts.dim}], .clip [{facts.d
 
 def _models(facts: CardFacts) -> str:
     if facts.carries_models:
-        return (
-            "The models that find faces are in `models/`, with their licences: nothing is fetched."
-        )
+        return "The models that find faces are in `models/`, with their licences: nothing is fetched."
     return (
         "The models that find faces are not in this bundle: fetch them once with "
         "`python -m tools.fetch_models` of ausl_dist."
@@ -191,7 +190,15 @@ def _exports(facts: CardFacts) -> str:
     rows = [f"| {kind} | {error:.0e} |" for kind, error in facts.export_errors.items()]
     heading = f"For other engines, `exports/`, measured on {facts.measured_on}:"
     return "\n".join(
-        ["", heading, "", "| export | largest relative error of features |", "|---|---|", *rows, ""]
+        [
+            "",
+            heading,
+            "",
+            "| export | largest relative error of features |",
+            "|---|---|",
+            *rows,
+            "",
+        ]
     )
 
 
@@ -205,9 +212,9 @@ def _preprocessing(facts: CardFacts) -> str:
 (eye corners and nose base, iBUG numbers {", ".join(map(str, p.anchors))}) to the template `{
         p.alignment
     }` in a {p.crop_size} x
-{p.crop_size} crop; its central {round(p.view * p.crop_size)} pixels resized to {p.image_size}; {
-        f"{p.fps:g} frames per second" if p.fps else "any frame rate"
-    }.
+{p.crop_size} crop; its central {round(p.view * p.crop_size)} pixels resized to {
+        p.image_size
+    }; {f"{p.fps:g} frames per second" if p.fps else "any frame rate"}.
 """
 
 
@@ -229,7 +236,8 @@ def _tolerance(facts: CardFacts) -> str:
         "|---|---|" + "---|" * bool(unit),
     ]
     scores = [
-        "" if row.score_change is None else f" {row.score_change:g} |" for row in facts.tolerance
+        "" if row.score_change is None else f" {row.score_change:g} |"
+        for row in facts.tolerance
     ]
     rows = [
         f"| {row.face} | {row.feature_change:g} |{score}"
@@ -283,8 +291,8 @@ def _scores(facts: CardFacts) -> str:
 
 
 def misplaced_scores(report: Mapping[str, Any]) -> str:
-    """What the alignment meter of an evaluation found, as a Markdown table; nothing where it was
-    not asked for.
+    """What the alignment meter of an evaluation found, as a Markdown table; nothing where it
+    was not asked for.
     """
     if not report.get("alignment"):
         return ""

@@ -1,8 +1,9 @@
 """Which checkpoint of a run is released: the newest whole one, the best by the online probe, or
 one that is named.
 
-    RUN/checkpoints/step-00000400/                       damaged ones are passed over, or refused
-    RUN/online.jsonl  {"step": 400, "probe_icc": 0.21}   where the run has an online probe
+    RUN/checkpoints/step-00000400/                       damaged ones are passed over, or
+    refused RUN/online.jsonl  {"step": 400, "probe_icc": 0.21}   where the run has an online
+    probe
 """
 
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ class Chosen:
 
 
 def choose_checkpoint(run_folder: Path, wanted: Path | str) -> Chosen:
-    """The checkpoint of a run that is "newest", "best", or the folder named; every byte of it is
-    as it was written.
+    """The checkpoint of a run that is "newest", "best", or the folder named; every byte of it
+    is as it was written.
 
     Raises ValueError, with what to do, where there is none, or the one named is damaged.
     """

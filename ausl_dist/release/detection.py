@@ -1,5 +1,5 @@
-"""The two detection models inside a bundle, so that a consumer needs nothing but the bundle to go
-from a video to features.
+"""The two detection models inside a bundle, so that a consumer needs nothing but the bundle to
+go from a video to features.
 
 They are copied where they are at hand when the bundle is made, and found there by `preprocess`.
 Both licences allow it and want their text, or its place, to go along.
@@ -35,11 +35,11 @@ http://www.apache.org/licenses/LICENSE-2.0
 
 
 def carry_models(folder: Path, place: Path | None) -> bool:
-    """Copy both models from `place`, or where they usually are, into the bundle; False where they
-    are not there.
+    """Copy both models from `place`, or where they usually are, into the bundle; False where
+    they are not there.
 
-    Raises FileNotFoundError where `place` is given and lacks one, and ValueError for a file that is
-    not the pinned model.
+    Raises FileNotFoundError where `place` is given and lacks one, and ValueError for a file
+    that is not the pinned model.
     """
     try:
         paths = [find_model(model, place) for model in MODELS]

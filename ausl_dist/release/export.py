@@ -1,10 +1,11 @@
-"""The backbone for other engines: ONNX, and weights of half the size, each with its measured error.
+"""The backbone for other engines: ONNX, and weights of half the size, each with its measured
+error.
 
     backbone ──▶ exports/model.onnx, model.float16.safetensors, model.bfloat16.safetensors
         ──features of faces──▶ errors
 
-The error is the largest relative difference of a frame's features to those of the fp32 network in
-torch: |a - b| / |b|. An ONNX file whose error is above MAX_ONNX_ERROR is not written.
+The error is the largest relative difference of a frame's features to those of the fp32 network
+in torch: |a - b| / |b|. An ONNX file whose error is above MAX_ONNX_ERROR is not written.
 """
 
 import contextlib
@@ -95,8 +96,8 @@ class _Pooled(nn.Module):
 
 
 def run_onnx(data: bytes, frames: Tensor) -> Tensor:
-    """Features of frames by ONNX Runtime, in batches of one and of the rest: a batch size that was
-    baked in shows here.
+    """Features of frames by ONNX Runtime, in batches of one and of the rest: a batch size that
+    was baked in shows here.
     """
     if importlib.util.find_spec("onnxruntime") is None:
         raise ValueError("checking an ONNX export needs ONNX Runtime: pip install onnxruntime")
@@ -104,7 +105,9 @@ def run_onnx(data: bytes, frames: Tensor) -> Tensor:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session: Any = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session: Any = onnxruntime.InferenceSession(
+        data, options, providers=["CPUExecutionProvider"]
+    )
     return torch.cat(
         [
             torch.from_numpy(session.run(None, {"images": part.numpy()})[0])

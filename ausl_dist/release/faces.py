@@ -1,10 +1,11 @@
-"""Raw video or pictures to the backbone's input, by the very code that built the training corpus.
+"""Raw video or pictures to the backbone's input, by the very code that built the training
+corpus.
 
     video, folder of frames, picture ──▶ faces followed, aligned, smoothed (ausl_dist.corpus)
         ──▶ central square, resized, normalised
 
-Memory does not grow with the length of the video. Where a frame shows no face there is no frame in
-the result: its number is missing.
+Memory does not grow with the length of the video. Where a frame shows no face there is no frame
+in the result: its number is missing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -39,7 +40,9 @@ Source = Path | str | NDArray[np.uint8]
 class FaceFrame:
     """One face of one frame, ready for the backbone."""
 
-    track: int  # one person without a break; a person who is lost and found again is a new track
+    track: (
+        int  # one person without a break; a person who is lost and found again is a new track
+    )
     frame: int  # at the backbone's rate
     seconds: float
     pixels: Tensor  # C H W float32, normalised
@@ -48,9 +51,9 @@ class FaceFrame:
 class Faces:
     """The faces of a source, read anew each time it is iterated.
 
-    By default the largest face of each frame; with `everyone`, all of them. Raises ValueError while
-    iterating where the source cannot be read, and FileNotFoundError, saying how to get them, where
-    the detection models are not there.
+    By default the largest face of each frame; with `everyone`, all of them. Raises ValueError
+    while iterating where the source cannot be read, and FileNotFoundError, saying how to get
+    them, where the detection models are not there.
     """
 
     def __init__(
@@ -84,8 +87,8 @@ class Faces:
         return read_frames(self._source, self.fps)
 
     def aligned(self) -> Iterator[AlignedFace]:
-        """The same faces as crops in the template's place, before the backbone's view is taken of
-        them.
+        """The same faces as crops in the template's place, before the backbone's view is taken
+        of them.
         """
         settings = FaceSettings()
         detector = Detector(
@@ -93,7 +96,9 @@ class Faces:
         )
         tracker = FaceTracker(detector, Landmarker(self._models), settings, self.fps)
         self.frames_read = 0
-        for aligned in align_tracks(self._counted(read_frames(self._source, self.fps)), tracker):
+        for aligned in align_tracks(
+            self._counted(read_frames(self._source, self.fps)), tracker
+        ):
             if isinstance(aligned, int) or aligned.frame % self._preprocessing.stride:
                 continue
             if self._everyone or aligned.rank == 0:
@@ -106,8 +111,8 @@ class Faces:
 
 
 def read_frames(source: Source, fps: float) -> Iterator[Frame]:
-    """Frames at a constant rate of a video file or a folder of numbered pictures; the one frame of
-    a picture.
+    """Frames at a constant rate of a video file or a folder of numbered pictures; the one frame
+    of a picture.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
@@ -129,8 +134,8 @@ def read_frames(source: Source, fps: float) -> Iterator[Frame]:
 
 
 def to_input(crop: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
-    """The backbone's input C H W of an aligned crop [256, 256, 3], sampled as the stream samples
-    clips without augmentation.
+    """The backbone's input C H W of an aligned crop [256, 256, 3], sampled as the stream
+    samples clips without augmentation.
     """
     size = preprocessing.image_size
     draw = centred(preprocessing.as_view(), 1, crop.shape[:2], size)
@@ -138,14 +143,18 @@ def to_input(crop: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
     small = cv2.resize(crop, halved, interpolation=cv2.INTER_AREA) if draw.level else crop
     left, top, side = (int(value) for value in draw.crop[0])
     view = cv2.resize(
-        small[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_LINEAR
+        small[top : top + side, left : left + side],
+        (size, size),
+        interpolation=cv2.INTER_LINEAR,
     )
     mean, std = (
         np.array(values, np.float32)
         for values in (preprocessing.pixel_mean, preprocessing.pixel_std)
     )
     normalised = (view.astype(np.float32) / np.float32(255) - mean) / std
-    return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))  # H W C -> C H W
+    return torch.from_numpy(
+        np.ascontiguousarray(normalised.transpose(2, 0, 1))
+    )  # H W C -> C H W
 
 
 def _read_picture(path: Path) -> NDArray[np.uint8]:

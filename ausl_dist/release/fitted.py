@@ -1,4 +1,5 @@
-"""Heads that somebody has fitted already: by the run itself, or by an evaluation of its backbone.
+"""Heads that somebody has fitted already: by the run itself, or by an evaluation of its
+backbone.
 
 RUN/checkpoints/step-…/objectives.safetensors     the objective `action_units`, trained with the backbone ──┐
 EVALUATION/report.json, probe.safetensors         linear probes on frozen features, one for each fold
@@ -18,8 +19,8 @@ OBJECTIVE = f"{ActionUnits.__module__}.{ActionUnits.__qualname__}"
 
 
 def find_head(run: OpenedRun, choice: Path | str, weights_sha256: str) -> Head | None:
-    """The head to release: "run" is the one that the run trained, if it did; "none" is none; else
-    the folder of an evaluation.
+    """The head to release: "run" is the one that the run trained, if it did; "none" is none;
+    else the folder of an evaluation.
 
     Raises ValueError, with what to do, where a head is there but cannot be released.
     """
@@ -72,7 +73,9 @@ def _trained(run: OpenedRun) -> Head | None:
         )
     source = f"trained with the backbone for {run.step} steps"
     if objective.task == "detection":
-        source += f", where frames count as positive from intensity {objective.positive_from} on"
+        source += (
+            f", where frames count as positive from intensity {objective.positive_from} on"
+        )
     # what the label columns were, whatever the objective calls them
     units = run.settings.data.action_units
     weight, bias = tensors.pop("head.weight"), tensors.pop("head.bias")
@@ -81,12 +84,14 @@ def _trained(run: OpenedRun) -> Head | None:
     frames = len(objective.offsets)
     context = Context(frames, objective.offsets[1] if frames > 1 else 1)
     source += f", on windows of {frames} frames that lie {context.stride} apart"
-    return Head.of(objective.task, units, source, weight, bias, context=context, over_time=tensors)
+    return Head.of(
+        objective.task, units, source, weight, bias, context=context, over_time=tensors
+    )
 
 
 def _probe(folder: Path, weights_sha256: str) -> Head:
-    """The mean over folds of an evaluation's linear probes; with one fold the very probe that was
-    scored.
+    """The mean over folds of an evaluation's linear probes; with one fold the very probe that
+    was scored.
     """
     if not (folder / "report.json").is_file() or not (folder / PROBE_NAME).is_file():
         raise ValueError(

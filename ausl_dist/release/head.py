@@ -1,4 +1,5 @@
-"""The action-unit head of a bundle: from the backbone's features to numbers with a name and a unit.
+"""The action-unit head of a bundle: from the backbone's features to numbers with a name and a
+unit.
 
     Head (found by fitted.py) ──▶ head.json, head.safetensors ──▶ ActionUnitHead
     features N D ──ActionUnitHead──▶ N K: probability that a unit is present, or its intensity from 0 to 5
@@ -29,7 +30,8 @@ from ausl_dist.release.verify import BundleError, read_object
 from ausl_dist.settings import SettingsError, from_mapping
 
 SPEC_NAME, TENSORS_NAME = "head.json", "head.safetensors"
-PROBE_NAME = "probe.safetensors"  # beside the report of an evaluation: a head yet to be released
+# beside the report of an evaluation: a head yet to be released
+PROBE_NAME = "probe.safetensors"
 MAX_INTENSITY = float(LEVELS - 1)
 FORMAT = 1
 MAX_UNIT = 99  # FACS numbers have two digits
@@ -84,12 +86,14 @@ class Head:
         unit: Unit = "probability" if task == "detection" else "intensity"
         spec = HeadSpec(task, units, tuple(map(name_of, units)), unit, source, context)
         rest = {
-            name: tensor.float().contiguous() for name, tensor in sorted((over_time or {}).items())
+            name: tensor.float().contiguous()
+            for name, tensor in sorted((over_time or {}).items())
         }
         return cls(spec, weight.float().contiguous(), bias.float().contiguous(), rest)
 
     def built_on(self, dim: int, map_dim: int) -> "ActionUnitHead":
-        """The head as a module on features of width `dim`; a recurrent one on maps of `map_dim`.
+        """The head as a module on features of width `dim`; a recurrent one on maps of
+        `map_dim`.
 
         Raises ValueError where its tensors do not fit.
         """
@@ -99,7 +103,8 @@ class Head:
                     f"it is for features of width {self.weight.shape[1]}, the backbone's have {dim}"
                 )
             return ActionUnitHead(self, None)
-        # Without memory of its own: the width is what a file says, its tensors are what it holds.
+        # Without memory of its own: the width is what a file says, its tensors are what it
+        # holds.
         with torch.device("meta"):
             over_time = OverTime(map_dim, self.weight.shape[1], self.spec.context)
         try:
@@ -127,7 +132,8 @@ class ActionUnitHead(nn.Module):
         self.register_buffer("bias", head.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        # In double precision a frame's score does not change with the number of frames beside it.
+        # In double precision a frame's score does not change with the number of frames beside
+        # it.
         output = F.linear(
             features.to(self.weight.device).double(), self.weight.double(), self.bias.double()
         )
@@ -141,8 +147,8 @@ class ActionUnitHead(nn.Module):
     def scores(
         self, rows: list[Row], features: Tensor, maps: Tensor | None, memory: Memory
     ) -> Tensor:
-        """Scores of some rows of a source, N K; a recurrent head wants their feature maps N D h w,
-        and the same memory each time.
+        """Scores of some rows of a source, N K; a recurrent head wants their feature maps N D h
+        w, and the same memory each time.
         """
         if self.over_time is None:
             return self(features).cpu()
@@ -154,7 +160,8 @@ def write_head(folder: Path, head: Head) -> None:
     """Write head.json and head.safetensors into a bundle."""
     write_json(folder / SPEC_NAME, dataclasses.asdict(head.spec))
     write_atomically(
-        folder / TENSORS_NAME, save({"bias": head.bias, "weight": head.weight, **head.over_time})
+        folder / TENSORS_NAME,
+        save({"bias": head.bias, "weight": head.weight, **head.over_time}),
     )
 
 

@@ -1,8 +1,8 @@
 """A bundle onto a hub, as it is: what `load_backbone("hf-hub:ORG/NAME")` and timm then fetch is
 byte for byte the folder.
 
-Credentials come the hub client's own ways: `hf auth login`, or HF_TOKEN. HF_ENDPOINT names another
-hub.
+Credentials come the hub client's own ways: `hf auth login`, or HF_TOKEN. HF_ENDPOINT names
+another hub.
 """
 
 import re
@@ -26,9 +26,9 @@ def push(bundle: Path, repository: str) -> str:
     """Upload a bundle as one commit and return the commit's address; files of an older release
     there are removed.
 
-    A repository that does not exist is made, and is private until its owner opens it: the licences
-    of the training data may bind the weights. Raises BundleError for a changed bundle, and
-    ValueError where the hub refuses.
+    A repository that does not exist is made, and is private until its owner opens it: the
+    licences of the training data may bind the weights. Raises BundleError for a changed bundle,
+    and ValueError where the hub refuses.
     """
     check_repository(repository)
     info = load_backbone(bundle).info

@@ -23,9 +23,19 @@ from ausl_dist.release.action_units import ActionUnitScores, columns_of
 from ausl_dist.release.detection import MODELS_NAME, model_files
 from ausl_dist.release.faces import DEFAULT_FPS, FaceFrame, Faces, Source
 from ausl_dist.release.head import SPEC_NAME, TENSORS_NAME, ActionUnitHead, read_head
-from ausl_dist.release.network import CONFIG_NAME, FORMAT, READOUT_NAME, WEIGHTS_NAME, load_weights
+from ausl_dist.release.network import (
+    CONFIG_NAME,
+    FORMAT,
+    READOUT_NAME,
+    WEIGHTS_NAME,
+    load_weights,
+)
 from ausl_dist.release.over_time import Memory, Row
-from ausl_dist.release.preprocessing import PREPROCESSING_NAME, Preprocessing, read_preprocessing
+from ausl_dist.release.preprocessing import (
+    PREPROCESSING_NAME,
+    Preprocessing,
+    read_preprocessing,
+)
 from ausl_dist.release.verify import BundleError, read_object, read_sums, release_name, verify
 from ausl_dist.settings import SettingsError, from_mapping
 
@@ -100,7 +110,8 @@ class ReleasedBackbone(nn.Module):
         return self.backbone.dim
 
     def train(self, mode: bool = True) -> "ReleasedBackbone":
-        """Stays in eval mode: batch statistics of a user's data must not change released features.
+        """Stays in eval mode: batch statistics of a user's data must not change released
+        features.
 
         Fine-tune `.backbone` instead.
         """
@@ -113,20 +124,23 @@ class ReleasedBackbone(nn.Module):
     def preprocess(
         self, source: Source, *, models: Path | str | None = None, everyone: bool = False
     ) -> Faces:
-        """The faces of a video, a folder of numbered frames or a picture (path, or uint8 [H, W, 3]
-        RGB), aligned as in training.
+        """The faces of a video, a folder of numbered frames or a picture (path, or uint8 [H, W,
+        3] RGB), aligned as in training.
 
-        Nothing is read until the result is iterated or given to `features`. `models` is the folder
-        of the detection models (default: those of the bundle, or their usual place); `everyone`
-        gives all faces of a frame instead of the largest.
+        Nothing is read until the result is iterated or given to `features`. `models` is the
+        folder of the detection models (default: those of the bundle, or their usual place);
+        `everyone` gives all faces of a frame instead of the largest.
         """
         return Faces(
-            source, self.info.preprocessing, models=models or self.info.models, everyone=everyone
+            source,
+            self.info.preprocessing,
+            models=models or self.info.models,
+            everyone=everyone,
         )
 
     def features(self, clip: Tensor | Faces | Iterable[FaceFrame]) -> FaceFeatures:
-        """Features of a clip of any length: faces from `preprocess`, or normalised frames T C H W,
-        in bounded memory.
+        """Features of a clip of any length: faces from `preprocess`, or normalised frames T C H
+        W, in bounded memory.
 
         A clip's features do not depend on what else is in a batch: a batch B T C H W is
         `[backbone.features(clip) for clip in batch]`. Raises ValueError for frames of another
@@ -265,7 +279,9 @@ def load_backbone(path: str | Path) -> ReleasedBackbone:
     record = read_object(folder, RECORD_NAME)
     run, step = record.get("run"), record.get("step")
     if not isinstance(run, str) or not isinstance(step, int) or not 0 <= step < 1 << 63:
-        raise BundleError(f"{folder / RECORD_NAME} does not say which step of which run this is")
+        raise BundleError(
+            f"{folder / RECORD_NAME} does not say which step of which run this is"
+        )
     info = BundleInfo(
         identity=identity,
         name=run,
@@ -308,6 +324,8 @@ def _backbone_settings(config: Mapping[str, Any], folder: Path) -> BackboneSetti
 
 
 def _from_hub(address: str) -> Path:
-    from huggingface_hub import snapshot_download  # here: a local bundle needs no network client
+    from huggingface_hub import (
+        snapshot_download,
+    )  # here: a local bundle needs no network client
 
     return Path(snapshot_download(address.removeprefix(HUB_PREFIX)))

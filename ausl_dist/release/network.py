@@ -91,11 +91,11 @@ def load_tensors(
 def timm_config(
     settings: BackboneSettings, backbone: Backbone, preprocessing: Preprocessing
 ) -> dict[str, Any]:
-    """config.json as timm and its hub mixin read it, with our own section for what timm does not
-    know.
+    """config.json as timm and its hub mixin read it, with our own section for what timm does
+    not know.
 
-    A network that is not timm's gets our section alone: better no promise than one that fails at
-    `timm.create_model`.
+    A network that is not timm's gets our section alone: better no promise than one that fails
+    at `timm.create_model`.
     """
     own = {
         "format": FORMAT,

@@ -1,12 +1,13 @@
-"""What a recurrent head adds to a linear one: a memory of the frames before, of each person apart.
+"""What a recurrent head adds to a linear one: a memory of the frames before, of each person
+apart.
 
     feature maps n D h w with their rows (frame, track) ──▶ 1 x 1 convolution
         ──▶ ConvGRU, one state for each chain ──▶ mean over places n W
 
-It looks at time as in training (`ausl_dist.objectives.action_units`, context=gru): a chain is every
-`stride`-th frame of one track, and after `frames` of them, or where one is missing, its state
-begins anew. Frames go through one by one, so that nothing depends on how a video is cut into
-passes.
+It looks at time as in training (`ausl_dist.objectives.action_units`, context=gru): a chain is
+every `stride`-th frame of one track, and after `frames` of them, or where one is missing, its
+state begins anew. Frames go through one by one, so that nothing depends on how a video is cut
+into passes.
 """
 
 from collections import OrderedDict
@@ -17,9 +18,8 @@ from torch import Tensor, nn
 
 from ausl_dist.objectives.layers import ConvGRU
 
-MAX_CHAINS = (
-    512  # remembered at a time; the one that was longest without a frame is forgotten first
-)
+# remembered at a time; the one that was longest without a frame is forgotten first
+MAX_CHAINS = 512
 MAX_WINDOW = 4096  # frames; no clip is longer
 Row = tuple[int, int, float]  # frame number, track, seconds
 
@@ -62,8 +62,8 @@ class OverTime(nn.Module):
 
     @torch.inference_mode()
     def forward(self, rows: list[Row], maps: Tensor, memory: Memory) -> Tensor:
-        """What the linear layer is to see of each row, n W, of maps n D h w; `memory` is read and
-        brought up to date.
+        """What the linear layer is to see of each row, n W, of maps n D h w; `memory` is read
+        and brought up to date.
         """
         means = []
         for (frame, track, _), features in zip(rows, maps, strict=True):

@@ -1,5 +1,5 @@
-"""What the backbone saw and what its head says, drawn on the video: landmarks, the crop, a bar for
-each action unit of the largest face.
+"""What the backbone saw and what its head says, drawn on the video: landmarks, the crop, a bar
+for each action unit of the largest face.
 
     Faces ──Overlay──▶ faces for the backbone; landmarks and crops are noted
         ──scores──▶ second pass over the video ──▶ OUT.mp4

@@ -1,9 +1,9 @@
-"""What happens to a face between the camera and the backbone, as a hashed record that travels with
-the weights.
+"""What happens to a face between the camera and the backbone, as a hashed record that travels
+with the weights.
 
-The first reason why published facial backbones fail for their users is a crop that is not theirs.
-`preprocessing.json` holds everything that decides it: detector and landmark models by hash, the
-alignment template point by point, crop, size, rate, pixel statistics.
+The first reason why published facial backbones fail for their users is a crop that is not
+theirs. `preprocessing.json` holds everything that decides it: detector and landmark models by
+hash, the alignment template point by point, crop, size, rate, pixel statistics.
 """
 
 import dataclasses
@@ -23,7 +23,9 @@ from ausl_dist.settings import SettingsError, from_mapping
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 
 PREPROCESSING_NAME = "preprocessing.json"
-EVALUATION_VIEW = View()  # what training looks at, without its randomness: the middle of the crop
+EVALUATION_VIEW = (
+    View()
+)  # what training looks at, without its randomness: the middle of the crop
 FORMAT = 1
 MAX_FPS, MAX_STRIDE, MIN_VIEW = 1000.0, 10_000, 0.1
 
@@ -32,19 +34,20 @@ MAX_FPS, MAX_STRIDE, MIN_VIEW = 1000.0, 10_000, 0.1
 class Preprocessing:
     """The way from a video to the input of the backbone, in the order in which it is applied."""
 
-    # name and SHA-256 of the detection and landmark models, as every clip of the corpus carries it
+    # name and SHA-256 of the detection and landmark models, as every clip of the corpus carries
+    # it
     detector: str
     alignment: str  # landmarks.template_id()
     anchors: tuple[int, ...]  # iBUG numbers of the landmarks that are fitted
     template: tuple[tuple[float, float], ...]  # where the anchors go, crop pixels
     crop_size: int  # side of the aligned crop, pixels
-    fps: (
-        float  # frames are taken at this constant rate; 0 where corpora of several rates were mixed
-    )
+    # frames are taken at this constant rate; 0 where corpora of several rates were mixed
+    fps: float
     stride: int  # every so many frames of that rate one is looked at
-    view: float  # side of the central square that the backbone sees, as a share of the crop's side
-    # side of the backbone's input, pixels; halved by area while that leaves more than sqrt 2 times,
-    # then bilinear
+    # side of the central square that the backbone sees, as a share of the crop's side
+    view: float
+    # side of the backbone's input, pixels; halved by area while that leaves more than sqrt 2
+    # times, then bilinear
     image_size: int
     pixel_mean: tuple[float, float, float] = PIXEL_MEAN  # RGB in 0-1
     pixel_std: tuple[float, float, float] = PIXEL_STD
@@ -112,7 +115,8 @@ def describe(statements: Sequence[Mapping[str, Any]], image_size: int) -> Prepro
         template=tuple((float(x), float(y)) for x, y in landmarks.TEMPLATE),
         crop_size=landmarks.CROP_SIZE,
         fps=rates.pop() if len(rates) == 1 else 0.0,
-        # training windows have strides of their own, by objective; features are of single frames
+        # training windows have strides of their own, by objective; features are of single
+        # frames
         stride=1,
         view=EVALUATION_VIEW.crop[0],
         image_size=image_size,
@@ -120,7 +124,9 @@ def describe(statements: Sequence[Mapping[str, Any]], image_size: int) -> Prepro
 
 
 def read_preprocessing(folder: Path) -> Preprocessing:
-    """The record of a bundle; BundleError when it is of a format that this version does not know."""
+    """The record of a bundle; BundleError when it is of a format that this version does not
+    know.
+    """
     raw = read_object(folder, PREPROCESSING_NAME)
     if raw.get("format") != FORMAT:
         raise BundleError(

@@ -1,7 +1,7 @@
 """How an extraction shows that it goes on.
 
-The number of frames of a video is what its container claims; where it claims nothing the bar only
-moves.
+The number of frames of a video is what its container claims; where it claims nothing the bar
+only moves.
 """
 
 import time
@@ -15,7 +15,9 @@ from ausl_dist.progress import progress
 
 
 def expected_frames(video: Path, fps: float) -> int | None:
-    """About how many frames a video has at this rate; None where nobody knows before it is read."""
+    """About how many frames a video has at this rate; None where nobody knows before it is
+    read.
+    """
     if not video.is_file():
         return None
     try:
@@ -31,7 +33,9 @@ def expected_frames(video: Path, fps: float) -> int | None:
 
 @contextmanager
 def frames_shown(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Gives the function to call with the number of frames read so far; shows on standard error."""
+    """Gives the function to call with the number of frames read so far; shows on standard
+    error.
+    """
     start = time.monotonic()
     with progress(label, " frames", about=True) as report:
         yield lambda frames: report(

@@ -50,7 +50,9 @@ def reference_faces(
     ValueError where fewer than two faces are found.
     """
     if not places:
-        return ReferenceFaces(rendered_faces(), f"{NUM_FACES} rendered faces of as many identities")
+        return ReferenceFaces(
+            rendered_faces(), f"{NUM_FACES} rendered faces of as many identities"
+        )
     sources = collect(places, layout("plain")).sources
     count = min(len(sources), NUM_FACES)
     chosen = [sources[i * len(sources) // count] for i in range(count)]
@@ -68,7 +70,8 @@ def reference_faces(
         )
     crops = crops[:NUM_FACES]
     return ReferenceFaces(
-        np.stack(crops), f"{len(crops)} faces found in {count} {'file' if count == 1 else 'files'}"
+        np.stack(crops),
+        f"{len(crops)} faces found in {count} {'file' if count == 1 else 'files'}",
     )
 
 

@@ -50,7 +50,9 @@ class OpenedRun:
         return step_of(self.checkpoint)
 
     def read_weights(self) -> dict[str, Tensor]:
-        """The tensors of the backbone (see `Backbone.weights`), of the student or of its teacher."""
+        """The tensors of the backbone (see `Backbone.weights`), of the student or of its
+        teacher.
+        """
         if self.weights == "student":
             return load_file(self.checkpoint / BACKBONE_FILE)
         path = self.checkpoint / TEACHER_FILE
@@ -67,8 +69,8 @@ class OpenedRun:
         }
 
     def read_objectives(self) -> dict[str, Tensor]:
-        """The trained weights of the objectives, as OBJECTIVE.NAME; none in a checkpoint without
-        them.
+        """The trained weights of the objectives, as OBJECTIVE.NAME; none in a checkpoint
+        without them.
         """
         path = self.checkpoint / OBJECTIVES_FILE
         return load_file(path) if path.is_file() else {}
@@ -143,7 +145,10 @@ def parse_statement(data: bytes, where: str) -> dict[str, Any]:
         statement = json.loads(data)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{where} is not valid JSON ({error})") from error
-    if not isinstance(statement, dict) or not {"detector", "alignment", "fps"} <= statement.keys():
+    if (
+        not isinstance(statement, dict)
+        or not {"detector", "alignment", "fps"} <= statement.keys()
+    ):
         raise ValueError(
             f"{where} is no corpus statement: it must name detector, alignment and fps"
         )

@@ -4,8 +4,8 @@ installed.
     (video, [(frame, track, seconds)], scores and features n K+D)
         ──▶ rows video, frame, seconds, track, AU01_…, …, f0000, f0001, …
 
-Rows are written as they come, to a temporary file that gets its name at the end; frames without a
-face have no row.
+Rows are written as they come, to a temporary file that gets its name at the end; frames without
+a face have no row.
 """
 
 import importlib.util
@@ -33,7 +33,9 @@ class TableWriter:
     def __init__(self, path: Path, dim: int, scores: Sequence[str] = ()) -> None:
         """`scores` are the headings of the columns that stand before the `dim` features."""
         if path.suffix not in SUFFIXES:
-            raise ValueError(f"{path}: the table is written as {' or '.join(SUFFIXES)}; name it so")
+            raise ValueError(
+                f"{path}: the table is written as {' or '.join(SUFFIXES)}; name it so"
+            )
         if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
             raise ValueError("Parquet needs pyarrow: pip install pyarrow, or write a .csv")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +106,9 @@ class _Parquet:
             ("seconds", pyarrow.float64()),
             ("track", pyarrow.int64()),
         ]
-        self._schema = pyarrow.schema([*columns, *((name, pyarrow.float32()) for name in names)])
+        self._schema = pyarrow.schema(
+            [*columns, *((name, pyarrow.float32()) for name in names)]
+        )
         self._writer: Any = pyarrow.parquet.ParquetWriter(path, self._schema)
 
     def write(self, video: str, rows: list[Row], values: Tensor) -> None:

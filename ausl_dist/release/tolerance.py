@@ -3,8 +3,9 @@
     reference crops ──shifted, scaled, turned──▶ the bundle's own preprocessing ──▶ features
         ──▶ distance to those of the straight crops
 
-A distance means nothing by itself. It is given as a share of the mean distance between two of the
-straight crops: at 1, a crop's misplacement changes the features as much as another face does.
+A distance means nothing by itself. It is given as a share of the mean distance between two of
+the straight crops: at 1, a crop's misplacement changes the features as much as another face
+does.
 """
 
 import dataclasses
@@ -45,7 +46,9 @@ class Misplacement:
         return ", ".join(words) or "in place"
 
     def apply(self, crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The crop [256, 256, 3] with its face moved; what comes in from outside repeats the edge."""
+        """The crop [256, 256, 3] with its face moved; what comes in from outside repeats the
+        edge.
+        """
         middle = (CROP_SIZE - 1) / 2
         matrix = cv2.getRotationMatrix2D((middle, middle), -self.degrees, self.scale)
         matrix[:, 2] += np.array([self.right, self.down]) * CROP_SIZE
@@ -72,7 +75,9 @@ class ToleranceRow:
     """What one misplacement changes."""
 
     face: str  # how it lies
-    feature_change: float  # mean over the faces; 1 is the mean distance between two faces in place
+    feature_change: (
+        float  # mean over the faces; 1 is the mean distance between two faces in place
+    )
     # mean absolute change over faces and action units, in the head's unit; None without a head
     score_change: float | None
 

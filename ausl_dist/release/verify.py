@@ -1,8 +1,8 @@
 """SHA256SUMS of a bundle: written last, checked first.
 
-A bundle is used only when every file it names is there with every byte as released. The sums file
-is held to one exact form, so that a changed byte in it is noticed like any other. Its own hash is
-the identity of the bundle: equal content, equal identity.
+A bundle is used only when every file it names is there with every byte as released. The sums
+file is held to one exact form, so that a changed byte in it is noticed like any other. Its own
+hash is the identity of the bundle: equal content, equal identity.
 """
 
 import hashlib

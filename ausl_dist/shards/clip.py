@@ -1,9 +1,10 @@
-"""The clip record: the members that make up one clip in a shard, and the rules a reader holds them
-to.
+"""The clip record: the members that make up one clip in a shard, and the rules a reader holds
+them to.
 
 A shard is a plain WebDataset tar. One clip is a run of adjacent members with one key::
 
-    KEY.mp4             the aligned face, constant frame rate, yuv420p, keyframe at least every 16
+    KEY.mp4             the aligned face, constant frame rate, yuv420p, keyframe at least every
+    16
                         frames, VP9 or H.264 (or Motion JPEG)
     KEY.json            ClipMeta
     KEY.landmarks.npy   float16 [T, 68, 2], iBUG order, crop pixels
@@ -107,7 +108,9 @@ class ClipMeta:
         if (
             not isinstance(self.about, dict)
             or len(self.about) > 64
-            or not all(isinstance(text, str) and len(text) <= 1024 for text in self.about.values())
+            or not all(
+                isinstance(text, str) and len(text) <= 1024 for text in self.about.values()
+            )
         ):
             raise ValueError(
                 "clip metadata: about must map names to texts of at most 1024 characters"
@@ -155,12 +158,13 @@ def array_to_bytes(array: NDArray[Any]) -> bytes:
 def array_from_bytes(
     data: bytes, dtype: type[np.generic], shape: tuple[int | None, ...]
 ) -> NDArray[Any]:
-    """Read .npy bytes that must have this dtype and shape (None: any length); ValueError otherwise.
+    """Read .npy bytes that must have this dtype and shape (None: any length); ValueError
+    otherwise.
 
     Never unpickles.
     """
-    # Not by NumPy: it parses the header as Python, which in CPython 3.11 fails now and then when
-    # several threads do it (gh-106905).
+    # Not by NumPy: it parses the header as Python, which in CPython 3.11 fails now and then
+    # when several threads do it (gh-106905).
     start = {b"\x01\x00": 10, b"\x02\x00": 12}.get(data[6:8], 0)
     end = start + int.from_bytes(data[8:start], "little")
     header = (

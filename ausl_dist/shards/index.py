@@ -5,10 +5,10 @@
     index.json        sizes, checksums and clip counts of the shards
     index.chunks.npy  one row of 24 bytes for each chunk
 
-A chunk is a run of whole clips of about 8 MiB: the unit that is fetched, verified and shuffled. A
-corpus made by any WebDataset writer gets its index from one pass of `scan_shard` over each tar.
-`index.json` names the checksum of the chunk table and is written last, so a reader never pairs two
-states.
+A chunk is a run of whole clips of about 8 MiB: the unit that is fetched, verified and shuffled.
+A corpus made by any WebDataset writer gets its index from one pass of `scan_shard` over each
+tar. `index.json` names the checksum of the chunk table and is written last, so a reader never
+pairs two states.
 """
 
 import contextlib
@@ -51,8 +51,8 @@ ROWS_AT_ONCE = 1 << 18  # keeps checks of a huge table small in memory
 # bits flip on the way now and then; bytes that are wrong every time are wrong where they lie
 MAX_CHECKSUM_TRIES = 4
 
-# What NumPy raises for a malformed .npy file: its header is parsed as Python, and by a tokenizer
-# for old files where that fails.
+# What NumPy raises for a malformed .npy file: its header is parsed as Python, and by a
+# tokenizer for old files where that fails.
 NPY_ERRORS = (
     ValueError,
     KeyError,
@@ -64,8 +64,8 @@ NPY_ERRORS = (
     EOFError,
 )
 
-# 24 bytes a row, so that a corpus of a billion clips has a table of 150 MB. Tars are made of blocks
-# of 512 bytes, so offsets count those.
+# 24 bytes a row, so that a corpus of a billion clips has a table of 150 MB. Tars are made of
+# blocks of 512 bytes, so offsets count those.
 CHUNK_DTYPE = np.dtype(
     [
         ("xxh3", "<u8"),
@@ -186,14 +186,18 @@ def write_index(url: str, entries: Iterable[ShardEntry]) -> None:
 
 
 def sealed_json(values: dict[str, Any]) -> bytes:
-    """JSON whose last entry is a checksum of all bytes before it: a bit flipped on the way would
-    otherwise just be another number.
+    """JSON whose last entry is a checksum of all bytes before it: a bit flipped on the way
+    would otherwise just be another number.
     """
-    body = json.dumps(values, indent=1, ensure_ascii=False).encode().removesuffix(b"\n}") + b",\n"
+    body = (
+        json.dumps(values, indent=1, ensure_ascii=False).encode().removesuffix(b"\n}") + b",\n"
+    )
     return body + b'%s: "%s"\n}\n' % (SEAL, xxhash.xxh3_128_hexdigest(body).encode())
 
 
-def unsealed_json(data: bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+def unsealed_json(
+    data: bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None
+) -> Any:
     """The values of `sealed_json`; DamagedError where the checksum is wrong."""
     body, _, seal = data.rpartition(SEAL)
     if seal != b': "%s"\n}\n' % xxhash.xxh3_128_hexdigest(body).encode():
@@ -225,8 +229,8 @@ class Index:
         """Read and check the index at `url`; ValueError says what is wrong with it,
         FileNotFoundError how to make one.
 
-        A wrong checksum is read again as any failing read is: a bit may have flipped on the way, or
-        the index been written anew between its two files.
+        A wrong checksum is read again as any failing read is: a bit may have flipped on the
+        way, or the index been written anew between its two files.
         """
         url, retry = url.rstrip("/"), retry or Retry()
         tries = 1 if storage.local_path(url) is not None else MAX_CHECKSUM_TRIES
@@ -315,13 +319,14 @@ def _read_summary(url: str, retry: Retry) -> tuple[dict[str, Any], str]:
 
 
 def _shard_row(values: dict[str, Any]) -> ShardRow | dict[str, Any]:
-    """Called by the JSON parser for each object: rows become small at once, not after all of them
-    have been read.
+    """Called by the JSON parser for each object: rows become small at once, not after all of
+    them have been read.
     """
     if values.keys() != _ROW_TYPES.keys():
         return values
     fits = all(
-        type(value) is _ROW_TYPES[name] and (not isinstance(value, int) or 0 <= value <= MAX_COUNT)
+        type(value) is _ROW_TYPES[name]
+        and (not isinstance(value, int) or 0 <= value <= MAX_COUNT)
         for name, value in values.items()
     )
     if not fits:
@@ -330,8 +335,8 @@ def _shard_row(values: dict[str, Any]) -> ShardRow | dict[str, Any]:
 
 
 def _load_table(url: str, rows: int, retry: Retry) -> NDArray[np.void]:
-    """The chunk table, memory-mapped where it lies on this machine; ValueError when it is no table
-    of `rows` rows.
+    """The chunk table, memory-mapped where it lies on this machine; ValueError when it is no
+    table of `rows` rows.
     """
     address = storage.join(url, CHUNKS_NAME)
     path = storage.local_path(address)
@@ -387,7 +392,9 @@ def _check(index: Index, checksum: str) -> None:
             rows["offset_blocks"].astype(np.int64) * BLOCK_BYTES + rows["bytes"]
             > sizes[rows["shard"]]
         ):
-            raise ValueError(f"{CHUNKS_NAME} has a row that reaches behind the end of its shard")
+            raise ValueError(
+                f"{CHUNKS_NAME} has a row that reaches behind the end of its shard"
+            )
         if int(rows["bytes"].max()) > MAX_CHUNK_BYTES:
             raise ValueError(
                 f"{CHUNKS_NAME} has a chunk of {int(rows['bytes'].max())} bytes, "
@@ -395,7 +402,9 @@ def _check(index: Index, checksum: str) -> None:
             )
         clips += int(rows["clips"].sum(dtype=np.int64))
     if clips != index.num_clips:
-        raise ValueError(f"{CHUNKS_NAME} holds {clips} clips, index.json says {index.num_clips}")
+        raise ValueError(
+            f"{CHUNKS_NAME} holds {clips} clips, index.json says {index.num_clips}"
+        )
 
 
 def _table_checksum(table: NDArray[np.void]) -> str:

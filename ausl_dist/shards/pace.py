@@ -4,8 +4,8 @@
     then        ──▶ at least MIN_BYTES_PER_SECOND once `grace_seconds` have passed
     all of it   ──▶ at most `max_bytes`, within `timeout_seconds`
 
-A time-out between two bytes, which is all that HTTP clients have, never ends an answer that trickles:
-its header, its body, or the text of its error.
+A time-out between two bytes, which is all that HTTP clients have, never ends an answer that
+trickles: its header, its body, or the text of its error.
 """
 
 import time
@@ -17,7 +17,8 @@ MIN_BYTES_PER_SECOND = 16 << 10
 
 
 class Pace:
-    """Keeps watch over one answer; both methods raise OSError when it has lost its claim to more.
+    """Keeps watch over one answer; both methods raise OSError when it has lost its claim to
+    more.
 
     However short `timeout_seconds` is, a dead answer is given up early enough for another try.
     """
@@ -30,7 +31,8 @@ class Pace:
         silence_seconds: float = SILENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.problem: OSError | None = None  # what was raised: clients hide it in errors of theirs
+        # what was raised: clients hide it in errors of theirs
+        self.problem: OSError | None = None
         self._timeout_seconds, self._max_bytes, self._clock = timeout_seconds, max_bytes, clock
         self._silence_seconds = min(silence_seconds, timeout_seconds / 2)
         self._grace_seconds = min(GRACE_SECONDS, timeout_seconds / 4)

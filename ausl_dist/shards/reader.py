@@ -1,5 +1,5 @@
-"""Clips of a shard, or of a chunk of one: WebDataset reads the tar, behind a guard that has looked at
-every header.
+"""Clips of a shard, or of a chunk of one: WebDataset reads the tar, behind a guard that has
+looked at every header.
 
     bytes ──Guard──▶ webdataset: tar_file_expander ──▶ group_by_keys ──▶ StoredClip
 """
@@ -41,8 +41,8 @@ class StoredClip:
 
 
 def read_clips(path: Path | str) -> Iterator[StoredClip]:
-    """Yield the clips of a local shard in one forward pass, at most one in memory; ValueError for a
-    damaged shard.
+    """Yield the clips of a local shard in one forward pass, at most one in memory; ValueError
+    for a damaged shard.
     """
     with open(path, "rb") as file:
         try:

@@ -1,11 +1,12 @@
-"""What was taken out of a corpus, for runs that began before: their order goes on over the old index,
-with the removed clips missing and the others read from where they lie now.
+"""What was taken out of a corpus, for runs that began before: their order goes on over the old
+index, with the removed clips missing and the others read from where they lie now.
 
-    URL/removals.json            for each index that a run may have begun with: its chunks that moved
-    URL/history/DIGEST/          that index, as it was
+    URL/removals.json            for each index that a run may have begun with: its chunks that
+    moved URL/history/DIGEST/          that index, as it was
 
-A chunk of an old index is a run of clips in one shard; what is left of it is a run of clips in the
-shard that was written in its place. So a chunk that moved is again one range with one checksum.
+A chunk of an old index is a run of clips in one shard; what is left of it is a run of clips in
+the shard that was written in its place. So a chunk that moved is again one range with one
+checksum.
 """
 
 import dataclasses
@@ -40,7 +41,9 @@ FORMAT = 1
 class Moved:
     """What became of a chunk of an old index; the place means nothing where no clip is left."""
 
-    was: tuple[tuple[int, int], ...]  # bytes and xxh3 of what it has been: caches know it by these
+    was: tuple[
+        tuple[int, int], ...
+    ]  # bytes and xxh3 of what it has been: caches know it by these
     kept: tuple[int, ...]  # which of its clips are left, in order
     shard: str = ""
     offset: int = 0
@@ -67,7 +70,9 @@ class Removals:
     """By index (its digest) and chunk (its row): what moved, of all take-downs until now."""
 
     moved: dict[str, dict[int, Moved]] = field(default_factory=dict)
-    _indexes: dict[str, Index] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _indexes: dict[str, Index] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def load(cls, url: str, retry: Retry | None = None) -> "Removals":
@@ -80,7 +85,9 @@ class Removals:
         try:
             values = unsealed_json(data)
             if values["format"] != FORMAT:
-                raise ValueError(f"has format {values['format']!r}, this version reads {FORMAT}")
+                raise ValueError(
+                    f"has format {values['format']!r}, this version reads {FORMAT}"
+                )
             return cls({digest: _parsed(rows) for digest, rows in values["indexes"].items()})
         except (KeyError, TypeError, AttributeError, RecursionError, ValueError) as error:
             raise ValueError(f"{address} cannot be used: {error!r}") from error
@@ -115,8 +122,9 @@ class Removals:
         sizes: Sequence[int | None],
         read: Callable[[int, int], bytes],
     ) -> None:
-        """Note that the clips of `shard` lie in `new_shard` now: `sizes` has the bytes of each in
-        the new one, None for one that was removed; `read` gives bytes [start, end) of the new one.
+        """Note that the clips of `shard` lie in `new_shard` now: `sizes` has the bytes of each
+        in the new one, None for one that was removed; `read` gives bytes [start, end) of the
+        new one.
         """
         offsets = [0]
         for size in sizes:
@@ -134,15 +142,20 @@ class Removals:
                 if kept:
                     checksum = xxhash.xxh3_64_intdigest(read(start, end))
                     size = end - start
-                    place = {"shard": new_shard, "offset": start, "bytes": size, "xxh3": checksum}
+                    place = {
+                        "shard": new_shard,
+                        "offset": start,
+                        "bytes": size,
+                        "xxh3": checksum,
+                    }
                 moved = Moved(was, kept, **place)
                 self.moved[digest][number] = moved
 
     def _chunks_in(
         self, url: str, digest: str, shard: str
     ) -> Iterator[tuple[int, tuple[tuple[int, int], ...], tuple[int, ...]]]:
-        """The chunks of an old index that lie in a shard, in the order they have there: each with
-        its row, what it has been, and which of its clips are left.
+        """The chunks of an old index that lie in a shard, in the order they have there: each
+        with its row, what it has been, and which of its clips are left.
         """
         if digest not in self._indexes:
             self._indexes[digest] = load_index(url, digest)

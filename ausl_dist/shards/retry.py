@@ -32,8 +32,8 @@ class DeadlinePassed(OSError):
 class Retry:
     """When to try again.
 
-    Clock, sleep and jitter are arguments so that tests need no waiting and a shutdown can interrupt
-    it.
+    Clock, sleep and jitter are arguments so that tests need no waiting and a shutdown can
+    interrupt it.
     """
 
     # longer than a server's restart, and than the 60 s stalls that stores are known for

@@ -1,11 +1,11 @@
-"""Ranged reads of S3 by botocore's blocking client, at half the processor time of s3fs, which runs
-them through an event loop.
+"""Ranged reads of S3 by botocore's blocking client, at half the processor time of s3fs, which
+runs them through an event loop.
 
     read_range ──▶ botocore signs and sends ──▶ socket ──Pace──▶ head, body, or text of an error
 
-Botocore reads an error's text whole, and has no limit on the time of an answer; so the sockets' bytes
-pass a Pace. Imported at the first read from S3: that takes half a second, which reads from paths
-need not pay.
+Botocore reads an error's text whole, and has no limit on the time of an answer; so the sockets'
+bytes pass a Pace. Imported at the first read from S3: that takes half a second, which reads
+from paths need not pay.
 """
 
 import functools
@@ -80,8 +80,8 @@ def _client(endpoint: str | None, process: int) -> BaseClient:
     client = botocore.session.get_session().create_client(
         "s3", endpoint_url=endpoint, config=Config(**storage.s3_client_options())
     )
-    # There is no public way to give botocore another class of connection. Its own session is kept,
-    # because proxies, certificates and their settings are its work.
+    # There is no public way to give botocore another class of connection. Its own session is
+    # kept, because proxies, certificates and their settings are its work.
     session = client._endpoint.http_session
     session._pool_classes_by_scheme.update(http=_Pool, https=_TLSPool)
     return client

@@ -1,7 +1,7 @@
 """The answers that s3fs reads whole, bounded: the text of an error, and lists.
 
-aiobotocore reads an error's body into memory whatever its size; a store, or a proxy before it, that
-answers with gigabytes would end the process.
+aiobotocore reads an error's body into memory whatever its size; a store, or a proxy before it,
+that answers with gigabytes would end the process.
 """
 
 import aiohttp
@@ -15,7 +15,9 @@ FIRST_ERROR_STATUS = 300
 
 
 class BoundedSession(AIOHTTPSession):
-    """Sends the requests of s3fs; what it reads whole has a bound, what is streamed is the reader's."""
+    """Sends the requests of s3fs; what it reads whole has a bound, what is streamed is the
+    reader's.
+    """
 
     async def send(self, request: AWSPreparedRequest) -> AioAWSResponse:
         streamed, request.stream_output = request.stream_output, True
@@ -23,7 +25,9 @@ class BoundedSession(AIOHTTPSession):
         failed = response.status_code >= FIRST_ERROR_STATUS
         if failed or not streamed:
             bounded = _Bounded(response.raw, MAX_ERROR_BYTES if failed else MAX_ANSWER_BYTES)
-            response = AioAWSResponse(response.url, response.status_code, response.headers, bounded)
+            response = AioAWSResponse(
+                response.url, response.status_code, response.headers, bounded
+            )
             await response.content
         return response
 

@@ -1,7 +1,7 @@
 """Clips and chunks of a shard, found while its members go by: what the index says of it.
 
-Every rule that a reader relies on is checked here: keys, adjacent members, what a clip must have, one
-frame rate. Errors are ValueErrors that name the clip.
+Every rule that a reader relies on is checked here: keys, adjacent members, what a clip must
+have, one frame rate. Errors are ValueErrors that name the clip.
 """
 
 import xxhash
@@ -86,7 +86,13 @@ class ShardScan:
 
     def _finish_chunk(self) -> None:
         self.chunks.append(
-            (self._hash.intdigest(), 0, self._start // BLOCK_BYTES, self._bytes, self._chunk_clips)
+            (
+                self._hash.intdigest(),
+                0,
+                self._start // BLOCK_BYTES,
+                self._bytes,
+                self._chunk_clips,
+            )
         )
         self._bytes = self._chunk_clips = 0
         self._hash = xxhash.xxh3_64()

@@ -1,5 +1,5 @@
-"""Files at a URL: a path, s3://bucket/prefix (through s3fs), or whatever else fsspec knows. Chunks of
-shards are read through `ranges.py`, which may take a faster way to S3.
+"""Files at a URL: a path, s3://bucket/prefix (through s3fs), or whatever else fsspec knows.
+Chunks of shards are read through `ranges.py`, which may take a faster way to S3.
 
 Credentials come from the standard places alone (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
 AWS_ENDPOINT_URL, ~/.aws, instance roles) and appear in no URL, log or error. Every failure is
@@ -30,15 +30,16 @@ READ_TIMEOUT_SECONDS = 15  # without a single byte
 MAX_CONNECTIONS = 64
 PIECE_BYTES = 16 << 20  # read at a time, so that a fault costs no more than one of them
 
-# Errors of the caller or of the code: they are raised as they are, and no repetition cures them.
+# Errors of the caller or of the code: they are raised as they are, and no repetition cures
+# them.
 _MISTAKES = (TypeError, AttributeError, AssertionError, NotImplementedError)
 NOT_FOUND_STATUSES = (404, 410)
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
 def connect(url: str) -> tuple[AbstractFileSystem, str]:
-    """The filesystem that serves `url`, and the path of `url` in it; to be called in the process
-    that uses it (not before a fork).
+    """The filesystem that serves `url`, and the path of `url` in it; to be called in the
+    process that uses it (not before a fork).
     """
     refuse_secrets(str(url))
     options: dict[str, Any] = {"use_listings_cache": False}
@@ -61,7 +62,9 @@ def connect(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 def s3_client_options() -> dict[str, Any]:
-    """How every client of S3 behaves; a dict of its own for each, because botocore writes into it."""
+    """How every client of S3 behaves; a dict of its own for each, because botocore writes into
+    it.
+    """
     return {
         "retries": {"total_max_attempts": 1},  # see retry.py
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
@@ -131,8 +134,8 @@ def read_range(
 
 
 def whole_range(path: str, start: int, end: int, read: Callable[[], bytes]) -> bytes:
-    """What `read` gives, held to what every read of a range is: whole, and with errors that name
-    object and bytes.
+    """What `read` gives, held to what every read of a range is: whole, and with errors that
+    name object and bytes.
     """
     what = f"{path} bytes {start}-{end - 1}"
     with _errors(what):
@@ -244,7 +247,9 @@ def _is_local(filesystem: AbstractFileSystem) -> bool:
 
 def _protocol(filesystem: AbstractFileSystem) -> str:
     return (
-        filesystem.protocol if isinstance(filesystem.protocol, str) else str(filesystem.protocol[0])
+        filesystem.protocol
+        if isinstance(filesystem.protocol, str)
+        else str(filesystem.protocol[0])
     )
 
 
@@ -263,8 +268,8 @@ def _copy_atomically(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _errors(what: str) -> Iterator[None]:
-    """Whatever a filesystem raises becomes an OSError that names the object; one that no repetition
-    cures is marked Permanent.
+    """Whatever a filesystem raises becomes an OSError that names the object; one that no
+    repetition cures is marked Permanent.
     """
     try:
         yield
@@ -288,8 +293,8 @@ def _errors(what: str) -> Iterator[None]:
 
 
 def _is_a_failed_request(cause: BaseException | None) -> bool:
-    """Whether fsspec's HTTP called it an absent file that a server did not answer, or answered by
-    an error.
+    """Whether fsspec's HTTP called it an absent file that a server did not answer, or answered
+    by an error.
     """
     is_http = type(cause).__module__.startswith("aiohttp")
     return is_http and getattr(cause, "status", None) not in NOT_FOUND_STATUSES

@@ -4,8 +4,8 @@
     Guard          for who reads members through another library: reader.py, through WebDataset
 
 Reads what WebDataset writers make: plain uncompressed ustar, pax or GNU tars of regular files.
-Sparse files, links, devices, global headers and compression are refused: a few bytes of those can
-ask a reader for terabytes, and no clip needs them.
+Sparse files, links, devices, global headers and compression are refused: a few bytes of those
+can ask a reader for terabytes, and no clip needs them.
 """
 
 import tarfile
@@ -70,7 +70,8 @@ class Guard:
     """A file that looks at every header of the tar in it before it hands the bytes on, so that
     another reader of tars can be let loose on them.
 
-    `read` raises TarError where `read_members` would; readers wrap errors, so it is in `problem`.
+    `read` raises TarError where `read_members` would; readers wrap errors, so it is in
+    `problem`.
     """
 
     def __init__(self, file: Reader, max_member_bytes: int = MAX_MEMBER_BYTES) -> None:
@@ -229,7 +230,10 @@ def extended_name(header: tarfile.TarInfo, body: bytes) -> str:
             and len(length_text) < int(length_text) <= len(body)
         ):
             raise TarError("tar has a malformed pax header")
-        record, body = body[len(length_text) + 1 : int(length_text) - 1], body[int(length_text) :]
+        record, body = (
+            body[len(length_text) + 1 : int(length_text) - 1],
+            body[int(length_text) :],
+        )
         keyword, _, value = record.partition(b"=")
         if keyword == b"size" or keyword.startswith(b"GNU.sparse"):
             raise TarError(

@@ -1,12 +1,12 @@
 """Clips to WebDataset tars: equal clips in equal order give equal bytes.
 
-    writer = ShardWriter(folder)
-    writer.add("alice-0001", meta, video, landmarks)   # KEY.mp4, KEY.json, KEY.landmarks.npy, ...
-    paths = writer.close()                             # shard-000000.tar, shard-000001.tar, ...
+    writer = ShardWriter(folder) writer.add("alice-0001", meta, video, landmarks)   # KEY.mp4,
+    KEY.json, KEY.landmarks.npy, ... paths = writer.close()                             #
+    shard-000000.tar, shard-000001.tar, ...
 
-A shard under construction is called `.partial`; only a whole, flushed one gets its name. Members
-carry no owner and no time, so that a rebuilt corpus can be compared by checksum. The members of a
-clip stand side by side in one shard, whatever the size limit.
+A shard under construction is called `.partial`; only a whole, flushed one gets its name.
+Members carry no owner and no time, so that a rebuilt corpus can be compared by checksum. The
+members of a clip stand side by side in one shard, whatever the size limit.
 """
 
 import os
@@ -38,11 +38,11 @@ def clip_blocks(
     action_units: NDArray[np.int8] | None = None,
     flow: NDArray[np.int8] | None = None,
 ) -> bytes:
-    """The adjacent tar members of one clip as bytes, headers and padding included; concatenations
-    of these are tars but for their end.
+    """The adjacent tar members of one clip as bytes, headers and padding included;
+    concatenations of these are tars but for their end.
 
-    `landmarks` is float16 [T, 68, 2], `action_units` int8 [T, K] or None, `flow` int8 [T - gap, 2,
-    cells, cells] or None. Raises ValueError where they do not fit the metadata.
+    `landmarks` is float16 [T, 68, 2], `action_units` int8 [T, K] or None, `flow` int8 [T - gap,
+    2, cells, cells] or None. Raises ValueError where they do not fit the metadata.
     """
     if not clip.KEY_PATTERN.fullmatch(key) or len(key) > MAX_KEY:
         raise ValueError(
@@ -59,7 +59,9 @@ def clip_blocks(
             f"the array is {type(action_units).__name__}"
         )
     members = [(clip.VIDEO_SUFFIX, video), (clip.META_SUFFIX, meta.to_bytes())]
-    members.append((clip.LANDMARKS_SUFFIX, clip.array_to_bytes(np.ascontiguousarray(landmarks))))
+    members.append(
+        (clip.LANDMARKS_SUFFIX, clip.array_to_bytes(np.ascontiguousarray(landmarks)))
+    )
     if action_units is not None:
         if action_units.dtype != np.int8 or action_units.shape != (
             meta.frames,
@@ -88,8 +90,8 @@ def clip_blocks(
 
 
 class ShardWriter:
-    """Writes clips into numbered tars of at most `max_bytes` each (one clip larger than that gets a
-    shard of its own).
+    """Writes clips into numbered tars of at most `max_bytes` each (one clip larger than that
+    gets a shard of its own).
     """
 
     def __init__(

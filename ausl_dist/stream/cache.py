@@ -1,12 +1,12 @@
-"""Chunks kept on local disk, shared by the ranks of a node: what was fetched in one epoch is not
-fetched in the next.
+"""Chunks kept on local disk, shared by the ranks of a node: what was fetched in one epoch is
+not fetched in the next.
 
-A chunk's file is named by its checksum and size, so it needs no bookkeeping, no lock between ranks,
-and is right for any corpus that holds the same bytes. Files appear whole or not at all; each is
-verified when it is read. The least recently used go first.
+A chunk's file is named by its checksum and size, so it needs no bookkeeping, no lock between
+ranks, and is right for any corpus that holds the same bytes. Files appear whole or not at all;
+each is verified when it is read. The least recently used go first.
 
-A disk that is full or fails ends the cache and not the run: what it would have saved is read from
-storage, with a warning and a count.
+A disk that is full or fails ends the cache and not the run: what it would have saved is read
+from storage, with a warning and a count.
 """
 
 import contextlib

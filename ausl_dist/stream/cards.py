@@ -1,11 +1,11 @@
-"""Test clips for decoders: what kind of video a clip is, and clips of the same kind whose frames say
-which they are.
+"""Test clips for decoders: what kind of video a clip is, and clips of the same kind whose
+frames say which they are.
 
     clip ──kind_of──▶ codec, size, chroma, matrix, range
         ──card──▶ mp4 whose frames carry (clip, frame) as 16 squares ──▶ read_back
 
-The squares are black or white, so that a wrong matrix or range does not hide a right frame, nor the
-other way round.
+The squares are black or white, so that a wrong matrix or range does not hide a right frame, nor
+the other way round.
 """
 
 import io
@@ -40,7 +40,8 @@ class Kind:
     width: int
     height: int
     chroma: str = "420"
-    matrix: str = "bt601"  # bt709; all that is tagged otherwise, or not at all, is bt601 to FFmpeg
+    # bt709; all that is tagged otherwise, or not at all, is bt601 to FFmpeg
+    matrix: str = "bt601"
     full: bool = False  # range: 0 to 255, not 16 to 235
 
     def __str__(self) -> str:

@@ -1,5 +1,5 @@
-"""The way of a batch to its GPU: a CUDA stream of the loader's own, so that loading and training do
-not wait for each other.
+"""The way of a batch to its GPU: a CUDA stream of the loader's own, so that loading and
+training do not wait for each other.
 
     assembler's thread    host tensors ──pin──copy──▶ GPU ──▶ event      on the loader's stream
     training thread       waits for the event on its own stream ──▶ Batch
@@ -43,8 +43,8 @@ class Carrier:
     def send(self, batch: Batch) -> Sent:
         """Begin to move a batch; called inside `entered`.
 
-        Copies run beside the training only from pinned memory. The pinned copies may be let go of at
-        once: torch's host allocator keeps them until the stream has passed.
+        Copies run beside the training only from pinned memory. The pinned copies may be let go
+        of at once: torch's host allocator keeps them until the stream has passed.
         """
         moved = batch.map(self._pinned).to(self.device)
         ready = torch.cuda.Event()
@@ -55,8 +55,8 @@ class Carrier:
         """The batch, for work on the calling thread's current stream; the host does not wait."""
         current = torch.cuda.current_stream(self.device)
         current.wait_event(sent.ready)
-        # They were allocated on the loader's stream: without this their memory could be given to the
-        # next batch while training still reads it.
+        # They were allocated on the loader's stream: without this their memory could be given
+        # to the next batch while training still reads it.
         for tensor in sent.batch.tensors():
             tensor.record_stream(current)
         return sent.batch

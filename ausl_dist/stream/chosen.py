@@ -32,7 +32,9 @@ def decide(
     if settings.decoder != "auto":
         return settled
     if settled.device == "cpu":
-        return Choice("cpu", "pyav", "frames are made on the CPU, where FFmpeg is faster than DALI")
+        return Choice(
+            "cpu", "pyav", "frames are made on the CPU, where FFmpeg is faster than DALI"
+        )
     if needs.flow_measured:
         return Choice("gpu", "pyav", "motion is measured between frames that FFmpeg decoded")
     try:

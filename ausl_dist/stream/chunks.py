@@ -1,9 +1,9 @@
-"""Unpacked chunks in memory, from the moment a lane will need them to the moment it has used the
-last clip of them.
+"""Unpacked chunks in memory, from the moment a lane will need them to the moment it has used
+the last clip of them.
 
 The order says of each clip until when its lane needs the chunk it lies in (Slot.until). A chunk
-stays while any lane needs it, so that the clips of a shuffle window share one read; after that it
-stays while there is room, for small corpora whose next epoch is near.
+stays while any lane needs it, so that the clips of a shuffle window share one read; after that
+it stays while there is room, for small corpora whose next epoch is near.
 """
 
 import heapq
@@ -28,7 +28,8 @@ class _Held:
 
 
 class ChunkStore:
-    """Holds chunks within `max_bytes`; `load` fetches and unpacks one, in the executor's threads.
+    """Holds chunks within `max_bytes`; `load` fetches and unpacks one, in the executor's
+    threads.
 
     It is told the corpus, the row of the chunk, and when it was asked for (time.monotonic).
     """
@@ -48,8 +49,8 @@ class ChunkStore:
     def request(
         self, lane: int, slot: Slot, size: int, may_wait: Callable[[], bool]
     ) -> "Future[Clips]":
-        """The clips of the slot's chunk, of `size` bytes; waits for room for as long as `may_wait`
-        says so.
+        """The clips of the slot's chunk, of `size` bytes; waits for room for as long as
+        `may_wait` says so.
         """
         key = slot.corpus, slot.chunk
         with self._room:

@@ -1,5 +1,5 @@
-"""The corpora of a run, opened and checked before it begins: long enough clips, an order that can be
-dealt, a shuffle window that fits into memory.
+"""The corpora of a run, opened and checked before it begins: long enough clips, an order that
+can be dealt, a shuffle window that fits into memory.
 """
 
 from collections.abc import Mapping
@@ -55,13 +55,16 @@ def order_of(settings: DataSettings, indexes: Mapping[str, Index], seed: int) ->
 
 
 def check_memory(settings: DataSettings, indexes: Mapping[str, Index], lanes: range) -> None:
-    """Refuse a shuffle window that a rank cannot hold in memory; ValueError with the numbers that
-    would do.
+    """Refuse a shuffle window that a rank cannot hold in memory; ValueError with the numbers
+    that would do.
     """
     needed = 0.0
     for index in indexes.values():
         corpus_bytes = int(index.chunks["bytes"].sum(dtype="u8"))
-        clip_bytes, chunk_bytes = corpus_bytes / index.num_clips, int(index.chunks["bytes"].max())
+        clip_bytes, chunk_bytes = (
+            corpus_bytes / index.num_clips,
+            int(index.chunks["bytes"].max()),
+        )
         # its first and last chunk reach over its ends
         window_bytes = settings.shuffle_window * clip_bytes + 2 * chunk_bytes
         needed += min(len(lanes) * window_bytes, corpus_bytes)

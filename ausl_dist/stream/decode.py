@@ -7,8 +7,8 @@ DALI.
                                          T 3 S S ◀── normalise ◀── blur ◀── colour ◀────┘
 
 One function builds it for CPU and GPU (where decoding is NVDEC's). Everything random is drawn
-before (augment.py) and fed as input, so the graph has no state, and its output does not depend on
-threads, on the place in the batch, or on what came before.
+before (augment.py) and fed as input, so the graph has no state, and its output does not depend
+on threads, on the place in the batch, or on what came before.
 """
 
 import dataclasses
@@ -72,7 +72,10 @@ def build_graph(plan: GraphPlan, device_id: int | None) -> Pipeline:
     serialised for a GPU.
     """
     pipeline = Pipeline(
-        batch_size=plan.clips, num_threads=plan.threads, device_id=device_id, prefetch_queue_depth=1
+        batch_size=plan.clips,
+        num_threads=plan.threads,
+        device_id=device_id,
+        prefetch_queue_depth=1,
     )
     with pipeline:
         frames = _decoded(plan.device) if plan.decoder == "dali" else None
@@ -85,7 +88,9 @@ def build_graph(plan: GraphPlan, device_id: int | None) -> Pipeline:
 
 
 def decoding_graph(device: str, clips: int, *, threads: int, device_id: int | None) -> Pipeline:
-    """A graph of the decoder alone, not built yet: inputs `video` and `wanted`, frames T H W 3 out."""
+    """A graph of the decoder alone, not built yet: inputs `video` and `wanted`, frames T H W 3
+    out.
+    """
     pipeline = Pipeline(
         batch_size=clips, num_threads=threads, device_id=device_id, prefetch_queue_depth=1
     )
@@ -97,12 +102,14 @@ def decoding_graph(device: str, clips: int, *, threads: int, device_id: int | No
 class Graph:
     """A running graph that survives clips it cannot decode.
 
-    On a GPU it is run inside the `entered` of its carrier. `refused` counts the clips that DALI's
-    decoder refused and FFmpeg decoded instead.
+    On a GPU it is run inside the `entered` of its carrier. `refused` counts the clips that
+    DALI's decoder refused and FFmpeg decoded instead.
     """
 
     def __init__(self, plan: GraphPlan, carrier: Carrier | None = None) -> None:
-        assert (plan.device == "gpu") == (carrier is not None), "a graph on a GPU needs its carrier"
+        assert (plan.device == "gpu") == (carrier is not None), (
+            "a graph on a GPU needs its carrier"
+        )
         self.plan = plan
         self.refused = 0
         self._carrier = carrier
@@ -116,9 +123,11 @@ class Graph:
     def _for_refused(self) -> "Graph":
         return Graph(dataclasses.replace(self.plan, decoder="pyav"), self._carrier)
 
-    def run(self, clips: Sequence[ClipPixels | None]) -> tuple[dict[View, Tensor], dict[int, str]]:
-        """Normalised frames B T 3 S S of each view, float32, and for each clip that did not decode
-        its place and why.
+    def run(
+        self, clips: Sequence[ClipPixels | None]
+    ) -> tuple[dict[View, Tensor], dict[int, str]]:
+        """Normalised frames B T 3 S S of each view, float32, and for each clip that did not
+        decode its place and why.
 
         The places of those, and of the clips that are None, hold zeros. The tensors own their
         memory. Raises ValueError where the decoder refuses a good part of all clips.
@@ -157,14 +166,14 @@ class Graph:
         """The outputs as tensors of torch."""
         views = [view for view, _ in self.plan.views]
         if self._carrier is None:
-            # No copy on the CPU: the pipeline leaves an output alone for as long as a tensor refers
-            # to it (test_decode.py).
+            # No copy on the CPU: the pipeline leaves an output alone for as long as a tensor
+            # refers to it (test_decode.py).
             outputs = self._pipeline.run()
             tensors = (torch.from_dlpack(output.as_tensor()) for output in outputs)
             return dict(zip(views, tensors, strict=True))
-        # On a GPU an output that is let go of may be written again while queued work still reads it.
-        # So it is copied on the loader's stream, and kept until that copy is done; the host waits
-        # for the one before.
+        # On a GPU an output that is let go of may be written again while queued work still
+        # reads it. So it is copied on the loader's stream, and kept until that copy is done;
+        # the host waits for the one before.
         stream = self._carrier.stream
         outputs = self._pipeline.run(stream)
         copies = [torch.from_dlpack(output.as_tensor()).clone() for output in outputs]
@@ -210,7 +219,9 @@ class Graph:
         tensors = self._run(kept) if any(kept) else self._zeros()
         if refused:
             self._count(refused)
-            others = [decoded[place] if place in refused else None for place in range(len(clips))]
+            others = [
+                decoded[place] if place in refused else None for place in range(len(clips))
+            ]
             by_ffmpeg, _ = self._for_refused.run(others)
             places = list(refused)
             for view, tensor in tensors.items():
@@ -220,7 +231,9 @@ class Graph:
     def _by_ffmpeg(
         self, clips: Sequence[ClipPixels | None]
     ) -> tuple[dict[int, ClipPixels], dict[int, str]]:
-        """By place: the clips with their pictures, and why others do not decode on the CPU either."""
+        """By place: the clips with their pictures, and why others do not decode on the CPU
+        either.
+        """
         decoded, damaged = {}, {}
         views = dict(self.plan.views)
         for place, clip in enumerate(clips):
@@ -261,7 +274,9 @@ class Graph:
 
 
 def _given(plan: GraphPlan, number: int) -> DataNode:
-    """Pixels that FFmpeg decoded; for a GPU they cross as bytes, and colour and blur are its work."""
+    """Pixels that FFmpeg decoded; for a GPU they cross as bytes, and colour and blur are its
+    work.
+    """
     pixels = fn.external_source(
         name=f"pictures{number}", layout="FHWC", dtype=DALIDataType.UINT8, ndim=4
     )
@@ -271,7 +286,9 @@ def _given(plan: GraphPlan, number: int) -> DataNode:
 def _decoded(device: str) -> DataNode:
     encoded = fn.external_source(name="video", dtype=DALIDataType.UINT8, ndim=1)
     wanted = fn.external_source(name="wanted", dtype=DALIDataType.INT32, ndim=1)
-    return fn.decoders.video(encoded, device="mixed" if device == "gpu" else "cpu", frames=wanted)
+    return fn.decoders.video(
+        encoded, device="mixed" if device == "gpu" else "cpu", frames=wanted
+    )
 
 
 def _read(frames: DataNode, plan: GraphPlan, number: int) -> DataNode:
@@ -283,14 +300,18 @@ def _read(frames: DataNode, plan: GraphPlan, number: int) -> DataNode:
 def _chosen(frames: DataNode, decoded: tuple[int, ...], offsets: tuple[int, ...]) -> DataNode:
     if offsets == decoded:
         return frames
-    picked = fn.element_extract(frames, element_map=[decoded.index(offset) for offset in offsets])
+    picked = fn.element_extract(
+        frames, element_map=[decoded.index(offset) for offset in offsets]
+    )
     return fn.reshape(
         fn.stack(*([picked] if isinstance(picked, DataNode) else picked or [])), layout="FHWC"
     )
 
 
 def _sampled(frames: DataNode, number: int, image_size: int) -> DataNode:
-    halved_size = fn.external_source(name=f"halved_size{number}", dtype=DALIDataType.FLOAT, ndim=1)
+    halved_size = fn.external_source(
+        name=f"halved_size{number}", dtype=DALIDataType.FLOAT, ndim=1
+    )
     matrix = fn.per_frame(
         fn.external_source(name=f"matrix{number}", dtype=DALIDataType.FLOAT, ndim=3)
     )
@@ -378,7 +399,9 @@ def _pictures(clip: ClipPixels, view: View) -> NDArray[np.uint8]:
 
 
 def _from_corners(matrices: NDArray[np.float64]) -> NDArray[np.float32]:
-    """DALI counts pixels from the corner of the first one, everything else here from its centre."""
+    """DALI counts pixels from the corner of the first one, everything else here from its
+    centre.
+    """
     half = np.full(2, 0.5)
     shift = matrices[..., 2] + half - matrices[..., :2] @ half
     return np.concatenate([matrices[..., :2], shift[..., None]], -1).astype(np.float32)

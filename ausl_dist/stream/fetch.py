@@ -1,12 +1,12 @@
-"""Chunks from storage, verified: the bytes that the index promised, or a reason why they cannot be
-had.
+"""Chunks from storage, verified: the bytes that the index promised, or a reason why they cannot
+be had.
 
     chunk ──▶ disk cache? ──▶ ranged read, until a deadline ──▶ checksum ──▶ bytes ──▶ clips
 
 A chunk of which clips were taken down is read from its new place (removed.py).
 
-A flipped bit and a body cut short are silent in every client, so nothing counts as read before its
-checksum is right.
+A flipped bit and a body cut short are silent in every client, so nothing counts as read before
+its checksum is right.
 """
 
 import math
@@ -57,8 +57,8 @@ class Fetcher:
         return counts
 
     def clips(self, corpus: str, number: int, asked: float | None = None) -> Clips:
-        """The clips of a chunk; raises MissingClip when it cannot be had, or is not what the index
-        says. See `read` for `asked`.
+        """The clips of a chunk; raises MissingClip when it cannot be had, or is not what the
+        index says. See `read` for `asked`.
         """
         clips = int(self._indexes[corpus].chunks["clips"][number])
         while True:
@@ -76,12 +76,12 @@ class Fetcher:
                     raise
 
     def read(self, corpus: str, number: int, asked: float | None = None) -> bytes:
-        """The verified bytes of a chunk; raises MissingClip("fetch" or "checksum") when they cannot
-        be had.
+        """The verified bytes of a chunk; raises MissingClip("fetch" or "checksum") when they
+        cannot be had.
 
         `asked` is when the chunk was asked for, if it has waited for a thread. That wait counts
-        as a failing read for as long as no other chunk of the corpus comes, so that a store which
-        is down costs one deadline, and not one for each that waits.
+        as a failing read for as long as no other chunk of the corpus comes, so that a store
+        which is down costs one deadline, and not one for each that waits.
         """
         return self._verified(corpus, self._indexes[corpus].chunk(number), asked)
 

@@ -4,10 +4,11 @@ converted.
     mp4 bytes, frame numbers ──FrameDecoder──▶ frames Y, U, V
     frames Y, U, V ──halve──▶ crop or warp ──▶ uint8 T S S 3 (RGB) for each view
 
-Per frame of 256 x 256 pixels and one view of 112, on a busy core: decoding 0.33 ms, all the rest
-0.1 ms. What makes that small: the sample table is read by mp4.py instead of probing, decoders stay
-open from clip to clip, chroma of a halved frame is used as it is stored, and the conversion to RGB
-runs last, on the pixels of the view alone. tools/README.md has the measurements.
+Per frame of 256 x 256 pixels and one view of 112, on a busy core: decoding 0.33 ms, all the
+rest 0.1 ms. What makes that small: the sample table is read by mp4.py instead of probing,
+decoders stay open from clip to clip, chroma of a halved frame is used as it is stored, and the
+conversion to RGB runs last, on the pixels of the view alone. tools/README.md has the
+measurements.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +31,8 @@ MAX_SCRATCH = 64  # arrays of a frame's size at most, for each thread
 
 
 class FrameDecoder:
-    """Decoders that stay open from clip to clip, and memory for what a frame becomes on its way.
+    """Decoders that stay open from clip to clip, and memory for what a frame becomes on its
+    way.
 
     One for each thread.
     """
@@ -40,8 +42,8 @@ class FrameDecoder:
         self._scratch: dict[tuple[str | int, ...], NDArray[np.uint8]] = {}
 
     def scratch(self, name: str, level: int, *shape: int) -> NDArray[np.uint8]:
-        """Memory of that shape, good until it is asked for again: OpenCV takes longer to get new
-        memory for a frame than to fill it.
+        """Memory of that shape, good until it is asked for again: OpenCV takes longer to get
+        new memory for a frame than to fill it.
         """
         found = self._scratch.get((name, level, *shape))
         if found is None:
@@ -51,9 +53,11 @@ class FrameDecoder:
             found = self._scratch[(name, level, *shape)] = np.empty(shape, np.uint8)
         return found
 
-    def decode(self, video: Video, wanted: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Yield (number, frame) for the wanted frames in order; VideoError when one of them cannot
-        be decoded.
+    def decode(
+        self, video: Video, wanted: Iterable[int]
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield (number, frame) for the wanted frames in order; VideoError when one of them
+        cannot be decoded.
         """
         missing = sorted(set(wanted))
         if missing[0] < 0 or missing[-1] >= video.frames:
@@ -90,8 +94,8 @@ def view_frames(
     draws: Mapping[View, Draw],
     start: int,
 ) -> dict[View, NDArray[np.uint8]]:
-    """The views' pixels, uint8 T S S 3 (RGB), of frames `start + offset`; no colour change or blur
-    yet.
+    """The views' pixels, uint8 T S S 3 (RGB), of frames `start + offset`; no colour change or
+    blur yet.
     """
     wanted: dict[int, list[tuple[View, int]]] = {}
     for view, places in offsets.items():
@@ -118,9 +122,11 @@ def view_frames(
     return pictures
 
 
-def whole_frames(decoder: FrameDecoder, video: Video, numbers: Sequence[int]) -> NDArray[np.uint8]:
-    """Frames as they are, uint8 T H W 3 (RGB), of increasing numbers; VideoError where one does not
-    decode.
+def whole_frames(
+    decoder: FrameDecoder, video: Video, numbers: Sequence[int]
+) -> NDArray[np.uint8]:
+    """Frames as they are, uint8 T H W 3 (RGB), of increasing numbers; VideoError where one does
+    not decode.
     """
     pictures = []
     for _, frame in decoder.decode(video, numbers):
@@ -163,7 +169,9 @@ def _check(frame: av.VideoFrame, video: Video) -> None:
 
 
 def _halve(frame: av.VideoFrame, level: int, decoder: FrameDecoder) -> NDArray[np.uint8]:
-    """H W 3 (Y, U, V) of the frame halved `level` times, each pixel the mean of those it replaces."""
+    """H W 3 (Y, U, V) of the frame halved `level` times, each pixel the mean of those it
+    replaces.
+    """
     y, u, v = (_plane(plane) for plane in frame.planes)
     size = (frame.width >> level, frame.height >> level)
     # an odd last row or column has no partner and is left out
@@ -193,7 +201,10 @@ def _plane(plane: av.video.plane.VideoPlane) -> NDArray[np.uint8]:
 
 
 def _resize(
-    picture: NDArray[np.uint8], size: tuple[int, int], interpolation: int, into: NDArray[np.uint8]
+    picture: NDArray[np.uint8],
+    size: tuple[int, int],
+    interpolation: int,
+    into: NDArray[np.uint8],
 ) -> NDArray[np.uint8]:
     """The picture itself where it has the size, else `into`."""
     if picture.shape[:2] == size[::-1]:
@@ -214,8 +225,8 @@ def _sample(
         return cv2.warpAffine(
             picture, matrix, drawn.size, dst=into, flags=flags, borderMode=cv2.BORDER_REPLICATE
         )  # type: ignore[return-value]
-    # Without rotation the warp is a resize of a run of whole pixels: the same sampling, at a third
-    # of the cost.
+    # Without rotation the warp is a resize of a run of whole pixels: the same sampling, at a
+    # third of the cost.
     left, top, side = (int(value) for value in drawn.crop[position])
     view = _resize(
         picture[top : top + side, left : left + side], drawn.size, cv2.INTER_LINEAR, into
@@ -237,7 +248,11 @@ def _colour_matrix(frame: av.VideoFrame) -> NDArray[np.float32]:
     rows = np.array(
         [
             [luma, 0.0, 2 * (1 - red) * chroma],
-            [luma, -2 * blue * (1 - blue) / green * chroma, -2 * red * (1 - red) / green * chroma],
+            [
+                luma,
+                -2 * blue * (1 - blue) / green * chroma,
+                -2 * red * (1 - red) / green * chroma,
+            ],
             [luma, 2 * (1 - blue) * chroma, 0.0],
         ]
     )

@@ -1,5 +1,5 @@
-"""Clips that are missing from a run: each is written down with its reason and counted, and too many
-stop the run.
+"""Clips that are missing from a run: each is written down with its reason and counted, and too
+many stop the run.
 
 RUN_FOLDER/ledger.jsonl   one line for each slot of weight 0: step, rank, corpus, shard, clip,
 epoch, reason, detail
@@ -60,7 +60,9 @@ class Ledger:
         with self._lock:
             self.clips += clips
             for entry in missing:
-                append_json_line(self._path, {**asdict(entry), "detail": entry.detail[:MAX_DETAIL]})
+                append_json_line(
+                    self._path, {**asdict(entry), "detail": entry.detail[:MAX_DETAIL]}
+                )
                 self.missing[entry.reason] += 1
             judged = max(self.clips, MIN_CLIPS_JUDGED)
             for reason in {entry.reason for entry in missing}:

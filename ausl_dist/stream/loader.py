@@ -4,11 +4,11 @@ start_step + 1, ...
     order ──▶ planner ──▶ ChunkStore (fetch, verify, unpack) ──▶ decoding threads ──▶ DALI graph ──▶ Batch
               1 thread    fetch_threads                          decode_threads       1 thread + its own
 
-1. the planner walks the order ahead of the run and asks the store for the chunks of each step, as
-   far as memory allows;
+1. the planner walks the order ahead of the run and asks the store for the chunks of each step,
+   as far as memory allows;
 2. decoding threads prepare the clips of the next few steps, each as soon as its chunk is there;
-3. the assembler feeds the clips of one step to the graph, in slot order, and puts the batch into a
-   queue of `prefetch_batches`.
+3. the assembler feeds the clips of one step to the graph, in slot order, and puts the batch
+   into a queue of `prefetch_batches`.
 
 All state is the number of the step: what a step holds does not depend on threads, timing, world
 size, or where the loader was started. An error in any thread is raised by `next`.
@@ -73,8 +73,8 @@ class Loader:
         device: torch.device | None = None,
         digests: Mapping[str, str] | None = None,
     ) -> None:
-        """`digests` are those of the indexes that the run began with, where a take-down may have
-        replaced them since.
+        """`digests` are those of the indexes that the run began with, where a take-down may
+        have replaced them since.
         """
         settings = without_trying(settings, gpu=device is not None and device.type == "cuda")
         self.settings, self.plan, self.rank = settings, plan, rank
@@ -102,7 +102,9 @@ class Loader:
         self._fetcher = Fetcher(self.indexes, retry, cache, settings.reader, self._taken_down)
         self._fetch_pool = ThreadPoolExecutor(settings.fetch_threads, "fetch")
         self._decode_pool = ThreadPoolExecutor(settings.decode_threads, "decode")
-        self._store = ChunkStore(self._fetcher.clips, self._fetch_pool, settings.memory_mib * MIB)
+        self._store = ChunkStore(
+            self._fetcher.clips, self._fetch_pool, settings.memory_mib * MIB
+        )
         self._taken_down.listen(lambda *chunk: _forget(self._store, cache, *chunk))
         self._taken_down.look()
         self._preparation = Preparation(
@@ -120,16 +122,16 @@ class Loader:
         self._carrier = _carrier(settings, device)
         self._graph = _graph(settings, plan, len(self._lanes), self._carrier)
         self._next_step = self._assembling = start_step
-        self._planned: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Clips]]]]] = queue.Queue(
-            PLANNED_STEPS
+        self._planned: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Clips]]]]] = (
+            queue.Queue(PLANNED_STEPS)
         )
         self._decoding: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Result]]]]] = (
             queue.Queue(DECODED_STEPS)
         )
         self._batches: queue.Queue[Batch | Sent] = queue.Queue(settings.prefetch_batches)
-        # Batches handed out, until the assembler lets go of them: to free memory of DALI's can take
-        # 5 ms, of waiting and not of work, which the training thread is spared so. On a GPU batches
-        # are memory of torch's own, and not kept.
+        # Batches handed out, until the assembler lets go of them: to free memory of DALI's can
+        # take 5 ms, of waiting and not of work, which the training thread is spared so. On a
+        # GPU batches are memory of torch's own, and not kept.
         self._handed_out: deque[Batch] = deque()
         cv2.setNumThreads(1)  # the parallelism is over clips
         for name, work in (
@@ -177,11 +179,13 @@ class Loader:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Since the start of this loader: clips, frames, bytes, chunks, retries, retries_REASON,
-        cache_hits, cache_failures, missing_REASON, refused (by DALI's decoder, and decoded by
-        FFmpeg).
+        """Since the start of this loader: clips, frames, bytes, chunks, retries,
+        retries_REASON, cache_hits, cache_failures, missing_REASON, refused (by DALI's decoder,
+        and decoded by FFmpeg).
         """
-        missing = {f"missing_{reason}": number for reason, number in self._ledger.missing.items()}
+        missing = {
+            f"missing_{reason}": number for reason, number in self._ledger.missing.items()
+        }
         refused = {"refused": self._graph.refused} if self._graph.refused else {}
         return {**self._counts, **self._fetcher.counts, **missing, **refused}
 
@@ -210,8 +214,8 @@ class Loader:
             self._stages.put(self._planned, (step, requests))
 
     def _may_wait(self, step: int) -> Callable[[], bool]:
-        """Whether a chunk may wait for room: not when the step that needs it is next, or nothing
-        would ever be freed.
+        """Whether a chunk may wait for room: not when the step that needs it is next, or
+        nothing would ever be freed.
         """
 
         def may_wait() -> bool:
@@ -252,11 +256,16 @@ class Loader:
 
     def _batch(self, step: int, slots: list[Slot], results: list[Result]) -> Batch:
         clips = [None if isinstance(result, MissingClip) else result for result in results]
-        frames, damaged = self._graph.run([None if clip is None else clip.pixels for clip in clips])
+        frames, damaged = self._graph.run(
+            [None if clip is None else clip.pixels for clip in clips]
+        )
         for place, detail in damaged.items():
             clip = clips[place]
             assert clip is not None
-            results[place], clips[place] = MissingClip("decode", f"clip {clip.key}: {detail}"), None
+            results[place], clips[place] = (
+                MissingClip("decode", f"clip {clip.key}: {detail}"),
+                None,
+            )
         places = [f"{self.indexes[slot.corpus].chunk(slot.chunk)}" for slot in slots]
         missing = [
             Missing(

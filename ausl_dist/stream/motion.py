@@ -1,11 +1,11 @@
-"""How a face moves between two frames of a view, measured while the clip is prepared: on the CPU,
-beside the training and not within it.
+"""How a face moves between two frames of a view, measured while the clip is prepared: on the
+CPU, beside the training and not within it.
 
     pictures of frames t and t + gap, S S 3 ──▶ grey ──▶ DIS ──▶ 2 (x, y) S S, pixels of the view
 
-DIS: Kroeger et al., ECCV 2016, as in OpenCV. Measured between the pictures as they are cropped and
-mirrored, before colours change, so that the flow needs no correction. 10 ms for a pair of 224
-pixels: a corpus that stores motion (`flow.gap_frames`) spares every epoch that.
+DIS: Kroeger et al., ECCV 2016, as in OpenCV. Measured between the pictures as they are cropped
+and mirrored, before colours change, so that the flow needs no correction. 10 ms for a pair of
+224 pixels: a corpus that stores motion (`flow.gap_frames`) spares every epoch that.
 """
 
 import cv2

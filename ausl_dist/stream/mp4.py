@@ -1,13 +1,13 @@
-"""Where the frames of an mp4 clip lie: its sample table, read with bounds from untrusted bytes in
-memory.
+"""Where the frames of an mp4 clip lie: its sample table, read with bounds from untrusted bytes
+in memory.
 
     bytes ──parse──▶ Video: codec, size, for each frame the bytes of its packet, keyframes, order of display
 
 Opening a clip with FFmpeg takes a fifth of the time of decoding it, nearly all of it spent on
-probing for what the sample table says; so the table is read here and the packets go straight to a
-decoder that is already open. Names of boxes and fields are those of ISO/IEC 14496-12 (ISO base
-media file format). Fragmented files and edit lists that reorder frames are refused or not needed: a
-clip's frames are its samples in order of display.
+probing for what the sample table says; so the table is read here and the packets go straight to
+a decoder that is already open. Names of boxes and fields are those of ISO/IEC 14496-12 (ISO
+base media file format). Fragmented files and edit lists that reorder frames are refused or not
+needed: a clip's frames are its samples in order of display.
 """
 
 import struct
@@ -25,9 +25,8 @@ CODECS = {
     b"avc1": "h264",
     b"mp4v": "mjpeg",
 }
-MOTION_JPEG = (
-    0x6C  # what an mp4v entry says of its frames (registration authority of ISO/IEC 14496-1)
-)
+# what an mp4v entry says of its frames (registration authority of ISO/IEC 14496-1)
+MOTION_JPEG = 0x6C
 MAX_SIDE = 4096
 MAX_BOXES = 1000
 
@@ -55,10 +54,11 @@ class Video:
         return len(self.size)
 
     def packets(self, wanted: int, last: int) -> Iterator[tuple[int, memoryview]]:
-        """(frame number, bytes) of the samples that a decoder needs for frames `wanted` to `last`,
-        from a keyframe on.
+        """(frame number, bytes) of the samples that a decoder needs for frames `wanted` to
+        `last`, from a keyframe on.
 
-        Frames with B-frames before them in decoding order come with the samples they may refer to.
+        Frames with B-frames before them in decoding order come with the samples they may refer
+        to.
         """
         before = np.flatnonzero(self.key & (self.shown <= wanted))
         if not len(before):
@@ -82,7 +82,9 @@ def parse(data: bytes) -> Video:
         tables = [
             dict(
                 _children(
-                    dict(_children(dict(_children(dict(_children(t))[b"mdia"]))[b"minf"]))[b"stbl"]
+                    dict(_children(dict(_children(dict(_children(t))[b"mdia"]))[b"minf"]))[
+                        b"stbl"
+                    ]
                 )
             )
             for t in tracks
@@ -122,7 +124,11 @@ def _video(data: bytes, boxes: dict[bytes, memoryview]) -> Video:
     fixed, count = struct.unpack_from(">4xII", boxes[b"stsz"])
     if not 1 <= count <= MAX_CLIP_FRAMES:
         raise VideoError(f"clip has {count} frames, 1 to {MAX_CLIP_FRAMES} are read")
-    size = np.full(count, fixed, np.int64) if fixed else _integers(boxes[b"stsz"], 12, count, ">u4")
+    size = (
+        np.full(count, fixed, np.int64)
+        if fixed
+        else _integers(boxes[b"stsz"], 12, count, ">u4")
+    )
     if b"stss" in boxes:
         keyframes = _integers(boxes[b"stss"], 8, _count(boxes[b"stss"], count), ">u4") - 1
         key = np.zeros(count, bool)
@@ -165,8 +171,8 @@ def _object_type(esds: bytes) -> int:
 
 
 def _descriptor(data: bytes, position: int, tag: int) -> int:
-    """Where the content of the descriptor at `position` begins: behind its tag and a length of one
-    to four bytes.
+    """Where the content of the descriptor at `position` begins: behind its tag and a length of
+    one to four bytes.
     """
     if data[position] != tag:
         raise VideoError("mp4v track has a malformed descriptor (esds)")
@@ -182,7 +188,9 @@ def _offsets(boxes: dict[bytes, memoryview], size: NDArray[np.int64]) -> NDArray
     """
     table, kind = (boxes[b"co64"], ">u8") if b"co64" in boxes else (boxes[b"stco"], ">u4")
     chunks = _integers(table, 8, _count(table, len(size)), kind)
-    runs = _integers(boxes[b"stsc"], 8, 3 * _count(boxes[b"stsc"], len(size)), ">u4").reshape(-1, 3)
+    runs = _integers(boxes[b"stsc"], 8, 3 * _count(boxes[b"stsc"], len(size)), ">u4").reshape(
+        -1, 3
+    )
     if (
         len(runs) == 0
         or runs[0, 0] != 1

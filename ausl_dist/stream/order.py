@@ -1,23 +1,23 @@
-"""Which clip comes n-th: a pure function of (index, seed, lane, n), without iterators, buffers or
-files.
+"""Which clip comes n-th: a pure function of (index, seed, lane, n), without iterators, buffers
+or files.
 
     n-th clip of lane l
       1. mixture:  n falls into a period; the quotas say which corpus, and which clip of its own
          count in this lane
-      2. epoch:    the corpus' chunks stand in an order drawn for the epoch; that line of N clips is
-         cut into one segment for each lane, and the count divided by the segment's length is
-         (epoch, position)
+      2. epoch:    the corpus' chunks stand in an order drawn for the epoch; that line of N
+         clips is cut into one segment for each lane, and the count divided by the segment's
+         length is (epoch, position)
       3. window:   inside the segment, clips are shuffled in windows
       4. chunk:    a binary search in the running sum of clip counts turns the place in the line
          into (chunk, clip in chunk)
 
-Every step is arithmetic on a few integers, so step 10 million is found as fast as step 0. Each clip
-comes once in an epoch; lanes with a segment one clip shorter start their next epoch one clip
-earlier. The global batch k is the clips k c .. k c + c - 1 of each lane (c: clips_per_lane), and
-rank r of W serves lanes r, r + W, ...; so the batch does not depend on W.
+Every step is arithmetic on a few integers, so step 10 million is found as fast as step 0. Each
+clip comes once in an epoch; lanes with a segment one clip shorter start their next epoch one
+clip earlier. The global batch k is the clips k c .. k c + c - 1 of each lane (c:
+clips_per_lane), and rank r of W serves lanes r, r + W, ...; so the batch does not depend on W.
 
-What is lost against a full permutation: a batch takes its c clips of a lane from one window of a
-few chunks, and clips of one chunk come from neighbouring videos. tests/stream/test_order.py
+What is lost against a full permutation: a batch takes its c clips of a lane from one window of
+a few chunks, and clips of one chunk come from neighbouring videos. tests/stream/test_order.py
 measures how far that is from full shuffling.
 """
 
@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from ausl_dist.stream.permutation import Permutation
 
-# Of all that is drawn here, in permutation.py and in augment.py: a checkpoint of another version is
-# refused.
+# Of all that is drawn here, in permutation.py and in augment.py: a checkpoint of another
+# version is refused.
 ORDER_VERSION = 1
 
 MAX_TABLE_BYTES = 64 << 20  # of running sums kept; the two newest are kept whatever their size
@@ -46,10 +46,11 @@ class Slot:
     epoch: int
     chunk: int  # row in the corpus' chunk table
     clip: int  # which clip of the chunk
-    # this lane needs nothing more of the chunk in this epoch once its count in the corpus reaches
-    # this ...
+    # this lane needs nothing more of the chunk in this epoch once its count in the corpus
+    # reaches this ...
     until: int
-    # ... where every clip of the corpus with a count below this one's has come before, in this lane
+    # ... where every clip of the corpus with a count below this one's has come before, in this
+    # lane
     count: int
 
 
@@ -57,7 +58,13 @@ class CorpusOrder:
     """Steps 2 to 4 for one corpus; `clips` holds the number of clips of each chunk."""
 
     def __init__(
-        self, name: str, clips: NDArray[np.unsignedinteger], *, seed: int, lanes: int, window: int
+        self,
+        name: str,
+        clips: NDArray[np.unsignedinteger],
+        *,
+        seed: int,
+        lanes: int,
+        window: int,
     ) -> None:
         self.name, self.seed, self.lanes, self.window = name, seed, lanes, window
         self.num_clips = int(clips.sum(dtype=np.uint64))
@@ -82,8 +89,8 @@ class CorpusOrder:
         start, end = self.segment(lane)
         length = end - start
         epoch, position = divmod(number, length)
-        # Windows of different lanes end at different times, so that a new window's chunks are not
-        # asked for by all lanes at once.
+        # Windows of different lanes end at different times, so that a new window's chunks are
+        # not asked for by all lanes at once.
         phase = lane * self.window // self.lanes
         window = (position + phase) // self.window
         first, last = self._window(window, phase, length)
@@ -93,12 +100,15 @@ class CorpusOrder:
         row = int(np.searchsorted(starts, starts.dtype.type(place), side="right")) - 1
         chunk_end = min(int(starts[row + 1]), end) - start  # in positions of the segment
         until = (
-            epoch * length + self._window((chunk_end - 1 + phase) // self.window, phase, length)[1]
+            epoch * length
+            + self._window((chunk_end - 1 + phase) // self.window, phase, length)[1]
         )
         return Slot(self.name, epoch, permutation(row), place - int(starts[row]), until, count)
 
     def _window(self, window: int, phase: int, length: int) -> tuple[int, int]:
-        return max(0, window * self.window - phase), min(length, (window + 1) * self.window - phase)
+        return max(0, window * self.window - phase), min(
+            length, (window + 1) * self.window - phase
+        )
 
     def _table(self, epoch: int) -> tuple[Permutation, NDArray[np.unsignedinteger]]:
         """The epoch's order of chunks, and the place in the line where each begins (and, last,
@@ -113,7 +123,9 @@ class CorpusOrder:
         )
         total = 0
         for first in range(0, len(self._clips), _CHUNKS_AT_ONCE):
-            rows = np.arange(first, min(first + _CHUNKS_AT_ONCE, len(self._clips)), dtype=np.uint64)
+            rows = np.arange(
+                first, min(first + _CHUNKS_AT_ONCE, len(self._clips)), dtype=np.uint64
+            )
             sums = np.cumsum(self._clips[permutation.many(rows)], dtype=np.uint64) + np.uint64(
                 total
             )
@@ -131,9 +143,9 @@ class CorpusOrder:
 class Order:
     """The order of a run over one corpus or several.
 
-    `clips` maps each corpus' name to the clip counts of its chunks, `quotas` to how many clips of
-    each period of sum(quotas) clips are its own, in every lane. Raises ValueError, naming the
-    setting, for what cannot be dealt.
+    `clips` maps each corpus' name to the clip counts of its chunks, `quotas` to how many clips
+    of each period of sum(quotas) clips are its own, in every lane. Raises ValueError, naming
+    the setting, for what cannot be dealt.
     """
 
     def __init__(
@@ -169,8 +181,8 @@ class Order:
         if len(self.corpora) == 1:
             return self.corpora[0].slot(lane, number, number)
         period, position = divmod(number, self._period)
-        # A shuffle of the period's places: those that land in the first quota are the first corpus'
-        # clips, and so on.
+        # A shuffle of the period's places: those that land in the first quota are the first
+        # corpus' clips, and so on.
         place = Permutation(self._period, self.seed, "mixture", lane, period)(position)
         for corpus, quota in zip(self.corpora, self._quotas, strict=True):
             if place < quota:
@@ -189,8 +201,8 @@ class Order:
 
 
 def lanes_of_rank(lanes: int, rank: int, world_size: int) -> range:
-    """The lanes that a rank serves; ValueError, with the numbers of ranks that would do, when they
-    cannot be dealt evenly.
+    """The lanes that a rank serves; ValueError, with the numbers of ranks that would do, when
+    they cannot be dealt evenly.
     """
     if lanes % world_size:
         fitting = ", ".join(str(size) for size in range(1, lanes + 1) if lanes % size == 0)

@@ -1,13 +1,13 @@
-"""A keyed permutation of 0 .. n-1 that is computed, not stored: any of its values costs the same
-few microseconds.
+"""A keyed permutation of 0 .. n-1 that is computed, not stored: any of its values costs the
+same few microseconds.
 
-A table would be the obvious way, but a corpus of a billion clips would need gigabytes of it, and a
-generator's `shuffle` may change with the version of NumPy, and with it the order of every running
-job. This is integer arithmetic alone.
+A table would be the obvious way, but a corpus of a billion clips would need gigabytes of it,
+and a generator's `shuffle` may change with the version of NumPy, and with it the order of every
+running job. This is integer arithmetic alone.
 
-Generalised Feistel network over a rectangle of about sqrt(n) x sqrt(n) cells, cycle-walking over
-the few cells past n (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002); the
-round function is SplitMix64's mixer (Steele et al., OOPSLA 2014).
+Generalised Feistel network over a rectangle of about sqrt(n) x sqrt(n) cells, cycle-walking
+over the few cells past n (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA
+2002); the round function is SplitMix64's mixer (Steele et al., OOPSLA 2014).
 """
 
 import math
@@ -65,7 +65,9 @@ class Permutation:
         rows, columns = np.uint64(self._rows), np.uint64(self._columns)
         row, column = np.divmod(cells.astype(np.uint64, copy=False), columns)
         for number in range(0, ROUNDS, 2):
-            row = _add_modulo(row, _mix_many(column + np.uint64(self._round_keys[number])), rows)
+            row = _add_modulo(
+                row, _mix_many(column + np.uint64(self._round_keys[number])), rows
+            )
             column = _add_modulo(
                 column, _mix_many(row + np.uint64(self._round_keys[number + 1])), columns
             )
@@ -75,8 +77,8 @@ class Permutation:
 def _add_modulo(
     values: NDArray[np.uint64], mixed: NDArray[np.uint64], modulus: np.uint64
 ) -> NDArray[np.uint64]:
-    # Reduced before adding: the sum of two 64-bit numbers would wrap, which Python's integers in
-    # `_once` do not.
+    # Reduced before adding: the sum of two 64-bit numbers would wrap, which Python's integers
+    # in `_once` do not.
     total: NDArray[np.uint64] = (values + mixed % modulus) % modulus
     return total
 

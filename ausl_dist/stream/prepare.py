@@ -3,7 +3,8 @@
     StoredClip ──Preparation──▶ Prepared: draws, pixels (or the video, where DALI decodes), landmarks, labels
     Prepared of every slot, frames out of the graph ──assemble──▶ Batch
 
-Preparing runs in the decoding threads; it is a pure function of the clip and of (seed, epoch, key).
+Preparing runs in the decoding threads; it is a pure function of the clip and of (seed, epoch,
+key).
 """
 
 from collections.abc import Sequence
@@ -65,9 +66,11 @@ class Preparation:
     label_share: float = 1.0  # of a clip's frames keep their labels, drawn once for all epochs
     label_seed: int = 0
 
-    def __call__(self, raw: StoredClip, corpus: str, epoch: int, decoder: FrameDecoder) -> Prepared:
-        """Prepare one clip; raises MissingClip("unpack") for members and ("decode") for video that
-        cannot be used.
+    def __call__(
+        self, raw: StoredClip, corpus: str, epoch: int, decoder: FrameDecoder
+    ) -> Prepared:
+        """Prepare one clip; raises MissingClip("unpack") for members and ("decode") for video
+        that cannot be used.
         """
         try:
             meta = ClipMeta.from_bytes(raw.members[META_SUFFIX])
@@ -87,7 +90,9 @@ class Preparation:
         for view, offsets in self.plan.views.items():
             numbers = pixels.start + np.array(offsets)
             if landmarks is not None:
-                prepared.landmarks[view] = pixels.draws[view].landmarks_to_view(landmarks[numbers])
+                prepared.landmarks[view] = pixels.draws[view].landmarks_to_view(
+                    landmarks[numbers]
+                )
             if labels is not None:
                 prepared.action_units[view] = labels[numbers]
             if flow is not None:
@@ -147,8 +152,8 @@ class Preparation:
 
 
 def parse_video(raw: StoredClip, meta: ClipMeta) -> Video:
-    """The sample table of a clip; VideoError where it is malformed or not as long as the metadata
-    says.
+    """The sample table of a clip; VideoError where it is malformed or not as long as the
+    metadata says.
     """
     video = parse(raw.members[VIDEO_SUFFIX])
     if video.frames != meta.frames:
@@ -171,8 +176,8 @@ def read_landmarks(raw: StoredClip, meta: ClipMeta) -> NDArray[np.float16]:
 def read_action_units(
     raw: StoredClip, meta: ClipMeta, columns: tuple[int, ...]
 ) -> NDArray[np.int8]:
-    """T K labels in the order of `columns` (FACS numbers), -1 where unknown; ValueError where they
-    are malformed.
+    """T K labels in the order of `columns` (FACS numbers), -1 where unknown; ValueError where
+    they are malformed.
     """
     labels = np.full((meta.frames, len(columns)), UNKNOWN, np.int8)
     if ACTION_UNITS_SUFFIX in raw.members:
@@ -188,8 +193,8 @@ def read_action_units(
 
 
 def read_flow(raw: StoredClip, meta: ClipMeta, gap: int) -> NDArray[np.float32]:
-    """T 2 c c motion to the frame `gap` later, as shares of a frame's side, NaN for the last `gap`;
-    ValueError where there is none.
+    """T 2 c c motion to the frame `gap` later, as shares of a frame's side, NaN for the last
+    `gap`; ValueError where there is none.
     """
     if FLOW_SUFFIX not in raw.members:
         raise ValueError(
@@ -219,8 +224,8 @@ def assemble(
     frames: dict[View, Tensor],
     num_action_units: int,
 ) -> Batch:
-    """`keys` names every slot, `clips` is None where one is missing, `frames` is B T C H W of each
-    view, zeros where one is missing.
+    """`keys` names every slot, `clips` is None where one is missing, `frames` is B T C H W of
+    each view, zeros where one is missing.
     """
     batch = Batch(
         step=step,
@@ -229,8 +234,8 @@ def assemble(
         frames=frames,
     )
     if plan.identity:
-        # Names are those of a corpus: the same one in two corpora is two people, for all that is
-        # known.
+        # Names are those of a corpus: the same one in two corpora is two people, for all that
+        # is known.
         batch.identity = _hashes(
             [None if clip is None else (clip.corpus, clip.meta.identity) for clip in clips]
         )

@@ -1,5 +1,5 @@
-"""What a decoder does with clips, tried in a process of its own: it may refuse, hang, or take the
-process with it.
+"""What a decoder does with clips, tried in a process of its own: it may refuse, hang, or take
+the process with it.
 
     truth.py ──▶ FOLDER/job.json, clips ──▶ python -m ausl_dist.stream.probe FOLDER
         ──▶ FOLDER/00.json, 00.npz, 01.json, ...
@@ -33,7 +33,9 @@ Pictures = list[NDArray[np.uint8]]  # of each clip, RGB T H W 3
 class Decoder(Protocol):
     """Decodes several clips at once; raises where it does not take one."""
 
-    def __call__(self, videos: Sequence[bytes], wanted: Sequence[Sequence[int]]) -> Pictures: ...
+    def __call__(
+        self, videos: Sequence[bytes], wanted: Sequence[Sequence[int]]
+    ) -> Pictures: ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ class DaliCpu:
             from ausl_dist.stream.decode import decoding_graph
 
             gpu = int(os.environ.get("LOCAL_RANK", "0")) if self.device == "gpu" else None
-            self._built[clips] = decoding_graph(self.device, clips, threads=clips, device_id=gpu)
+            self._built[clips] = decoding_graph(
+                self.device, clips, threads=clips, device_id=gpu
+            )
             self._built[clips].build()
         return self._built[clips]
 
@@ -108,8 +112,9 @@ def try_out(
 ) -> list[ProbeOutcome]:
     """What a way to decode does with each trial.
 
-    Speed is measured for `seconds` at each width, 0 for not at all. A trial that says nothing for
-    `patience_seconds` hangs; after that, or where the process dies, the others go on in a new one.
+    Speed is measured for `seconds` at each width, 0 for not at all. A trial that says nothing
+    for `patience_seconds` hangs; after that, or where the process dies, the others go on in a
+    new one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number, trial in enumerate(trials):
@@ -221,7 +226,9 @@ def _try(
     return {"error": None, "frames_per_second": speeds}
 
 
-def _speed(decoder: Decoder, sample: bytes, wanted: list[int], width: int, seconds: float) -> float:
+def _speed(
+    decoder: Decoder, sample: bytes, wanted: list[int], width: int, seconds: float
+) -> float:
     videos, frames = [sample] * width, [wanted] * width
     decoder(videos, frames)  # opens its sessions
     began, rounds = time.monotonic(), 0

@@ -4,7 +4,8 @@
         ──▶ memory and disk cache let go of them
         ──▶ their other clips are read from the new place
 
-The order does not change. A removed clip keeps its slot with weight 0, for the reason `removed`.
+The order does not change. A removed clip keeps its slot with weight 0, for the reason
+`removed`.
 """
 
 import logging
@@ -38,13 +39,18 @@ class TakenDown:
     def clips(self) -> dict[str, int]:
         """How many clips of each corpus were removed since the run's index was written."""
         return {
-            name: sum(int(self._indexes[name].chunks["clips"][n]) - len(m.kept) for n, m in rows)
-            for name, rows in ((name, list(moved.items())) for name, moved in self._moved.items())
+            name: sum(
+                int(self._indexes[name].chunks["clips"][n]) - len(m.kept) for n, m in rows
+            )
+            for name, rows in (
+                (name, list(moved.items())) for name, moved in self._moved.items()
+            )
         }
 
     def listen(self, listener: Listener) -> None:
-        """Have `listener(corpus, row, moved)` called for each chunk that is found to have moved;
-        the row is None for one of an index that is not this run's, which a cache may hold.
+        """Have `listener(corpus, row, moved)` called for each chunk that is found to have
+        moved; the row is None for one of an index that is not this run's, which a cache may
+        hold.
         """
         self._listeners.append(listener)
 
@@ -60,7 +66,9 @@ class TakenDown:
             try:
                 removals = Removals.load(index.url, self._retry).moved
             except (OSError, ValueError) as error:
-                log.warning("what was taken down from corpus %s is not known: %s", corpus, error)
+                log.warning(
+                    "what was taken down from corpus %s is not known: %s", corpus, error
+                )
                 continue
             with self._lock:
                 known = self._moved[corpus]
@@ -68,7 +76,9 @@ class TakenDown:
                 news = {row: moved for row, moved in mine.items() if known.get(row) != moved}
                 self._moved[corpus] = {**known, **news}
             if news:
-                log.warning("clips of corpus %s were taken down: %s", corpus, self.clips[corpus])
+                log.warning(
+                    "clips of corpus %s were taken down: %s", corpus, self.clips[corpus]
+                )
             others = [m for rows in removals.values() for m in rows.values()]
             for row, moved in [*news.items(), *((None, moved) for moved in others)]:
                 if row is not None or not self._let_go.issuperset(moved.was):
@@ -91,4 +101,6 @@ def let_go(clips: Clips, moved: Moved) -> None:
 
 
 def _missing() -> MissingClip:
-    return MissingClip("removed", "taken down from the corpus after this run's index was written")
+    return MissingClip(
+        "removed", "taken down from the corpus after this run's index was written"
+    )

@@ -1,5 +1,5 @@
-"""Every clip of a corpus once, in the order of the index, without augmentation: for evaluation and
-for looking at a corpus.
+"""Every clip of a corpus once, in the order of the index, without augmentation: for evaluation
+and for looking at a corpus.
 
 for clip in scan(url, image_size=112): clip.frames is T C H W, as a training batch would have it
 """
@@ -90,7 +90,9 @@ def scan(
 
 
 def metas(url: str) -> Iterator[ClipMeta]:
-    """Yield the record of every clip of the corpus at `url`, without decoding; ValueError as `scan`."""
+    """Yield the record of every clip of the corpus at `url`, without decoding; ValueError as
+    `scan`.
+    """
     with ThreadPoolExecutor(CHUNKS_AHEAD, "fetch") as fetchers:
         for raw in _raw_clips(Index.load(url), fetchers):
             try:

@@ -55,41 +55,42 @@ class DataSettings:
     corpora: dict[str, CorpusSource]
     image_size: int = 224  # side of a frame of a batch, pixels
 
-    lanes: int = (
-        8  # the order's width: any number of ranks that divides it sees the same global batches
-    )
+    # the order's width: any number of ranks that divides it sees the same global batches
+    lanes: int = 8
     clips_per_lane: int = 4  # global batch = lanes x clips_per_lane
     # clips of a lane shuffled together; costs that many clips of memory for each lane of a rank
     shuffle_window: int = 512
-    window_start: int | None = (
-        None  # first frame of every clip's window; None: drawn for each clip and epoch
-    )
+    # first frame of every clip's window; None: drawn for each clip and epoch
+    window_start: int | None = None
     # once: the same window of a clip in every epoch, augmentation drawn anew all the same
     window_drawn: Literal["each_epoch", "once"] = "each_epoch"
     action_units: tuple[
         int, ...
-        # FACS numbers of the label columns of a batch; needed only by objectives that use labels
+        # FACS numbers of the label columns of a batch; needed only by objectives that use
+        # labels
     ] = ()
-    # of the labelled frames keep their labels: each frame is drawn by the hash of its clip's key,
-    # its number and `label_seed`, so the same ones in every epoch and on any number of ranks
+    # of the labelled frames keep their labels: each frame is drawn by the hash of its clip's
+    # key, its number and `label_seed`, so the same ones in every epoch and on any number of
+    # ranks
     label_share: float = 1.0
     label_seed: int = 0
 
     # where the augmentation graph runs; auto: on the GPU, where the run has one
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    # pyav is FFmpeg on the CPU, for a graph on the CPU or the GPU; dali is NVDEC on a GPU, and VP9
-    # and Motion JPEG alone on a CPU; auto: NVDEC where it is tried and right, else pyav (chosen.py)
+    # pyav is FFmpeg on the CPU, for a graph on the CPU or the GPU; dali is NVDEC on a GPU, and
+    # VP9 and Motion JPEG alone on a CPU; auto: NVDEC where it is tried and right, else pyav
+    # (chosen.py)
     decoder: Literal["auto", "pyav", "dali"] = "auto"
 
     decode_threads: int = 2
     fetch_threads: int = 8
     prefetch_batches: int = 2  # finished batches that wait for the training step
     memory_mib: int = 2048  # of fetched chunks held by one rank
-    cache_folder: str | None = (
-        None  # local disk, shared by the ranks of a node; None: no disk cache
-    )
+    # local disk, shared by the ranks of a node; None: no disk cache
+    cache_folder: str | None = None
     cache_gib: float = 100.0
-    # how chunks of s3:// are read (shards/ranges.py); other stores are read through fsspec always
+    # how chunks of s3:// are read (shards/ranges.py); other stores are read through fsspec
+    # always
     reader: Way = "botocore"
     retry_seconds: float = 300.0  # how long a read is repeated before its clips are given up
     budgets: Budgets = field(default_factory=Budgets)
@@ -116,7 +117,9 @@ class DataSettings:
                 f"window_start must be a frame number or null, not {self.window_start}"
             )
         if self.window_drawn not in ("each_epoch", "once"):
-            raise ValueError(f"window_drawn must be each_epoch or once, not {self.window_drawn!r}")
+            raise ValueError(
+                f"window_drawn must be each_epoch or once, not {self.window_drawn!r}"
+            )
         if not 0 < self.label_share <= 1:
             raise ValueError(f"label_share must lie in (0, 1], not {self.label_share}")
         if self.reader not in get_args(Way):

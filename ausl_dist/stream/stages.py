@@ -37,8 +37,8 @@ class Stages:
         thread.start()
 
     def put(self, places: "queue.Queue[T]", item: T) -> float:
-        """Put an item into a bounded queue and return the seconds that took; raises Closed when the
-        stages stop.
+        """Put an item into a bounded queue and return the seconds that took; raises Closed when
+        the stages stop.
         """
         start = time.monotonic()
         while True:
@@ -50,8 +50,8 @@ class Stages:
                 continue
 
     def get(self, places: "queue.Queue[T]") -> T:
-        """Take an item; when there is none any more, raises the error that stopped the stages, or
-        Closed.
+        """Take an item; when there is none any more, raises the error that stopped the stages,
+        or Closed.
         """
         while True:
             try:

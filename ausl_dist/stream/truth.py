@@ -3,9 +3,9 @@
     corpus ──▶ its kinds of clips ──▶ each way to decode, tried (probe.py)
         ──▶ works? same pixels? right frames? how fast? ──▶ table, choice
 
-The truth is the picture that an FFmpeg of its own decodes, turned into RGB here by the clip's tags.
-A decoder that is further than MIN_PSNR from it is wrong, and what else it would agree with names the
-cause: another range, another matrix, red for blue, another frame.
+The truth is the picture that an FFmpeg of its own decodes, turned into RGB here by the clip's
+tags. A decoder that is further than MIN_PSNR from it is wrong, and what else it would agree
+with names the cause: another range, another matrix, red for blue, another frame.
 """
 
 import io
@@ -36,7 +36,8 @@ WAYS = {
     "dali with NVDEC": "ausl_dist.stream.probe:Nvdec",
 }
 NVDEC = "dali with NVDEC"
-MIN_PSNR = 40.0  # dB; right decoders agree to 50, a wrong range gives 26 to 31, a wrong matrix 35
+# dB; right decoders agree to 50, a wrong range gives 26 to 31, a wrong matrix 35
+MIN_PSNR = 40.0
 CLEAR_DB = 3.0  # by which another reading must agree better, to be named as the cause
 MAX_FRAMES = 32
 MAX_KINDS = 8
@@ -73,8 +74,8 @@ class Choice:
 
 
 def samples_of(url: str, index: Index | None = None) -> dict[Kind, bytes]:
-    """One clip of each kind that the first, the middle and the last chunk of a corpus hold, the most
-    frequent kind first.
+    """One clip of each kind that the first, the middle and the last chunk of a corpus hold, the
+    most frequent kind first.
     """
     index = index or Index.load(url)
     fetcher = Fetcher({"corpus": index}, Retry(READ_SECONDS))
@@ -127,10 +128,12 @@ def table(
 def choose(rows: Sequence[TruthRow], *, gpu: bool) -> Choice:
     """What a run should decode with, of the ways that were tried.
 
-    NVDEC where it is right about every kind that FFmpeg is right about; a clip that it refuses now
-    and then would only cost time, but here it is one of the corpus's kinds.
+    NVDEC where it is right about every kind that FFmpeg is right about; a clip that it refuses
+    now and then would only cost time, but here it is one of the corpus's kinds.
     """
-    right = {name: {row.kind for row in rows if row.way == name and not row.wrong} for name in WAYS}
+    right = {
+        name: {row.kind for row in rows if row.way == name and not row.wrong} for name in WAYS
+    }
     if gpu:
         trouble = [r for r in rows if r.way == NVDEC and r.wrong and r.kind in right["pyav"]]
         if right[NVDEC] and not trouble:
@@ -152,8 +155,8 @@ def choose(rows: Sequence[TruthRow], *, gpu: bool) -> Choice:
 def truth(
     video: bytes, numbers: Sequence[int], *, kind: Kind, smooth: bool = True
 ) -> NDArray[np.uint8]:
-    """Frames T H W 3 (RGB) by FFmpeg and the formulas of ITU-R BT.601 and BT.709, read as `kind`
-    says; `smooth` is how the smaller chroma planes are enlarged.
+    """Frames T H W 3 (RGB) by FFmpeg and the formulas of ITU-R BT.601 and BT.709, read as
+    `kind` says; `smooth` is how the smaller chroma planes are enlarged.
     """
     frames = []
     wanted = set(numbers)
@@ -220,7 +223,9 @@ def _agreement(
         "frames are those before": _psnr(decoded[1:], right[:-1]),
     }
     cause, agreement = max(readings.items(), key=lambda item: item[1])
-    named = f"{cause} ({agreement:.0f} dB so)" if agreement > psnr + CLEAR_DB else "cause unknown"
+    named = (
+        f"{cause} ({agreement:.0f} dB so)" if agreement > psnr + CLEAR_DB else "cause unknown"
+    )
     return psnr, f"wrong pixels, {psnr:.0f} dB from FFmpeg's: {named}"
 
 

@@ -1,7 +1,7 @@
 """Bytes of one chunk to its clips.
 
-The bytes have passed their checksum, so this guards against a corpus that was built wrong or with
-intent, not against transport.
+The bytes have passed their checksum, so this guards against a corpus that was built wrong or
+with intent, not against transport.
 """
 
 import io

@@ -11,4 +11,6 @@ def split(batch: Batch, parts: int) -> list[Batch]:
             "change engine.gradient_accumulation, data.lanes or data.clips_per_lane"
         )
     size = len(batch) // parts
-    return [batch] if parts == 1 else [batch.cut(i * size, (i + 1) * size) for i in range(parts)]
+    return (
+        [batch] if parts == 1 else [batch.cut(i * size, (i + 1) * size) for i in range(parts)]
+    )

@@ -1,4 +1,6 @@
-"""What the ranks tell each other between forward and backward, so that all of them go the same way."""
+"""What the ranks tell each other between forward and backward, so that all of them go the same
+way.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +28,9 @@ def agree(loss: Tensor, logs: Mapping[str, Tensor], clips: int, stop: bool) -> R
     """
     names = sorted(logs)
     own = torch.tensor([clips, stop], dtype=torch.float64, device=loss.device)
-    measured = torch.stack([~torch.isfinite(loss), loss, *(logs[name] for name in names)]).double()
+    measured = torch.stack(
+        [~torch.isfinite(loss), loss, *(logs[name] for name in names)]
+    ).double()
     total = torch.cat([own, measured])
     dist.all_reduce(total)
     all_clips, stops, bad, *means = total.tolist()
@@ -37,8 +41,8 @@ def agree(loss: Tensor, logs: Mapping[str, Tensor], clips: int, stop: bool) -> R
 
 
 def judge(reports: list[Report], *, whole: bool) -> str | None:
-    """Why a step must be left out, or None, by its forwards so far (`whole`: by all of them); the
-    same on all ranks.
+    """Why a step must be left out, or None, by its forwards so far (`whole`: by all of them);
+    the same on all ranks.
     """
     if not all(report.finite for report in reports):
         return "loss"
@@ -57,9 +61,8 @@ def mean_of(reports: list[Report]) -> tuple[float, dict[str, float]]:
 
 def average_over_ranks(statistics: list[Tensor]) -> None:
     """Make batch norm's running statistics their mean over the ranks, in place."""
-    # Each rank's batch norm has seen its own clips: averaged, every rank holds the same model, and
-    # a checkpoint needs it once.
-    # counts are equal as they are
+    # Each rank's batch norm has seen its own clips: averaged, every rank holds the same model,
+    # and a checkpoint needs it once. counts are equal as they are
     statistics = [statistic for statistic in statistics if statistic.is_floating_point()]
     if statistics and dist.get_world_size() > 1:
         flat = torch.cat([statistic.view(-1) for statistic in statistics])

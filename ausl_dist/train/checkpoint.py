@@ -3,20 +3,21 @@
     engine ──copy──▶ host memory ──thread──▶ staging folder
         ──manifest, rename──▶ RUN_FOLDER/checkpoints/step-00000100/
 
-    rank-00000-of-00002.safetensors   this rank's pieces: "master/NAME@OFFSET", "exp_avg/NAME@OFFSET",
+    rank-00000-of-00002.safetensors   this rank's pieces: "master/NAME@OFFSET",
+    "exp_avg/NAME@OFFSET",
                                       ... (zero_state.Piece)
     buffers.safetensors               the model's buffers: batch norm statistics, banks
-    teacher.safetensors               the teacher, where there is one
-    backbone.safetensors              the backbone in fp32 under its own names, for release and evaluation
-    objectives.safetensors            the objectives' weights in fp32 as OBJECTIVE.NAME, for release
-    state.json                        the data integer (steps done), seed, order version, optimizer
+    teacher.safetensors               the teacher, where there is one backbone.safetensors
+    the backbone in fp32 under its own names, for release and evaluation objectives.safetensors
+    the objectives' weights in fp32 as OBJECTIVE.NAME, for release state.json
+    the data integer (steps done), seed, order version, optimizer
                                       scalars, how it was run
     config.yaml                       the run's settings
     manifest.json                     size and SHA-256 of every file above, and of itself
 
-No collective is used: each rank writes its own file and a note of it, rank 0 waits for the notes.
-Pieces carry names and offsets, so another number of ranks or another ZeRO stage reads them as well.
-Nothing is pickled.
+No collective is used: each rank writes its own file and a note of it, rank 0 waits for the
+notes. Pieces carry names and offsets, so another number of ranks or another ZeRO stage reads
+them as well. Nothing is pickled.
 """
 
 import os
@@ -149,7 +150,8 @@ class Saver:
         staging.mkdir(parents=True, exist_ok=True)
         name = f"rank-{self._rank:05d}-of-{self._world_size:05d}.safetensors"
         write_json(
-            staging / _note(self._rank), {name: _write_tensors(staging / name, snapshot.tensors)}
+            staging / _note(self._rank),
+            {name: _write_tensors(staging / name, snapshot.tensors)},
         )
         if self._rank == 0:
             files = self._gather_notes(staging)
@@ -224,8 +226,8 @@ class Saver:
         self._remove_superseded()
 
     def _remove_superseded(self) -> None:
-        """Remove what need not be kept. Only whole checkpoints count: a damaged one must not push
-        out one that a resume could use. It goes when it is older than all that are kept.
+        """Remove what need not be kept. Only whole checkpoints count: a damaged one must not
+        push out one that a resume could use. It goes when it is older than all that are kept.
         """
         there = {step_of(folder): folder for folder in complete_checkpoints(self._run_folder)}
         whole = {step for step, folder in there.items() if self._is_whole(folder)}
@@ -235,7 +237,8 @@ class Saver:
                 remove(folder)
 
     def _is_whole(self, checkpoint: Path) -> bool:
-        # Hashing gigabytes after every save would be dear: once is enough while no file changes.
+        # Hashing gigabytes after every save would be dear: once is enough while no file
+        # changes.
         stamp = _stamp(checkpoint)
         if self._verified.get(checkpoint.name) != stamp:
             if not is_whole(checkpoint):
@@ -244,8 +247,8 @@ class Saver:
         return True
 
     def _upload(self, step: int) -> str | None:
-        """Copy the checkpoint to object storage, where settings say so; returns what went wrong:
-        the one on disk is good without it.
+        """Copy the checkpoint to object storage, where settings say so; returns what went
+        wrong: the one on disk is good without it.
         """
         if self._settings.upload is None:
             return None
@@ -265,8 +268,8 @@ class Saver:
 def steps_to_keep(
     steps: Iterable[int], settings: CheckpointSettings, best: Collection[int]
 ) -> set[int]:
-    """Of the steps that there are checkpoints of, those to keep: the last ones, the n-th ones, and
-    the `best`.
+    """Of the steps that there are checkpoints of, those to keep: the last ones, the n-th ones,
+    and the `best`.
     """
     ordered = sorted(steps)
     forever = settings.keep_every_steps
@@ -283,13 +286,17 @@ def sweep(run_folder: Path) -> None:
     """
     folder = run_folder / CHECKPOINTS_FOLDER
     for path in folder.glob(".*") if folder.is_dir() else ():
-        shutil.rmtree(path, ignore_errors=True)  # an older attempt may still be at it; it is fenced
+        shutil.rmtree(
+            path, ignore_errors=True
+        )  # an older attempt may still be at it; it is fenced
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies in host memory that later steps cannot change."""
     copies = {
-        name: torch.empty(t.shape, dtype=t.dtype, pin_memory=t.is_cuda).copy_(t, non_blocking=True)
+        name: torch.empty(t.shape, dtype=t.dtype, pin_memory=t.is_cuda).copy_(
+            t, non_blocking=True
+        )
         for name, t in tensors.items()
     }
     if torch.cuda.is_available():
@@ -298,8 +305,8 @@ def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def take_snapshot(step: int, engine: Engine, state: Mapping[str, Any]) -> Snapshot:
-    """Copy what an engine holds out of the way of its next step; this is all that training waits
-    for.
+    """Copy what an engine holds out of the way of its next step; this is all that training
+    waits for.
     """
     owned = engine.state.pieces_to_save()
     tensors = {piece_key("master", piece.name, piece.offset): piece.master for piece in owned}

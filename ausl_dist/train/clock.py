@@ -2,9 +2,10 @@
 
     start ── forward ── lap("forward") ── backward ── lap("backward") ── ... ── seconds()
 
-A GPU is given its work ahead of time, so that the host's clock would find the backward pass where
-the host next waits, in the optimizer. There a lap is a CUDA event in the stream, and `seconds` are
-those of the newest step whose events have all passed, mostly the one before: nobody waits to know.
+A GPU is given its work ahead of time, so that the host's clock would find the backward pass
+where the host next waits, in the optimizer. There a lap is a CUDA event in the stream, and
+`seconds` are those of the newest step whose events have all passed, mostly the one before:
+nobody waits to know.
 """
 
 import time
@@ -66,7 +67,8 @@ class GpuClock:
     def seconds(self) -> dict[str, float]:
         while self._steps and self._steps[0][-1][1].query():
             self._known = _between(self._steps.popleft())
-        # Of the first step nothing is known yet: its parts are named, for the tables of metrics.
+        # Of the first step nothing is known yet: its parts are named, for the tables of
+        # metrics.
         names = [name for name, _ in self._steps[-1][1:]] if self._steps else []
         return dict.fromkeys(names, 0.0) | self._known
 

@@ -13,7 +13,10 @@ BUCKET_ELEMENTS = 50_000_000
 
 
 def deepspeed_config(
-    settings: EngineSettings, optimizer: OptimizerSettings, num_weights: int, device: torch.device
+    settings: EngineSettings,
+    optimizer: OptimizerSettings,
+    num_weights: int,
+    device: torch.device,
 ) -> dict[str, Any]:
     """The config of DeepSpeed for a model of `num_weights` trained weights."""
     # DeepSpeed wants a multiple of its alignment
@@ -27,7 +30,8 @@ def deepspeed_config(
     if settings.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": device.type == "cuda"}
     config: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": 1,  # wanted, but only used for its own throughput lines
+        # wanted, but only used for its own throughput lines
+        "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": settings.gradient_accumulation,
         "gradient_clipping": (optimizer.clip_norm or 0.0)
         if settings.zero_stage

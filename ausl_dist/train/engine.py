@@ -4,8 +4,8 @@
                                       └─ no: step left out, nothing touched ──────┘                  │
                                                         batch norm averaged over ranks, teacher ◀────┘
 
-DeepSpeed alone would do silently wrong things in a few combinations; what is done against each is
-said where it is done.
+DeepSpeed alone would do silently wrong things in a few combinations; what is done against each
+is said where it is done.
 """
 
 import math
@@ -80,7 +80,10 @@ class Engine:
         self._weight_decay = optimizer.weight_decay
         self.optimizer = make_optimizer(model, optimizer)
         config = deepspeed_config(
-            settings, optimizer, sum(parameter.numel() for _, parameter in self._parameters), device
+            settings,
+            optimizer,
+            sum(parameter.numel() for _, parameter in self._parameters),
+            device,
         )
         self._deepspeed = deepspeed.initialize(
             model=model, optimizer=self.optimizer, config=config
@@ -100,11 +103,11 @@ class Engine:
         teacher_momentum: float | None = None,
         stop: bool = False,
     ) -> Outcome:
-        """Train on this rank's part of a global batch; `stop` is passed on to all ranks. All ranks
-        must call it together.
+        """Train on this rank's part of a global batch; `stop` is passed on to all ranks. All
+        ranks must call it together.
 
-        Decay and the teacher's momentum are those of the settings and the objectives where none is
-        given.
+        Decay and the teacher's momentum are those of the settings and the objectives where none
+        is given.
         """
         clock = self._clock
         clock.start()
@@ -154,8 +157,8 @@ class Engine:
             if bad is None:
                 self._backward(output.loss, boundary=last)
             elif len(reports) > 1:
-                # Gradients of earlier pieces are in DeepSpeed's hands already: NaN makes its own
-                # check throw all of them away.
+                # Gradients of earlier pieces are in DeepSpeed's hands already: NaN makes its
+                # own check throw all of them away.
                 self._backward(output.loss * math.nan, boundary=True)
             clock.lap("backward")
             if bad is not None:
@@ -171,7 +174,9 @@ class Engine:
         return stored_buffers(self.model)
 
     def release(self) -> None:
-        """Take DeepSpeed's hands off the model, so that another engine can be made in this process."""
+        """Take DeepSpeed's hands off the model, so that another engine can be made in this
+        process.
+        """
         self._deepspeed.destroy()
 
     def close(self) -> None:
@@ -188,12 +193,14 @@ class Engine:
     def _teach(self, momentum: float | None) -> None:
         if self._teacher is not None:
             parameters = dict(self._parameters)
-            weights = [self.state.whole(parameters[name]) for name in self._teacher.parameter_names]
+            weights = [
+                self.state.whole(parameters[name]) for name in self._teacher.parameter_names
+            ]
             self._teacher.update(weights, dict(self.model.named_buffers()), momentum)
 
     def _timed(self, reduce: Callable[..., None]) -> Callable[..., None]:
-        # DeepSpeed calls it at the end of a backward pass; under ZeRO 2 and 3 gradients are summed
-        # on the way, and this is the rest.
+        # DeepSpeed calls it at the end of a backward pass; under ZeRO 2 and 3 gradients are
+        # summed on the way, and this is the rest.
         def timed(*arguments: Any, **options: Any) -> None:
             self._clock.lap("backward")
             reduce(*arguments, **options)
@@ -206,9 +213,13 @@ class Engine:
         self._deepspeed.backward(loss)
 
     def _optimizer_step(self, *, discard: bool) -> tuple[float, bool]:
-        if self.settings.zero_stage == 0:  # DeepSpeed checks gradients in all stages but this one
+        if (
+            self.settings.zero_stage == 0
+        ):  # DeepSpeed checks gradients in all stages but this one
             gradients = [
-                parameter.grad for _, parameter in self._parameters if parameter.grad is not None
+                parameter.grad
+                for _, parameter in self._parameters
+                if parameter.grad is not None
             ]
             total = nn.utils.get_total_norm(gradients)
             if discard or not math.isfinite(total):

@@ -1,5 +1,5 @@
-"""How a training process ends, as its exit code: what a launcher reads to decide whether to start
-it again.
+"""How a training process ends, as its exit code: what a launcher reads to decide whether to
+start it again.
 """
 
 import enum
@@ -12,9 +12,9 @@ class Exit(enum.IntEnum):
     """
 
     DONE = 0
-    PREEMPTED = 75  # asked to stop: saved, wants to be started again (EX_TEMPFAIL of sysexits.h)
-    STALLED = (
-        76  # no step for too long: the stacks are in the run folder; starting again is worth a try
-    )
+    # asked to stop: saved, wants to be started again (EX_TEMPFAIL of sysexits.h)
+    PREEMPTED = 75
+    # no step for too long: the stacks are in the run folder; starting again is worth a try
+    STALLED = 76
     FENCED = 77  # a newer attempt at this run has begun elsewhere: this one must not go on
     DIVERGED = 78  # too many bad steps: starting again would end here again

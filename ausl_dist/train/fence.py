@@ -1,11 +1,11 @@
-"""Attempts at a run, numbered: a process that outlived its node must not write beside the one that
-took over.
+"""Attempts at a run, numbered: a process that outlived its node must not write beside the one
+that took over.
 
     RUN_FOLDER/fence/0001.json, 0002.json, ...    one marker each, made by whoever starts; the
     highest number owns the run
 
-A node that a scheduler gives up may keep its processes for some seconds more while the next attempt
-already trains.
+A node that a scheduler gives up may keep its processes for some seconds more while the next
+attempt already trains.
 """
 
 import json

@@ -5,9 +5,10 @@ device's peak that this is.
     alone, and all jointly
 
 A multiplication and an addition count as two; matrix products, convolutions and attention are
-counted, the small rest is not. The backward pass is taken as twice the forward, and what activation
-checkpointing computes again is not counted: that is the MFU of Chowdhery et al. (PaLM, JMLR 2023,
-appendix B). The counter's own figure for the backward of a depthwise convolution is far too high.
+counted, the small rest is not. The backward pass is taken as twice the forward, and what
+activation checkpointing computes again is not counted: that is the MFU of Chowdhery et al.
+(PaLM, JMLR 2023, appendix B). The counter's own figure for the backward of a depthwise
+convolution is far too high.
 """
 
 import torch
@@ -23,8 +24,8 @@ from ausl_dist.train.teacher import Teacher
 JOINT = "joint"
 CLIPS = 2  # contrastive losses need two
 
-# Dense teraflops of the data sheets: 16 bits, then fp32 without TF32. The longest name that fits
-# counts.
+# Dense teraflops of the data sheets: 16 bits, then fp32 without TF32. The longest name that
+# fits counts.
 PEAK_TERAFLOPS = {
     "V100": (125.0, 15.7),
     "A10": (125.0, 31.2),
@@ -51,8 +52,8 @@ def peak_flops(settings: EngineSettings, device_name: str | None) -> float | Non
 
 
 def count_flops(model: JointModel, image_size: int, num_units: int) -> dict[str, float]:
-    """FLOPs of training on one clip: of each objective by itself on the backbone, and `joint` of
-    all together.
+    """FLOPs of training on one clip: of each objective by itself on the backbone, and `joint`
+    of all together.
 
     Leaves weights, banks, batch norm and random state as they were. All ranks must call it.
     """

@@ -1,8 +1,8 @@
 """The training loop.
 
 Step k is a pure function of the state after step k - 1 and of k itself: data, learning rate and
-random numbers are all computed from k. So a run that is killed and started again from a checkpoint
-repeats, bit for bit, what it would have done.
+random numbers are all computed from k. So a run that is killed and started again from a
+checkpoint repeats, bit for bit, what it would have done.
 """
 
 from ausl_dist.batch import Batch
@@ -49,11 +49,13 @@ def _train_until_trouble(run: Run) -> Exit | Trouble:
 
 
 def _judge(run: Run, batch: Batch, outcome: Outcome) -> Trouble | None:
-    """Whether training has gone wrong with this step; the clips of a step that looks like it are
-    kept.
+    """Whether training has gone wrong with this step; the clips of a step that looks like it
+    are kept.
     """
     stability = run.state.stability
-    trouble = stability.judge(batch.step, outcome.loss, outcome.bad, spikes_count=run.may_rewind)
+    trouble = stability.judge(
+        batch.step, outcome.loss, outcome.bad, spikes_count=run.may_rewind
+    )
     if stability.suspicious:
         note_bad_batch(run, batch, outcome)
     return trouble

@@ -1,5 +1,5 @@
-"""What a forward pass keeps for the backward pass, as doctor estimates with it and the benchmarks
-print it.
+"""What a forward pass keeps for the backward pass, as doctor estimates with it and the
+benchmarks print it.
 """
 
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
-"""Scores of the backbone while it is trained: who starts the evaluation, and what its results are
-used for.
+"""Scores of the backbone while it is trained: who starts the evaluation, and what its results
+are used for.
 
     checkpoint in place ──▶ python -m ausl_dist.evaluate.online, at the lowest priority
         ──▶ RUN_FOLDER/online.jsonl ──▶ metrics, keep_best
@@ -22,8 +22,8 @@ MODULE = "ausl_dist.evaluate.online"
 
 
 class OnlineEvaluation:
-    """Evaluates checkpoints beside the run, one at a time; while one is evaluated only the newest
-    other one waits. For rank 0.
+    """Evaluates checkpoints beside the run, one at a time; while one is evaluated only the
+    newest other one waits. For rank 0.
     """
 
     def __init__(self, settings: OnlineSettings, run_folder: Path) -> None:
@@ -45,8 +45,8 @@ class OnlineEvaluation:
             self._start_next()
 
     def news(self) -> tuple[dict[str, float], Path | None]:
-        """The scores of an evaluation that has ended since the last call, and the checkpoint of one
-        that has failed.
+        """The scores of an evaluation that has ended since the last call, and the checkpoint of
+        one that has failed.
         """
         if self._process is None or self._process.poll() is None or self._running is None:
             return {}, None
@@ -59,8 +59,8 @@ class OnlineEvaluation:
         }, failed
 
     def finish(self, timeout_seconds: float) -> None:
-        """Wait for the evaluation under way, and end it when it takes longer; the one that waits is
-        dropped.
+        """Wait for the evaluation under way, and end it when it takes longer; the one that
+        waits is dropped.
         """
         self._waiting = None
         if self._process is not None:

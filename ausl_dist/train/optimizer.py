@@ -1,11 +1,11 @@
-"""The optimizer and its parameter groups: which weights decay, and which learn at another rate than
-the rest.
+"""The optimizer and its parameter groups: which weights decay, and which learn at another rate
+than the rest.
 
     named parameters ──▶ groups of equal (learning rate scale, decays or not) ──▶ fused AdamW or Adam, or SGD
 
-Biases, norms, other vectors and what the backbone itself names (`no_weight_decay`) do not decay.
-With `layer_decay` each layer of the backbone learns at that share of the rate of the layer after it
-(Clark et al., ELECTRA, ICLR 2020); heads learn at `head_rate` of the full rate.
+Biases, norms, other vectors and what the backbone itself names (`no_weight_decay`) do not
+decay. With `layer_decay` each layer of the backbone learns at that share of the rate of the
+layer after it (Clark et al., ELECTRA, ICLR 2020); heads learn at `head_rate` of the full rate.
 """
 
 import torch
@@ -23,15 +23,19 @@ def make_optimizer(model: JointModel, settings: OptimizerSettings) -> torch.opti
     groups = parameter_groups(model, settings)
     if settings.kind == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
-    # Fused: one pass over the flat tensors that ZeRO makes of the weights; on a CPU too, where the
-    # other ways fill memory with temporaries.
-    # Adam takes the decay as a part of the gradient, which its step sizes then wash out.
+    # Fused: one pass over the flat tensors that ZeRO makes of the weights; on a CPU too, where
+    # the other ways fill memory with temporaries. Adam takes the decay as a part of the
+    # gradient, which its step sizes then wash out.
     kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
     return kind(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
 
 
-def set_values(optimizer: torch.optim.Optimizer, learning_rate: float, weight_decay: float) -> None:
-    """Set the learning rate and decay of a step in every group, as the group's own share of them."""
+def set_values(
+    optimizer: torch.optim.Optimizer, learning_rate: float, weight_decay: float
+) -> None:
+    """Set the learning rate and decay of a step in every group, as the group's own share of
+    them.
+    """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["rate_scale"]
         group["weight_decay"] = weight_decay if group["decays"] else 0.0
@@ -54,13 +58,20 @@ def parameter_groups(model: JointModel, settings: OptimizerSettings) -> list[dic
     ordered = sorted(groups.items(), key=lambda item: item[0], reverse=True)
     decay = {True: settings.weight_decay, False: 0.0}
     return [
-        {"params": parameters, "weight_decay": decay[decays], "decays": decays, "rate_scale": scale}
+        {
+            "params": parameters,
+            "weight_decay": decay[decays],
+            "decays": decays,
+            "rate_scale": scale,
+        }
         for (decays, scale), parameters in ordered
     ]
 
 
 def _rate_scales(net: nn.Module, layer_decay: float) -> dict[str, float]:
-    """The share of the full learning rate of each backbone parameter; empty where all learn alike."""
+    """The share of the full learning rate of each backbone parameter; empty where all learn
+    alike.
+    """
     if layer_decay == 1.0:
         return {}
     if not hasattr(net, "group_matcher"):

@@ -3,7 +3,8 @@ however they were cut.
 
 rank 0's file: "master/net.conv.weight@0"   [700]         whole("master")         ->
                                                           {"net.conv.weight": [1000]}
-rank 1's file: "master/net.conv.weight@700" [300]         read("master", "net.conv.weight", 500, 500)
+rank 1's file: "master/net.conv.weight@700" [300]         read("master", "net.conv.weight", 500,
+500)
                                                           -> the second half
 """
 
@@ -71,10 +72,15 @@ class StoredPieces:
             )
         found = []
         for part in self._parts[kind, name]:
-            first, last = max(offset, part.offset), min(offset + length, part.offset + part.length)
+            first, last = (
+                max(offset, part.offset),
+                min(offset + length, part.offset + part.length),
+            )
             if first < last:
                 with safe_open(part.file, framework="pt") as file:
-                    found.append(file.get_slice(part.key)[first - part.offset : last - part.offset])
+                    found.append(
+                        file.get_slice(part.key)[first - part.offset : last - part.offset]
+                    )
         return torch.cat(found)
 
     def whole(self, kind: str, prefix: str = "") -> dict[str, Tensor]:

@@ -1,4 +1,6 @@
-"""Where a process stands in its run: what is needed together wherever something is written down."""
+"""Where a process stands in its run: what is needed together wherever something is written
+down.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -28,9 +28,9 @@ def start_ranks(
     """Join this process to its process group, by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
     MASTER_PORT; returns its device.
 
-    Given a time-out for the start-up, ranks wait so long for each other, here and in collectives,
-    until `end_startup`: one may come late, fetch a checkpoint or compile. Without, a collective's
-    own time-out holds from the beginning.
+    Given a time-out for the start-up, ranks wait so long for each other, here and in
+    collectives, until `end_startup`: one may come late, fetch a checkpoint or compile. Without,
+    a collective's own time-out holds from the beginning.
     """
     missing = [
         name
@@ -46,7 +46,9 @@ def start_ranks(
         raise ValueError("engine.device=cuda, but torch sees no GPU: type engine.device=cpu")
     cuda = settings.device != "cpu" and torch.cuda.is_available()
     if settings.precision == "fp16" and not cuda:
-        raise ValueError("engine.precision=fp16 needs a GPU: type engine.precision=bf16_autocast")
+        raise ValueError(
+            "engine.precision=fp16 needs a GPU: type engine.precision=bf16_autocast"
+        )
     # read when deepspeed is first imported
     os.environ["DS_ACCELERATOR"] = "cuda" if cuda else "cpu"
     import deepspeed
@@ -61,7 +63,9 @@ def start_ranks(
         seconds=max(startup_timeout_seconds or 0.0, settings.collective_timeout_seconds)
     )
     _give_new_groups(timeout)
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    device = (
+        torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    )
     if cuda:
         torch.cuda.set_device(device)
     if settings.deterministic:
@@ -98,8 +102,8 @@ def _give_new_groups(timeout: timedelta) -> None:
 
 
 def broadcast_from_rank_0(find: Callable[[], T]) -> T:
-    """What `find` gives on rank 0, on every rank; what it raises is raised on every rank too, or
-    the others would wait.
+    """What `find` gives on rank 0, on every rank; what it raises is raised on every rank too,
+    or the others would wait.
     """
     told: list[Any] = [None, None]
     if dist.get_rank() == 0:

@@ -28,7 +28,9 @@ def code_hash() -> str:
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
+        digest.update(
+            f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content
+        )
     return digest.hexdigest()
 
 

@@ -1,13 +1,13 @@
-"""Copies of checkpoints in object storage, at any address that fsspec knows: verified on the way
-out, and the way back.
+"""Copies of checkpoints in object storage, at any address that fsspec knows: verified on the
+way out, and the way back.
 
     checkpoints/step-00000100/ ──▶ URL/step-00000100/* ──▶ read back, SHA-256 compared
         ──▶ named in URL/checkpoints.json
     URL/checkpoints.json ──newest whole one──▶ .fetched/ ──every byte checked──▶ checkpoints/step-00000100/
 
-Only what stands in the list counts: it is written after the last byte of a copy was verified, and
-before an old copy is removed. Reading back doubles the traffic; a short or spoilt object is silent
-in every layer below.
+Only what stands in the list counts: it is written after the last byte of a copy was verified,
+and before an old copy is removed. Reading back doubles the traffic; a short or spoilt object is
+silent in every layer below.
 """
 
 import functools
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 
 def upload_checkpoint(checkpoint: Path, url: str, keep: Callable[[set[int]], set[int]]) -> None:
-    """Copy a complete checkpoint to `url`, verify the copy, then remove the copies of steps that
-    `keep` does not name.
+    """Copy a complete checkpoint to `url`, verify the copy, then remove the copies of steps
+    that `keep` does not name.
 
     Raises OSError where the copy cannot be made, or does not hold what was written.
     """
@@ -66,10 +66,11 @@ def listed_steps(url: str) -> set[int]:
 
 
 def fetch_newest(url: str, checkpoints: Path) -> Path | None:
-    """Bring the newest whole copy at `url` into the folder `checkpoints`; None where there is none.
+    """Bring the newest whole copy at `url` into the folder `checkpoints`; None where there is
+    none.
 
-    Damaged copies are passed over with an error in the log, and no longer listed: what is listed
-    counts when older copies are removed. Raises ValueError where all are damaged.
+    Damaged copies are passed over with an error in the log, and no longer listed: what is
+    listed counts when older copies are removed. Raises ValueError where all are damaged.
     """
     steps = sorted(listed_steps(url), reverse=True)
     for position, step in enumerate(steps):
@@ -109,7 +110,9 @@ def _download(url: str, target: Path) -> None:
     for name in files:
         # it comes from outside: it must not lead out of the folder
         if FILE_NAME.fullmatch(name) is None:
-            raise ValueError(f"{url}/{MANIFEST_FILE} names {name!r}, which is no plain file name")
+            raise ValueError(
+                f"{url}/{MANIFEST_FILE} names {name!r}, which is no plain file name"
+            )
         with open(target / name, "wb") as file:
             for piece in _pieces(storage.join(url, name)):
                 file.write(piece)

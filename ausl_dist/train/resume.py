@@ -2,8 +2,8 @@
 
     model ──load_weights──▶ Engine(model) ──restore──▶ the engine as it was after `step` steps
 
-Weights go in before the engine is made, because it takes its masters from them; exact masters and
-optimizer state after.
+Weights go in before the engine is made, because it takes its masters from them; exact masters
+and optimizer state after.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,10 @@ from ausl_dist.train.stability import Rewind
 
 
 class Resume:
-    """An opened checkpoint. It is taken to be whole (`run_folder.newest_whole_checkpoint` has looked)."""
+    """An opened checkpoint.
+
+    It is taken to be whole (`run_folder.newest_whole_checkpoint` has looked).
+    """
 
     def __init__(self, checkpoint: Path) -> None:
         self.path = checkpoint
@@ -109,7 +112,9 @@ class Resume:
 
     @torch.no_grad()
     def restore(self, engine: Engine) -> None:
-        """Put exact masters and optimizer state into an engine whose model has had `load_weights`."""
+        """Put exact masters and optimizer state into an engine whose model has had
+        `load_weights`.
+        """
         for piece in engine.state.pieces():
             targets = {"master": piece.master, **piece.states}
             for kind, target in targets.items():

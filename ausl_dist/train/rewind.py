@@ -1,5 +1,5 @@
-"""Going back to a checkpoint, on disk: what is written down, what is removed, and what is left to
-go on from.
+"""Going back to a checkpoint, on disk: what is written down, what is removed, and what is left
+to go on from.
 
 Trouble ──▶ record.json ──▶ checkpoints of the abandoned steps removed
     ──▶ the newest whole one from before the trouble
@@ -35,7 +35,11 @@ def give_up(folder: Path, trouble: Trouble, attempt: int) -> tuple[Path | None, 
             f"{trouble.reason}, and every checkpoint from before step {trouble.first} is damaged"
         )
     rewind = Rewind(
-        trouble.first, trouble.last, trouble.reason, 0 if whole is None else step_of(whole), attempt
+        trouble.first,
+        trouble.last,
+        trouble.reason,
+        0 if whole is None else step_of(whole),
+        attempt,
     )
     # first: killed after this line, the next attempt does what is left to do
     note_rewind(folder, rewind)

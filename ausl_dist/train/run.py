@@ -132,7 +132,9 @@ class Run:
         self.finish_saving()
 
     def end_step(self) -> None:
-        """A step has ended: the watch starts anew, and what the background save has done is told."""
+        """A step has ended: the watch starts anew, and what the background save has done is
+        told.
+        """
         if not self.started:
             end_startup(self.settings.engine)
             self.started = True
@@ -146,8 +148,8 @@ class Run:
         self.watch.at(phase)
 
     def online_scores(self) -> dict[str, float]:
-        """Scores of a checkpoint that have come in since the last call, as logs of a step; rank 0
-        alone has any.
+        """Scores of a checkpoint that have come in since the last call, as logs of a step; rank
+        0 alone has any.
         """
         scores, failed = self.online.news()
         if failed is not None:
@@ -184,8 +186,8 @@ class Run:
         dist.barrier()
 
     def rewind(self, trouble: Trouble) -> None:
-        """Go back to the newest checkpoint from before the trouble; its steps are left out from now
-        on. All ranks must call it.
+        """Go back to the newest checkpoint from before the trouble; its steps are left out from
+        now on. All ranks must call it.
 
         Raises DivergedError where the run has gone back often enough, or there is no such
         checkpoint.
@@ -226,14 +228,16 @@ class Run:
                 "checkpoint", step=saved.step, seconds=saved.seconds, bytes=saved.bytes
             )
             if saved.upload_problem is not None:
-                self.observer.event("upload_failed", step=saved.step, reason=saved.upload_problem)
+                self.observer.event(
+                    "upload_failed", step=saved.step, reason=saved.upload_problem
+                )
             self.online.offer(saved.path, saved.step)
 
 
 @contextlib.contextmanager
 def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
-    """Join the other ranks, take over the run folder, and go back to the newest whole checkpoint,
-    if there is one.
+    """Join the other ranks, take over the run folder, and go back to the newest whole
+    checkpoint, if there is one.
     """
     stop = StopRequest()
     device = start_ranks(settings.engine, settings.watch.startup_timeout_seconds)
@@ -256,7 +260,9 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
         state = make_state(settings, place, device, resume)
         stack.callback(state.loader.close)
         # a run that goes back does not choose anew
-        settings = dataclasses.replace(settings, data=chosen.apply(settings.data, state.decoding))
+        settings = dataclasses.replace(
+            settings, data=chosen.apply(settings.data, state.decoding)
+        )
         made_of = recorded_of(settings, state.loader)
         made_of["decoding"] = dataclasses.asdict(state.decoding)
         _note_start(place, state.start_step, checkpoint, made_of)
@@ -299,8 +305,8 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
 
 
 def _take_over(folder: Path, copies: str | None) -> tuple[int, Path | None, list[Rewind]]:
-    """Claim the next attempt; returns its number, the checkpoint to go on from, and what the run
-    has given up before.
+    """Claim the next attempt; returns its number, the checkpoint to go on from, and what the
+    run has given up before.
     """
     attempt = fence.claim(folder)
     sweep(folder)

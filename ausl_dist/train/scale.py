@@ -4,23 +4,23 @@ assumption in this text.
     Profile (of one node: python -m tools.bench_step --profile) ─┐
     Cluster (bandwidths, failures) ──────────────────────────────┴─predict──▶ Prediction for n nodes
 
-1. Compute a step takes the same on every rank; the slowest of W ranks is later by jitter * sqrt(2
-   ln W), the expected maximum of normals.
-2. Gradients are summed by rings, inside a node and then between nodes: a ring of n moves 2 (n - 1)
-   / n of the bytes through each link (Patarasu and Yuan, JPDC 2009) and takes 2 (n - 1) latencies.
-   ZeRO 1 and 2 move as much; ZeRO 3 half as much again. A share of the backward pass (two thirds of
-   the step) hides it.
+1. Compute a step takes the same on every rank; the slowest of W ranks is later by jitter *
+   sqrt(2 ln W), the expected maximum of normals.
+2. Gradients are summed by rings, inside a node and then between nodes: a ring of n moves 2 (n -
+   1) / n of the bytes through each link (Patarasu and Yuan, JPDC 2009) and takes 2 (n - 1)
+   latencies. ZeRO 1 and 2 move as much; ZeRO 3 half as much again. A share of the backward pass
+   (two thirds of the step) hides it.
 3. A rank decodes at its own rate; storage gives each node at most its own bandwidth, and all
    together at most the store's. Data come ahead of the step, so a step takes the longer of
    computing and being fed; the difference is the stall.
-4. A save stops a step for the copy out of the device, which ZeRO deals out to the ranks; the write
-   goes on behind the steps, and the next save waits for it.
-5. Nodes fail independently with exponential times. A failure costs the steps since the last save
-   and a restart, during which nodes fail as well: the expected time of T seconds' work is exp(R /
-   M) (exp(T / M) - 1) M (Daly, FGCS 2006), with M the mean time between failures of the whole
-   cluster and R the restart.
-6. Goodput is the share of the wall time spent in steps that count, without their stalls and saves,
-   as ausl_goodput_ratio measures it.
+4. A save stops a step for the copy out of the device, which ZeRO deals out to the ranks; the
+   write goes on behind the steps, and the next save waits for it.
+5. Nodes fail independently with exponential times. A failure costs the steps since the last
+   save and a restart, during which nodes fail as well: the expected time of T seconds' work is
+   exp(R / M) (exp(T / M) - 1) M (Daly, FGCS 2006), with M the mean time between failures of the
+   whole cluster and R the restart.
+6. Goodput is the share of the wall time spent in steps that count, without their stalls and
+   saves, as ausl_goodput_ratio measures it.
 """
 
 import math
@@ -105,7 +105,11 @@ class Cluster:
                 "bandwidths, clip_bytes, decoded_clips_per_second and node_hours_between_failures "
                 "must be above 0"
             )
-        if self.ranks_per_node < 1 or self.save_every_steps < 1 or not 0 <= self.hidden_share <= 1:
+        if (
+            self.ranks_per_node < 1
+            or self.save_every_steps < 1
+            or not 0 <= self.hidden_share <= 1
+        ):
             raise ValueError(
                 "need ranks_per_node >= 1, save_every_steps >= 1 and hidden_share in [0, 1]"
             )
@@ -151,7 +155,9 @@ def predict(profile: Profile, cluster: Cluster, nodes: int) -> Prediction:
     )
     step = max(compute + exposed, profile.clips_a_step / fed_clips_per_second)
     save = profile.checkpoint_bytes / storage
-    save_stall = profile.snapshot_seconds / ranks + max(0.0, save - cluster.save_every_steps * step)
+    save_stall = profile.snapshot_seconds / ranks + max(
+        0.0, save - cluster.save_every_steps * step
+    )
     mean_seconds = 3600 * cluster.node_hours_between_failures / nodes
     useful = cluster.save_every_steps * (compute + exposed)
     wall = expected_seconds(
@@ -174,8 +180,8 @@ def predict(profile: Profile, cluster: Cluster, nodes: int) -> Prediction:
 def expected_seconds(
     work_seconds: float, restart_seconds: float, mean_seconds_between_failures: float
 ) -> float:
-    """Expected time until so much work is done in one go, where each failure starts it again after
-    a restart (Daly 2006).
+    """Expected time until so much work is done in one go, where each failure starts it again
+    after a restart (Daly 2006).
     """
     mean = mean_seconds_between_failures
     if work_seconds + restart_seconds > 500 * mean:

@@ -1,4 +1,6 @@
-"""Values that change over a run, as pure functions of the step: a resume needs no state for them."""
+"""Values that change over a run, as pure functions of the step: a resume needs no state for
+them.
+"""
 
 import math
 from dataclasses import dataclass
@@ -42,8 +44,8 @@ def learning_rate(step: int, total_steps: int, settings: OptimizerSettings) -> f
     """Linear warm-up to the full rate, then a half cosine down to `final_share` of it (or
     constant).
 
-    `step` counts from 0. The last warm-up step already has the full rate, the last step of all has
-    the final one.
+    `step` counts from 0. The last warm-up step already has the full rate, the last step of all
+    has the final one.
     """
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
@@ -51,7 +53,9 @@ def learning_rate(step: int, total_steps: int, settings: OptimizerSettings) -> f
         return settings.learning_rate
     length = max(total_steps - 1 - settings.warmup_steps, 1)
     done = min((step - settings.warmup_steps) / length, 1.0)
-    return _half_cosine(settings.learning_rate, settings.learning_rate * settings.final_share, done)
+    return _half_cosine(
+        settings.learning_rate, settings.learning_rate * settings.final_share, done
+    )
 
 
 def _half_cosine(start: float, final: float, done: float) -> float:

@@ -1,5 +1,5 @@
-"""Everything a run is told, as frozen dataclasses with checks: a run that starts is a run that fits
-together.
+"""Everything a run is told, as frozen dataclasses with checks: a run that starts is a run that
+fits together.
 
     RUN_FOLDER/config.yaml ──▶ load_settings ──▶ RunSettings
 
@@ -35,15 +35,12 @@ class OptimizerSettings:
     warmup_steps: int = 0
     final_share: float = 0.01  # of the learning rate, at the end of a cosine
     weight_decay: float = 0.05  # not on biases, norms and other vectors
-    final_weight_decay: float | None = (
-        None  # at the last step, reached along a half cosine; null: the same throughout
-    )
-    layer_decay: float = (
-        1.0  # learning rate of each layer of the backbone over that of the layer after it
-    )
-    head_rate: float = (
-        1.0  # learning rate of the objectives' heads over that of the backbone's last layer
-    )
+    # at the last step, reached along a half cosine; null: the same throughout
+    final_weight_decay: float | None = None
+    # learning rate of each layer of the backbone over that of the layer after it
+    layer_decay: float = 1.0
+    # learning rate of the objectives' heads over that of the backbone's last layer
+    head_rate: float = 1.0
     betas: tuple[float, float] = (0.9, 0.95)  # adamw, adam
     momentum: float = 0.9  # sgd
     clip_norm: float | None = 1.0  # of the whole gradient; null for no clipping
@@ -76,26 +73,22 @@ class OptimizerSettings:
 class EngineSettings:
     """How DeepSpeed runs a step."""
 
-    zero_stage: Literal[0, 1, 2, 3] = (
-        1  # what is cut up over the ranks: nothing; optimizer; and gradients; and weights
-    )
-    # bf16, fp16: weights too, with fp32 masters in the optimizer. With bf16_autocast and ZeRO 1 to 3
-    # gradients of linear and convolution weights are summed over ranks in bf16, others in fp32.
+    # what is cut up over the ranks: nothing; optimizer; and gradients; and weights
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    # bf16, fp16: weights too, with fp32 masters in the optimizer. With bf16_autocast and ZeRO 1
+    # to 3 gradients of linear and convolution weights are summed over ranks in bf16, others in
+    # fp32.
     precision: Literal["fp32", "bf16_autocast", "bf16", "fp16"] = "fp32"
     gradient_accumulation: int = 1  # a rank's part of a batch is run in this many pieces
     offload_optimizer: bool = False  # optimizer and its state in host memory
     compile: bool = False  # torch.compile: a slow first step, faster ones after
-    deterministic: bool = (
-        False  # only operations that give the same bits each time; slower on a GPU
-    )
+    # only operations that give the same bits each time; slower on a GPU
+    deterministic: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    collective_timeout_seconds: float = (
-        300.0  # how long a rank waits for the others inside one collective, after the first step
-    )
-    peak_teraflops: float | None = (
-        # of the device at this precision, for the MFU; null: by its name, where flops.py knows it
-        None
-    )
+    # how long a rank waits for the others inside one collective, after the first step
+    collective_timeout_seconds: float = 300.0
+    # of the device at this precision, for the MFU; null: by its name, where flops.py knows it
+    peak_teraflops: float | None = None
 
     def __post_init__(self) -> None:
         if self.gradient_accumulation < 1:
@@ -122,7 +115,9 @@ class EngineSettings:
                 f"not {self.collective_timeout_seconds}"
             )
         if self.peak_teraflops is not None and self.peak_teraflops <= 0:
-            raise ValueError(f"peak_teraflops must be above 0, or null, not {self.peak_teraflops}")
+            raise ValueError(
+                f"peak_teraflops must be above 0, or null, not {self.peak_teraflops}"
+            )
 
 
 @dataclass(frozen=True)
@@ -164,8 +159,8 @@ class WatchSettings:
     # until the first step is done: late ranks, a fetched checkpoint, compiling, filling caches
     startup_timeout_seconds: float = 1800.0
     step_timeout_seconds: float = 600.0  # between two steps afterwards
-    # in a row with a loss or gradient that is not finite, before the run goes back (RewindSettings)
-    # or ends
+    # in a row with a loss or gradient that is not finite, before the run goes back
+    # (RewindSettings) or ends
     max_bad_steps: int = 20
 
     def __post_init__(self) -> None:
@@ -181,15 +176,12 @@ class RewindSettings:
     stability.py.
     """
 
-    max_times: int = (
-        3  # in a run; after that bad steps end it, and spikes of the loss are let be. 0: never
-    )
-    window_steps: int = (
-        200  # good losses that a loss is compared with; while there are fewer, nothing is a spike
-    )
-    spike_deviations: float = (
-        10.0  # a loss this many robust standard deviations above the window's median is a spike
-    )
+    # in a run; after that bad steps end it, and spikes of the loss are let be. 0: never
+    max_times: int = 3
+    # good losses that a loss is compared with; while there are fewer, nothing is a spike
+    window_steps: int = 200
+    # a loss this many robust standard deviations above the window's median is a spike
+    spike_deviations: float = 10.0
     spike_steps: int = 5  # in a row, to go back
 
     def __post_init__(self) -> None:
@@ -206,9 +198,8 @@ class RewindSettings:
 class OnlineSettings:
     """Evaluation of checkpoints beside the run; see online.py and evaluate/online.py."""
 
-    corpus: str | None = (
-        None  # labelled shards of a few people who are in no training corpus; null: no evaluation
-    )
+    # labelled shards of a few people who are in no training corpus; null: no evaluation
+    corpus: str | None = None
     every_steps: int = 10_000  # which checkpoints: a multiple of checkpoint.every_steps
     frames_per_clip: int = 8
     stride: int = 8  # frames from one of them to the next
@@ -218,7 +209,13 @@ class OnlineSettings:
 
     def __post_init__(self) -> None:
         if (
-            min(self.every_steps, self.frames_per_clip, self.stride, self.neighbours, self.threads)
+            min(
+                self.every_steps,
+                self.frames_per_clip,
+                self.stride,
+                self.neighbours,
+                self.threads,
+            )
             < 1
         ):
             raise ValueError(
@@ -233,10 +230,8 @@ class HealthSettings:
     """When features are looked at for collapse."""
 
     every_steps: int = 50
-    gradients_every_steps: int | None = (
-        # null: never; a backward pass for each objective: norms of their gradients, and cosines
-        None
-    )
+    # null: never; a backward pass for each objective: norms of their gradients, and cosines
+    gradients_every_steps: int | None = None
     min_effective_rank: float = 2.0  # below it, an objective's embeddings are called collapsed
 
     def __post_init__(self) -> None:
@@ -267,12 +262,10 @@ class RunSettings:
     )
     # weights that change: name -> weight at the end of the ramp
     mixture_final: dict[str, float] = field(default_factory=dict)
-    mixture_ramp_steps: int | None = (
-        None  # steps from `mixture` to `mixture_final`, in a straight line; null: the whole run
-    )
-    teacher_final_momentum: float | None = (
-        None  # at the last step, reached along a half cosine; null: the same throughout
-    )
+    # steps from `mixture` to `mixture_final`, in a straight line; null: the whole run
+    mixture_ramp_steps: int | None = None
+    # at the last step, reached along a half cosine; null: the same throughout
+    teacher_final_momentum: float | None = None
     seed: int = 0
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
@@ -321,7 +314,10 @@ class RunSettings:
                 "mixture_ramp_steps must be at least 1, or null for the whole run, "
                 f"not {self.mixture_ramp_steps}"
             )
-        if self.teacher_final_momentum is not None and not 0 <= self.teacher_final_momentum <= 1:
+        if (
+            self.teacher_final_momentum is not None
+            and not 0 <= self.teacher_final_momentum <= 1
+        ):
             raise ValueError(
                 f"teacher_final_momentum must lie in [0, 1], not {self.teacher_final_momentum}"
             )
@@ -335,7 +331,10 @@ class RunSettings:
                 f"optimizer.warmup_steps={self.optimizer.warmup_steps} is more than "
                 f"steps={self.steps}"
             )
-        if self.online.corpus is not None and self.online.every_steps % self.checkpoint.every_steps:
+        if (
+            self.online.corpus is not None
+            and self.online.every_steps % self.checkpoint.every_steps
+        ):
             raise ValueError(
                 f"online.every_steps={self.online.every_steps} must be a multiple of "
                 f"checkpoint.every_steps={self.checkpoint.every_steps}: "

@@ -1,15 +1,15 @@
-"""When training has gone wrong although no step of it was touched by a bad number: which steps did
-it, and how to do without them.
+"""When training has gone wrong although no step of it was touched by a bad number: which steps
+did it, and how to do without them.
 
     loss and verdict of each step ──▶ Stability.judge ──▶ Trouble(first, last, reason), or None
     Trouble ──▶ Rewind in record.json ──▶ back to the newest checkpoint at a step <= first; steps first
     ... last are left out for good
 
-A loss is a spike when it lies above the median of a window of good losses by many robust standard
-deviations (1.4826 times the median absolute deviation, which equals the standard deviation of a
-normal distribution; Huber, Robust Statistics, 1981). Several spikes in a row, or several steps in a
-row with a bad number, are trouble. All of it is a function of numbers that are equal on all ranks
-and, being stored in each checkpoint, equal after a resume.
+A loss is a spike when it lies above the median of a window of good losses by many robust
+standard deviations (1.4826 times the median absolute deviation, which equals the standard
+deviation of a normal distribution; Huber, Robust Statistics, 1981). Several spikes in a row, or
+several steps in a row with a bad number, are trouble. All of it is a function of numbers that
+are equal on all ranks and, being stored in each checkpoint, equal after a resume.
 """
 
 from collections import deque
@@ -21,9 +21,8 @@ from typing import Any
 from ausl_dist.train.settings import RewindSettings
 
 TO_STANDARD_DEVIATION = 1.4826
-MIN_RELATIVE_DEVIATION = (
-    1e-3  # of the median: losses that hardly differ must not make a spike of a little noise
-)
+# of the median: losses that hardly differ must not make a spike of a little noise
+MIN_RELATIVE_DEVIATION = 1e-3
 
 
 class DivergedError(RuntimeError):
@@ -59,12 +58,15 @@ def is_left_out(step: int, rewinds: Iterable[Rewind]) -> bool:
 
 
 class Stability:
-    """Judges the steps of a run one after the other; `state` gives what it needs to go on after a
-    resume.
+    """Judges the steps of a run one after the other; `state` gives what it needs to go on after
+    a resume.
     """
 
     def __init__(
-        self, settings: RewindSettings, max_bad_steps: int, state: Mapping[str, Any] | None = None
+        self,
+        settings: RewindSettings,
+        max_bad_steps: int,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         state = state or {"losses": [], "bad": [], "spikes": []}
         self._settings = settings
@@ -116,7 +118,9 @@ class Stability:
         if len(self._losses) < self._settings.window_steps:
             return False
         middle = median(self._losses)
-        deviation = TO_STANDARD_DEVIATION * median(abs(other - middle) for other in self._losses)
+        deviation = TO_STANDARD_DEVIATION * median(
+            abs(other - middle) for other in self._losses
+        )
         return loss > middle + self._settings.spike_deviations * max(
             deviation, MIN_RELATIVE_DEVIATION * abs(middle)
         )

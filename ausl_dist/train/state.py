@@ -76,8 +76,8 @@ def make_state(
 
 
 def data_state(settings: RunSettings, model: JointModel) -> dict[str, Any]:
-    """What must stay as it is for the data integer to mean the same clips, and for the optimizer
-    state to fit.
+    """What must stay as it is for the data integer to mean the same clips, and for the
+    optimizer state to fit.
     """
     data = settings.data
     motion = {"motion_version": MOTION_VERSION} if model.plan.flow_measured else {}
@@ -92,7 +92,8 @@ def data_state(settings: RunSettings, model: JointModel) -> dict[str, Any]:
 
 
 def corpora_of(settings: RunSettings, loader: Loader) -> dict[str, Any]:
-    """Content and share of each corpus: with another one the data integer would mean other clips.
+    """Content and share of each corpus: with another one the data integer would mean other
+    clips.
 
     Where it lies may change.
     """
@@ -108,7 +109,9 @@ def corpora_of(settings: RunSettings, loader: Loader) -> dict[str, Any]:
 def recorded_of(settings: RunSettings, loader: Loader) -> dict[str, Any]:
     """What a start's record says of the corpora."""
     taken_down = {name: clips for name, clips in loader.taken_down.items() if clips}
-    return corpora_of(settings, loader) | ({"taken_down_clips": taken_down} if taken_down else {})
+    return corpora_of(settings, loader) | (
+        {"taken_down_clips": taken_down} if taken_down else {}
+    )
 
 
 def _mfu_of_clips_a_second(

@@ -33,7 +33,12 @@ def step_record(
     """What the observer is told of a step, `seconds` from its beginning to here."""
     phases = run.clock.seconds()
     total = sum(phases.values())
-    seconds = {"data": phases["data"], **outcome.seconds, "save": phases["save"], "total": total}
+    seconds = {
+        "data": phases["data"],
+        **outcome.seconds,
+        "save": phases["save"],
+        "total": total,
+    }
     return StepRecord(
         step=batch.step,
         clips=len(batch.valid),
@@ -71,7 +76,9 @@ def _health(run: Run, step: int, outcome: Outcome) -> dict[str, float]:
         health = feature_health(embedding)
         # a handful of rows has a low rank whatever they are
         enough = len(embedding) > 4 * settings.min_effective_rank
-        collapsed = enough and health.get("effective_rank", math.inf) < settings.min_effective_rank
+        collapsed = (
+            enough and health.get("effective_rank", math.inf) < settings.min_effective_rank
+        )
         if collapsed and name not in run.collapsed:
             run.observer.event("collapse", objective=name, **health)
         (run.collapsed.add if collapsed else run.collapsed.discard)(name)

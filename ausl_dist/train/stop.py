@@ -1,5 +1,5 @@
-"""Being asked to stop: the signal handler only notes it, the loop acts on it at a step boundary,
-together with all other ranks.
+"""Being asked to stop: the signal handler only notes it, the loop acts on it at a step
+boundary, together with all other ranks.
 """
 
 import signal
@@ -25,8 +25,8 @@ class StopRequest:
         return self.signal_name is not None
 
     def ignore_from_now(self) -> None:
-        """The run has ended and its exit code stands: a signal that comes while the process goes
-        down must not change it.
+        """The run has ended and its exit code stands: a signal that comes while the process
+        goes down must not change it.
 
         The interpreter gives its handlers up before it is gone; from there on the system would
         answer a signal by killing the process.

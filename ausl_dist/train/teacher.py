@@ -1,12 +1,12 @@
 """The teacher: an exponential moving average of the student, in fp32, outside the engine.
 
-    after a good step:  teacher <- momentum * teacher + (1 - momentum) * student      (Tarvainen and
-    Valpola, NeurIPS 2017)
+    after a good step:  teacher <- momentum * teacher + (1 - momentum) * student      (Tarvainen
+    and Valpola, NeurIPS 2017)
 
-It holds copies of the backbone and of the submodules that objectives list in `taught`. Every rank
-holds all of it and computes the same update from the same weights. Batch norm in the teacher uses
-the student's running statistics, never those of its own batch: batch statistics would tell which
-features belong together (He et al., MoCo, CVPR 2020, section 3.3).
+It holds copies of the backbone and of the submodules that objectives list in `taught`. Every
+rank holds all of it and computes the same update from the same weights. Batch norm in the
+teacher uses the student's running statistics, never those of its own batch: batch statistics
+would tell which features belong together (He et al., MoCo, CVPR 2020, section 3.3).
 """
 
 import copy
@@ -64,7 +64,9 @@ class Teacher:
         """Features of frames B T C H W, without gradient."""
         with torch.no_grad():
             pooled, maps = self._modules["backbone"](frames.flatten(0, 1))
-        return Features(pooled.unflatten(0, frames.shape[:2]), maps.unflatten(0, frames.shape[:2]))
+        return Features(
+            pooled.unflatten(0, frames.shape[:2]), maps.unflatten(0, frames.shape[:2])
+        )
 
     def module(self, name: str) -> nn.Module:
         """The copy of the submodule OBJECTIVE.NAME."""
@@ -81,17 +83,22 @@ class Teacher:
 
     @torch.no_grad()
     def update(
-        self, weights: list[Tensor], buffers: Mapping[str, Tensor], momentum: float | None = None
+        self,
+        weights: list[Tensor],
+        buffers: Mapping[str, Tensor],
+        momentum: float | None = None,
     ) -> None:
-        """Move towards the student's `weights` (whole, fp32, in the order of `parameter_names`),
-        and take over its buffers.
+        """Move towards the student's `weights` (whole, fp32, in the order of
+        `parameter_names`), and take over its buffers.
 
         `momentum` is that of this step, the objectives' own where none is given.
         """
         own: list[Tensor] = [
             parameter for module in self._modules.values() for parameter in module.parameters()
         ]
-        torch._foreach_lerp_(own, weights, 1 - (self.momentum if momentum is None else momentum))
+        torch._foreach_lerp_(
+            own, weights, 1 - (self.momentum if momentum is None else momentum)
+        )
         for prefix, module in self._modules.items():
             for name, buffer in module.named_buffers():
                 buffer.copy_(buffers[f"{prefix}.{name}"])

@@ -3,8 +3,8 @@
     loop: watch.at("forward") ... watch.step_done()        nothing for too long
         ──▶ stacks to RUN_FOLDER/logs ──▶ exit code STALLED
 
-A rank whose peer hangs cannot be interrupted inside a collective, so the process ends from here,
-without cleaning up: checkpoints are whole at any moment.
+A rank whose peer hangs cannot be interrupted inside a collective, so the process ends from
+here, without cleaning up: checkpoints are whole at any moment.
 """
 
 import faulthandler
@@ -22,7 +22,9 @@ from ausl_dist.train.settings import WatchSettings
 
 
 class Watch:
-    """Ends the process with `Exit.STALLED` when no step is done for as long as the settings allow."""
+    """Ends the process with `Exit.STALLED` when no step is done for as long as the settings
+    allow.
+    """
 
     def __init__(self, settings: WatchSettings, run_folder: Path, rank: int) -> None:
         self._settings = settings

@@ -1,4 +1,5 @@
-"""Where ZeRO keeps the exact weights and the optimizer's state, read and written in named pieces.
+"""Where ZeRO keeps the exact weights and the optimizer's state, read and written in named
+pieces.
 
     stage 0     the parameters themselves; every rank holds all
     stage 1, 2  one flat fp32 tensor for each group of parameters, cut up over the ranks
@@ -23,8 +24,8 @@ SCALER_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of one parameter's elements whose exact value and optimizer state live on this rank;
-    tensors are views, 1-d.
+    """A run of one parameter's elements whose exact value and optimizer state live on this
+    rank; tensors are views, 1-d.
     """
 
     name: str
@@ -34,8 +35,8 @@ class Piece:
 
 
 class ZeroState:
-    """The state of one DeepSpeed engine. Made before the first step, so that a checkpoint can be
-    read into it.
+    """The state of one DeepSpeed engine. Made before the first step, so that a checkpoint can
+    be read into it.
     """
 
     def __init__(
@@ -62,15 +63,19 @@ class ZeroState:
         ]
 
     def pieces_to_save(self) -> list[Piece]:
-        """This rank's pieces, or where every rank holds all (ZeRO 0), its share of them: the ranks'
-        shares make up the whole.
+        """This rank's pieces, or where every rank holds all (ZeRO 0), its share of them: the
+        ranks' shares make up the whole.
         """
         pieces = self.pieces()
-        return pieces[dist.get_rank() :: dist.get_world_size()] if self._zero_stage == 0 else pieces
+        return (
+            pieces[dist.get_rank() :: dist.get_world_size()]
+            if self._zero_stage == 0
+            else pieces
+        )
 
     def scalars(self) -> dict[str, float]:
-        """State of the optimizer that is one number for all: Adam's count of steps taken, fp16's
-        loss scale.
+        """State of the optimizer that is one number for all: Adam's count of steps taken,
+        fp16's loss scale.
         """
         states = [self._optimizer.state[flat] for flat in self._flats()]
         values = {"optimizer_steps": float(states[0]["step"])} if "step" in states[0] else {}
@@ -114,8 +119,8 @@ class ZeroState:
         )
 
     def _make_states(self) -> None:
-        # torch makes optimizer state at the first step; made here, a checkpoint can be read into it
-        # before.
+        # torch makes optimizer state at the first step; made here, a checkpoint can be read
+        # into it before.
         for flat in self._flats():
             state = self._optimizer.state[flat]
             state.update({key: torch.zeros_like(flat) for key in self._state_keys})

@@ -1,9 +1,9 @@
 """The built-in head's surface: where its points lie, how they are joined, and which of them are
 landmarks.
 
-Millimetres, origin between the eyes, x to the right of the picture, y down, z to the viewer. One
-millimetre of the mean face is one pixel of the 256-pixel alignment template. Proportions after the
-anthropometric means of Farkas (1994), rounded.
+Millimetres, origin between the eyes, x to the right of the picture, y down, z to the viewer.
+One millimetre of the mean face is one pixel of the 256-pixel alignment template. Proportions
+after the anthropometric means of Farkas (1994), rounded.
 
 The skin is a sheet: points of a flat *chart* (p around the head, q down it, millimetres),
 triangulated there once, and bent to a face. In the chart the mouth stands open, so that the two
@@ -46,8 +46,8 @@ SECTIONS = np.array(
     dtype=np.float64,
 )  # fmt: skip
 
-# Depth added to the sections: x, y, radius along x and y, height; each stands on both sides of the
-# face.
+# Depth added to the sections: x, y, radius along x and y, height; each stands on both sides of
+# the face.
 RELIEF = np.array(
     [
         [31, 1, 15, 10, -7], [31, 0, 11, 7, 5], [24, -20, 20, 8, 3], [47, 24, 16, 14, 4],
@@ -112,8 +112,8 @@ class Skin:
     chart: Array  # V 2
     triangles: NDArray[np.int32]  # F 3, clockwise on the screen
     landmarks: NDArray[np.int64]  # 68 vertices
-    # V: 0 for what hangs on the upper jaw, 1 for what hangs on the lower, between at the corners of
-    # the mouth
+    # V: 0 for what hangs on the upper jaw, 1 for what hangs on the lower, between at the
+    # corners of the mouth
     below_mouth: Array
     # N 4: vertex, vertices of the upper and lower margin on its line, 1 for the upper lid
     lids: NDArray[np.int64]
@@ -126,7 +126,9 @@ def section(y: Array) -> tuple[Array, Array, Array]:
     kernel = np.exp(-0.5 * (np.arange(-9, 10) / 3.0) ** 2)
     smooth = [
         np.convolve(
-            np.pad(np.interp(grid, SECTIONS[:, 0], c), 9, "edge"), kernel / kernel.sum(), "valid"
+            np.pad(np.interp(grid, SECTIONS[:, 0], c), 9, "edge"),
+            kernel / kernel.sum(),
+            "valid",
         )
         for c in SECTIONS.T[1:]
     ]
@@ -166,8 +168,8 @@ def bend(around: Array, y: Array) -> Array:
 
 
 def lid_margin(steps: Array, upper: bool) -> Array:
-    """Points [N, 2] of a lid's margin at shares of the way from the inner to the outer corner of
-    the eye.
+    """Points [N, 2] of a lid's margin at shares of the way from the inner to the outer corner
+    of the eye.
     """
     line = INNER_EYE + steps[:, None] * (OUTER_EYE - INNER_EYE)
     arch = np.sin(np.pi * steps) ** 0.8
@@ -198,7 +200,9 @@ class _Builder:
         first = len(self.y)
         self.around += list(around)
         self.y += list(y)
-        self.lower += list((y > MOUTH_LINE).astype(float)) if lower is None else [lower] * len(y)
+        self.lower += (
+            list((y > MOUTH_LINE).astype(float)) if lower is None else [lower] * len(y)
+        )
         self.inside += [inside] * len(y)
         return list(range(first, len(self.y)))
 
@@ -206,8 +210,8 @@ class _Builder:
         self.landmarks.update(zip(landmarks, numbers, strict=True))
 
     def add_lattice(self, spacing: float, box: tuple[float, float, float, float]) -> None:
-        """Fill a box of the chart (p from, to, y from, to) with a triangular lattice, keeping clear
-        of what is there.
+        """Fill a box of the chart (p from, to, y from, to) with a triangular lattice, keeping
+        clear of what is there.
         """
         rows = np.arange(box[2], box[3] + 0.1, spacing * 0.866)
         p, y = np.meshgrid(np.arange(box[0], box[1] + 0.1, spacing), rows)
@@ -217,9 +221,9 @@ class _Builder:
         there = np.column_stack([np.array(self.around) * CHART_RADIUS, self.y])
         gap = np.linalg.norm(points[:, None] - there[None], axis=2).min(1)
         width, _, _ = section(points[:, 1])
-        front = np.column_stack([width * np.sin(points[:, 0] / CHART_RADIUS), points[:, 1]]).astype(
-            np.float32
-        )
+        front = np.column_stack(
+            [width * np.sin(points[:, 0] / CHART_RADIUS), points[:, 1]]
+        ).astype(np.float32)
         eye = np.concatenate(
             [lid_margin(LID_STEPS, True), lid_margin(LID_STEPS, False)[::-1]]
         ).astype(np.float32)
@@ -256,8 +260,8 @@ def build_skin() -> Skin:
 
 
 def _add_lids(builder: _Builder) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """Rings of lid points; returns the opening's outline, rows (vertex, upper margin, lower margin,
-    is upper) and shares.
+    """Rings of lid points; returns the opening's outline, rows (vertex, upper margin, lower
+    margin, is upper) and shares.
     """
     centre = (INNER_EYE + OUTER_EYE) / 2
     rows: list[tuple[int, int, int, int]] = []
@@ -288,8 +292,8 @@ def _add_lids(builder: _Builder) -> tuple[NDArray[np.int64], NDArray[np.int64], 
 
 
 def _add_mouth(builder: _Builder) -> NDArray[np.int64]:
-    """Rows of lip points; returns the outline of the opening, of the right half, from the top of
-    the midline to its bottom.
+    """Rows of lip points; returns the outline of the opening, of the right half, from the top
+    of the midline to its bottom.
     """
     outer_upper = builder.add(LIP_UPPER, lower=0.0)
     outer_lower = builder.add(LIP_LOWER, lower=1.0)
@@ -303,7 +307,10 @@ def _add_mouth(builder: _Builder) -> NDArray[np.int64]:
     for lower, outer in ((0.0, LIP_UPPER), (1.0, LIP_LOWER)):
         numbers = builder.add(inner, lower=lower)
         middle = np.column_stack(
-            [LIP_INNER * 1.03, (MOUTH_LINE + np.interp(LIP_INNER, outer[:, 0], outer[:, 1])) / 2]
+            [
+                LIP_INNER * 1.03,
+                (MOUTH_LINE + np.interp(LIP_INNER, outer[:, 0], outer[:, 1])) / 2,
+            ]
         )
         builder.add(middle, lower=lower)
         beyond = np.column_stack(
@@ -317,26 +324,31 @@ def _add_mouth(builder: _Builder) -> NDArray[np.int64]:
         insides.append(builder.add(inner, lower=lower, inside=5.0))
     builder.mark(corner, [64])
     builder.add(
-        np.array([[28.0, MOUTH_LINE], [30.0, MOUTH_LINE - 4], [30.0, MOUTH_LINE + 4]]), lower=0.5
+        np.array([[28.0, MOUTH_LINE], [30.0, MOUTH_LINE - 4], [30.0, MOUTH_LINE + 4]]),
+        lower=0.5,
     )
     return np.array([*insides[0], *corner, *insides[1][::-1]])
 
 
 def _triangulate(chart: Array, holes: list[NDArray[np.int64]]) -> NDArray[np.int32]:
-    """Delaunay triangles [F, 3] of chart points, clockwise with y down, without those inside the
-    holes' outlines.
+    """Delaunay triangles [F, 3] of chart points, clockwise with y down, without those inside
+    the holes' outlines.
     """
     low, high = chart.min(0) - 10, chart.max(0) + 10
     division = cv2.Subdiv2D(
         (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
     )
-    vertex = {division.insert((float(p), float(q))): number for number, (p, q) in enumerate(chart)}
+    vertex = {
+        division.insert((float(p), float(q))): number for number, (p, q) in enumerate(chart)
+    }
     assert len(vertex) == len(chart), "two points of the head's chart coincide"
     where = {division.getVertex(key)[0]: number for key, number in vertex.items()}
     outlines = [chart[hole].astype(np.float32) for hole in holes]
     triangles = []
     for x0, y0, x1, y1, x2, y2 in np.asarray(division.getTriangleList()).tolist():
-        corners = [where[corner] for corner in ((x0, y0), (x1, y1), (x2, y2)) if corner in where]
+        corners = [
+            where[corner] for corner in ((x0, y0), (x1, y1), (x2, y2)) if corner in where
+        ]
         if len(corners) < 3:
             continue  # a triangle of the frame that OpenCV puts around the points
         centre = chart[corners].mean(0).tolist()
@@ -369,7 +381,9 @@ def _mirror(half: Skin, names: dict[int, int]) -> Skin:
     return Skin(
         points=points,
         chart=np.concatenate([half.chart, half.chart[off_midline] * [-1, 1]]),
-        triangles=np.concatenate([half.triangles, other[half.triangles][:, ::-1]]).astype(np.int32),
+        triangles=np.concatenate([half.triangles, other[half.triangles][:, ::-1]]).astype(
+            np.int32
+        ),
         landmarks=landmarks,
         below_mouth=lower * (1 - beyond) + soft * beyond,
         lids=np.concatenate([half.lids, mirrored_lids]),

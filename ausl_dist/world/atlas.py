@@ -1,5 +1,5 @@
-"""The picture that is laid over a head, one for each identity: its layout, and shapes drawn into it
-in millimetres.
+"""The picture that is laid over a head, one for each identity: its layout, and shapes drawn
+into it in millimetres.
 
 The upper part is the chart of the skin (anatomy.py) at TEXELS a millimetre; below it lie square
 tiles for what is not skin.
@@ -34,15 +34,23 @@ def tile_origin(name: str) -> tuple[int, int]:
 
 
 def soft_mask(shapes: Sequence[Array], blur: float, line: float = 0.0) -> Mask:
-    """1 inside polygons [N, 2] (mm of the chart), or on polylines `line` mm wide; edges softened by
-    `blur` mm.
+    """1 inside polygons [N, 2] (mm of the chart), or on polylines `line` mm wide; edges
+    softened by `blur` mm.
     """
     mask = np.zeros((SKIN_HEIGHT, WIDTH), np.uint8)
     for shape in shapes:
-        points = np.round(texels(np.asarray(shape, float)) * (1 << SUBTEXEL_BITS)).astype(np.int32)
+        points = np.round(texels(np.asarray(shape, float)) * (1 << SUBTEXEL_BITS)).astype(
+            np.int32
+        )
         if line:
             cv2.polylines(
-                mask, [points], False, 255, max(1, round(line * TEXELS)), cv2.LINE_AA, SUBTEXEL_BITS
+                mask,
+                [points],
+                False,
+                255,
+                max(1, round(line * TEXELS)),
+                cv2.LINE_AA,
+                SUBTEXEL_BITS,
             )
         else:
             cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, SUBTEXEL_BITS)
@@ -53,9 +61,9 @@ def blob(x: float, y: float, rx: float, ry: float) -> Mask:
     """A round soft mask about (x, y) mm of the chart."""
     column = np.arange(WIDTH) / TEXELS + LEFT
     row = np.arange(SKIN_HEIGHT) / TEXELS + TOP
-    return np.outer(np.exp(-(((row - y) / ry) ** 2)), np.exp(-(((column - x) / rx) ** 2))).astype(
-        np.float32
-    )
+    return np.outer(
+        np.exp(-(((row - y) / ry) ** 2)), np.exp(-(((column - x) / rx) ** 2))
+    ).astype(np.float32)
 
 
 def noise(stream: np.random.Generator, cells: float, stretch: float = 1.0) -> Mask:

@@ -1,10 +1,10 @@
-"""What each action unit does to the built-in head, and how heads differ in shape: tables of bumps,
-and the fields made of them.
+"""What each action unit does to the built-in head, and how heads differ in shape: tables of
+bumps, and the fields made of them.
 
-A bump moves the skin around a point of the face, on both sides alike: x, y, radius along x and y,
-then how far it moves right (outwards), down and to the viewer; all in millimetres of the mean face,
-at intensity 5 for action units and at one standard deviation for shape. What the muscles do is read
-off the FACS manual (Ekman, Friesen and Hager, 2002); how far is ours.
+A bump moves the skin around a point of the face, on both sides alike: x, y, radius along x and
+y, then how far it moves right (outwards), down and to the viewer; all in millimetres of the
+mean face, at intensity 5 for action units and at one standard deviation for shape. What the
+muscles do is read off the FACS manual (Ekman, Friesen and Hager, 2002); how far is ours.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from ausl_dist.world.anatomy import Skin
 Array = NDArray[np.float64]
 Bump = tuple[float, float, float, float, float, float, float]
 
-# Bumps on all skin, on what hangs on the upper jaw, on what hangs on the lower, and on the brows
-# (which leave the lids behind).
+# Bumps on all skin, on what hangs on the upper jaw, on what hangs on the lower, and on the
+# brows (which leave the lids behind).
 SKIN_BUMPS: dict[int, Sequence[Bump]] = {
     6: [(40, 24, 17, 13, -1, -5.5, 4.5), (50, -3, 8, 8, -1, 1.5, 0)],
     9: [(14, 44, 8, 9, 1.5, -5, 1.5), (8, 10, 9, 12, -0.5, -2.5, 2)],
@@ -98,7 +98,9 @@ SHAPES: Sequence[Sequence[Bump]] = [
 
 
 def field(bumps: Sequence[Bump], points: Array) -> Array:
-    """Displacement [V, 3] that the bumps give to points [V, 3], mirrored to both sides of the face."""
+    """Displacement [V, 3] that the bumps give to points [V, 3], mirrored to both sides of the
+    face.
+    """
     total = np.zeros_like(points)
     for x, y, rx, ry, *move in bumps:
         down = ((points[:, 1] - y) / ry) ** 2
@@ -117,8 +119,8 @@ def shape_fields(points: Array) -> Array:
 
 
 def unit_fields(skin: Skin, points: Array) -> Array:
-    """Displacement [K, V, 3] of the skin at intensity 5 of each of ACTION_UNITS, for a head with
-    its skin at `points`.
+    """Displacement [K, V, 3] of the skin at intensity 5 of each of ACTION_UNITS, for a head
+    with its skin at `points`.
 
     The lids close by the opening that this head has.
     """

@@ -1,5 +1,5 @@
-"""A blendshape head from a file, for `--head FILE`: the same world with a face that someone else
-has scanned and sculpted.
+"""A blendshape head from a file, for `--head FILE`: the same world with a face that someone
+else has scanned and sculpted.
 
 The file is an .npz (no pickles) with
 
@@ -7,19 +7,19 @@ The file is an .npz (no pickles) with
     triangles            int [F, 3]        outwards side counter-clockwise
     triangle_material    int [F]           row of material_names
     material_names       text [N]          a name with 'Face' or 'Head' in it is skin, with 'Iris' or
-                                           'Sclera' eye, 'Teeth' teeth, 'Gums' or 'Tongue' mouth, in
-                                           any case; triangles of other materials (lashes, tears)
-                                           are left out
+                                           'Sclera' eye, 'Teeth' teeth, 'Gums' or 'Tongue'
+                                           mouth, in any case; triangles of other materials
+                                           (lashes, tears) are left out
     multipie68_vertices  int [68]          the vertex of each landmark
     identity_delta       float [M, V, 3]   ways in which faces differ, at one standard deviation
     expression_delta     float [E, V, 3]   blendshapes at full strength
     expression_names     text [E]          as in SHAPES below; `_L` and `_R` are added for shapes that
                                            have sides
 
-The light version of ICT-FaceKit (Li et al., CVPR 2020), converted to these arrays, is one. The head
-brings no colours: skin, brows, lips and eyes are painted around the landmarks (paint.py), in a
-chart that unrolls the face around a vertical axis. An action unit is rendered where all its shapes
-are in the file, after the table SHAPES.
+The light version of ICT-FaceKit (Li et al., CVPR 2020), converted to these arrays, is one. The
+head brings no colours: skin, brows, lips and eyes are painted around the landmarks (paint.py),
+in a chart that unrolls the face around a vertical axis. An action unit is rendered where all
+its shapes are in the file, after the table SHAPES.
 """
 
 import zipfile
@@ -79,9 +79,8 @@ ARRAYS = {
 }
 MAX_FILE_BYTES = 1 << 30
 MAX_VERTICES = 200_000
-IDENTITY_SPREAD = (
-    0.9  # of the file's standard deviations: the sum of many should still look like a person
-)
+# of the file's standard deviations: the sum of many should still look like a person
+IDENTITY_SPREAD = 0.9
 KINDS = {
     "skin": ("face", "head"),
     "eye": ("iris", "sclera"),
@@ -89,13 +88,15 @@ KINDS = {
     "mouth": ("gums", "tongue"),
 }
 IRIS_RADIUS = 6.0  # mm
-# mm by which teeth and gums are set back: lips of other identities are thinner than those they were
-# modelled behind
+# mm by which teeth and gums are set back: lips of other identities are thinner than those they
+# were modelled behind
 TEETH_BEHIND = 2.5
 
 
 class FileHead:
-    """A head whose shape and blendshapes come from a file; see the module's text for the format."""
+    """A head whose shape and blendshapes come from a file; see the module's text for the
+    format.
+    """
 
     def __init__(self, path: Path | str) -> None:
         path = Path(path)
@@ -120,7 +121,9 @@ class FileHead:
         scale, origin = _frame(neutral[marks])
         flip = np.array([1.0, -1.0, 1.0]) * scale
         self._neutral = (neutral - origin) * flip + [0, 0, _eye_depth()]
-        self._neutral[np.unique(triangles[np.isin(kinds, ["teeth", "mouth"])]), 2] -= TEETH_BEHIND
+        self._neutral[np.unique(triangles[np.isin(kinds, ["teeth", "mouth"])]), 2] -= (
+            TEETH_BEHIND
+        )
         self._identities = (arrays["identity_delta"][:, used] * flip).astype(np.float32)
         self._units = (shapes[:, used] * flip).astype(np.float32)
         chart = chart_of(self._neutral)
@@ -141,13 +144,15 @@ class FileHead:
     def face(self, stream: np.random.Generator) -> PosedFace:
         """Draw an identity."""
         look = draw_look(stream)
-        weights = np.clip(stream.normal(0, IDENTITY_SPREAD, len(self._identities)), -2, 2).astype(
-            np.float32
-        )
+        weights = np.clip(
+            stream.normal(0, IDENTITY_SPREAD, len(self._identities)), -2, 2
+        ).astype(np.float32)
         gain = stream.uniform(0.85, 1.1, len(self.action_units)).astype(np.float32)
         gain[np.isin(self.action_units, 43)] = 1.0  # everyone can close their eyes
         return PosedFace(
-            points=(self._neutral + np.tensordot(weights, self._identities, 1)).astype(np.float32),
+            points=(self._neutral + np.tensordot(weights, self._identities, 1)).astype(
+                np.float32
+            ),
             units=self._units * gain[:, None, None],
             atlas=paint(self._chart_landmarks, look, stream),
             fold_depth=look.fold_depth,
@@ -166,7 +171,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as file:
             missing = [name for name in ARRAYS if name not in file]
             if missing:
-                raise ValueError(f"{path} is not a head file: it has no array {', '.join(missing)}")
+                raise ValueError(
+                    f"{path} is not a head file: it has no array {', '.join(missing)}"
+                )
             arrays = {name: file[name] for name in ARRAYS}
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is not an .npz file ({error})") from error
@@ -213,22 +220,23 @@ def _check_sizes(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def chart_of(points: Array) -> Array:
-    """Place of points [V, 3] in the chart, mm: unrolled around the vertical axis of the built-in
-    head.
+    """Place of points [V, 3] in the chart, mm: unrolled around the vertical axis of the
+    built-in head.
     """
     around = np.arctan2(points[:, 0], np.maximum(points[:, 2], 1e-6))
     return np.column_stack([around * anatomy.CHART_RADIUS, points[:, 1]])
 
 
 def _units(arrays: dict[str, NDArray[Any]]) -> tuple[tuple[int, ...], Floats]:
-    """The action units that the file's blendshapes can make, and their displacement [K, V, 3] at
-    intensity 5.
+    """The action units that the file's blendshapes can make, and their displacement [K, V, 3]
+    at intensity 5.
     """
     row = {str(name): index for index, name in enumerate(arrays["expression_names"])}
     units, moves = [], []
     for unit, shapes in SHAPES.items():
         found = {
-            name: [row[n] for n in (name, f"{name}_L", f"{name}_R") if n in row] for name in shapes
+            name: [row[n] for n in (name, f"{name}_L", f"{name}_R") if n in row]
+            for name in shapes
         }
         if all(found.values()):
             units.append(unit)
@@ -263,12 +271,16 @@ def _frame(landmarks: Array) -> tuple[float, Array]:
     """Scale to mm, and the point between the eyes, from the corners of the eyes."""
     width = float(np.linalg.norm(landmarks[36] - landmarks[45]))
     if not width > 0:
-        raise ValueError("a head file's landmarks 36 and 45 (outer corners of the eyes) coincide")
+        raise ValueError(
+            "a head file's landmarks 36 and 45 (outer corners of the eyes) coincide"
+        )
     return 2 * anatomy.OUTER_EYE[0] / width, landmarks[[36, 39, 42, 45]].mean(0)
 
 
 def _eye_depth() -> float:
-    """Where the built-in head has the corners of its eyes, so that all heads turn on the same neck."""
+    """Where the built-in head has the corners of its eyes, so that all heads turn on the same
+    neck.
+    """
     return float(anatomy.surface(np.stack([anatomy.INNER_EYE, anatomy.OUTER_EYE]))[:, 2].mean())
 
 
@@ -291,8 +303,8 @@ def _texels(
     kinds: NDArray[np.str_],
     eyes: tuple[NDArray[np.int64], ...],
 ) -> Array:
-    """Place of each vertex in the atlas [V, 2]: skin by the chart, the rest as seen from the front
-    in its tile.
+    """Place of each vertex in the atlas [V, 2]: skin by the chart, the rest as seen from the
+    front in its tile.
     """
     texels = np.clip(atlas.texels(chart), 1, [atlas.WIDTH - 2, atlas.SKIN_HEIGHT - 2])
     groups = [(kind, np.unique(triangles[kinds == kind])) for kind in ("teeth", "mouth")] + [

@@ -20,8 +20,8 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Fold:
-    """The folds of one action unit: a part of the atlas, and the share of light it loses there at
-    intensity 5 (below 0: gains).
+    """The folds of one action unit: a part of the atlas, and the share of light it loses there
+    at intensity 5 (below 0: gains).
     """
 
     left: int
@@ -41,8 +41,8 @@ ANCHORS: dict[str, tuple[int, ...]] = {
 
 Point = tuple[str, float, float]  # anchor, mm right and down of it
 
-# For each action unit the width of its folds in mm, and the lines they follow on the right side of
-# the face.
+# For each action unit the width of its folds in mm, and the lines they follow on the right side
+# of the face.
 FOLDS: dict[int, tuple[float, Sequence[Sequence[Point]]]] = {
     1: (1.6, [[("forehead", 0, -d), ("brow mid", 0, 3 - d)] for d in (13, 21, 29)]),
     2: (
@@ -96,7 +96,10 @@ FOLDS: dict[int, tuple[float, Sequence[Sequence[Point]]]] = {
             *([(p, 0, 2.5), (p, 0, 6)] for p in ("lip lower", "lip low side")),
         ],
     ),
-    20: (1.5, [[("corner", d, -8), ("corner", d + 1.5, 0), ("corner", d, 10)] for d in (8, 12)]),
+    20: (
+        1.5,
+        [[("corner", d, -8), ("corner", d + 1.5, 0), ("corner", d, 10)] for d in (8, 12)],
+    ),
     23: (
         0.9,
         [
@@ -116,14 +119,21 @@ FOLDS: dict[int, tuple[float, Sequence[Sequence[Point]]]] = {
     27: (3.0, [[("corner", 12, -12), ("corner", 11, 4), ("corner", 7, 20)]]),
     43: (
         1.0,
-        [[("eye in", 0, -1.3), ("lid in", 0, -1.3), ("lid out", 0, -1.3), ("eye out", 0, -1.3)]],
+        [
+            [
+                ("eye in", 0, -1.3),
+                ("lid in", 0, -1.3),
+                ("lid out", 0, -1.3),
+                ("eye out", 0, -1.3),
+            ]
+        ],
     ),
 }
 
 
 def fold_map(landmarks: Array, unit: int) -> Mask:
-    """Light lost at full strength to the folds of an action unit, around landmarks [68, 2] of the
-    chart (mm).
+    """Light lost at full strength to the folds of an action unit, around landmarks [68, 2] of
+    the chart (mm).
     """
     if unit not in FOLDS:
         return np.zeros((SKIN_HEIGHT, WIDTH), np.float32)

@@ -1,12 +1,12 @@
 """What a head is to the renderer, and the built-in one.
 
-    head = BuiltinHead()
-    face = head.face(random_stream(seed, "face", identity))     one identity: shape, skin, hair
-    face.points + intensities / 5 · face.units                  its points, moved by action units
+    head = BuiltinHead() face = head.face(random_stream(seed, "face", identity))     one
+    identity: shape, skin, hair face.points + intensities / 5 · face.units                  its
+    points, moved by action units
 
-A head is a `Mesh`, how points are joined and where they lie in the picture of the skin, the same
-for all its identities; and it makes a `PosedFace` for each. Millimetres, origin between the eyes, x
-right, y down, z to the viewer.
+A head is a `Mesh`, how points are joined and where they lie in the picture of the skin, the
+same for all its identities; and it makes a `PosedFace` for each. Millimetres, origin between
+the eyes, x right, y down, z to the viewer.
 """
 
 from dataclasses import dataclass
@@ -53,8 +53,8 @@ class PosedFace:
 
 
 class HeadModel(Protocol):
-    """Anything that can be rendered: its name, the licence of what is rendered from it, K action
-    units (FACS numbers), and its mesh.
+    """Anything that can be rendered: its name, the licence of what is rendered from it, K
+    action units (FACS numbers), and its mesh.
     """
 
     name: str
@@ -67,8 +67,8 @@ class HeadModel(Protocol):
 
 
 class BuiltinHead:
-    """The project's own parametric head: about 2,300 points, 26 ways to differ in shape, 19 action
-    units.
+    """The project's own parametric head: about 2,300 points, 26 ways to differ in shape, 19
+    action units.
     """
 
     def __init__(self) -> None:
@@ -123,12 +123,14 @@ class BuiltinHead:
         """The skin's movement, stronger or weaker and a little lopsided as people are; all can
         close their eyes.
         """
-        lopsided = 1 + stream.uniform(-0.12, 0.12, len(self.action_units))[:, None, None] * np.tanh(
-            self._skin.points[:, :1] / 12
-        )
+        lopsided = 1 + stream.uniform(-0.12, 0.12, len(self.action_units))[
+            :, None, None
+        ] * np.tanh(self._skin.points[:, :1] / 12)
         gain = stream.uniform(0.85, 1.15, len(self.action_units))[:, None, None]
         of_lids = np.isin(self.action_units, list(expressions.LID_SHARES))[:, None, None]
-        return expressions.unit_fields(self._skin, shaped) * np.where(of_lids, 1.0, gain * lopsided)
+        return expressions.unit_fields(self._skin, shaped) * np.where(
+            of_lids, 1.0, gain * lopsided
+        )
 
     def _hair_volume(self, look: Look) -> Array:
         """How far hair lifts the surface off the scalp [V, 3]."""
@@ -158,6 +160,7 @@ def _place(part: MeshPart, weights: Array, look: Look) -> Array:
 def _carried(part: MeshPart) -> Array:
     """How action units move a part: the lower teeth go with the jaw, all else stays."""
     angles = [
-        expressions.JAW_RADIANS.get(unit, 0.0) * part.on_jaw for unit in expressions.ACTION_UNITS
+        expressions.JAW_RADIANS.get(unit, 0.0) * part.on_jaw
+        for unit in expressions.ACTION_UNITS
     ]
     return np.stack([expressions.jaw_drop(part.points, angle) for angle in angles])

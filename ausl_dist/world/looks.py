@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# RGB. Skin from light to dark, hair and irises with the two darkest first: those are all that dark
-# skin is given.
+# RGB. Skin from light to dark, hair and irises with the two darkest first: those are all that
+# dark skin is given.
 TONES = np.array(
     [
         [250, 222, 204],
@@ -96,7 +96,9 @@ def draw_look(stream: np.random.Generator) -> Look:
         long_hair=float(stream.uniform(30, 130))
         if not masculine and stream.random() < 0.7
         else 0.0,
-        brow_thickness=float(stream.uniform(5.5, 8.5) if masculine else stream.uniform(3.8, 6.5)),
+        brow_thickness=float(
+            stream.uniform(5.5, 8.5) if masculine else stream.uniform(3.8, 6.5)
+        ),
         brow_density=float(stream.uniform(0.65, 0.95)),
         lashes=float(stream.uniform(0.4, 0.7) if masculine else stream.uniform(0.6, 1)),
     )

@@ -3,9 +3,9 @@
     WorldSettings ──▶ shard numbers ──▶ N processes, a shard at a time: render, encode, verify, write
                   ──▶ publish
 
-Shard n holds clips n * clips_per_shard and following, identity by identity, so its bytes depend on
-the settings alone: not on the number of processes, and not on kills. A shard that is there is not
-rendered again, and a corpus that is published is left alone.
+Shard n holds clips n * clips_per_shard and following, identity by identity, so its bytes depend
+on the settings alone: not on the number of processes, and not on kills. A shard that is there
+is not rendered again, and a corpus that is published is left alone.
 """
 
 import dataclasses
@@ -60,16 +60,24 @@ class WorldSettings:
     flow_gap: int = 0  # frames to the one that the stored true motion leads to; 0 stores none
 
     def __post_init__(self) -> None:
-        for name, most in (("identities", 100_000), ("clips", 1000), ("clips_per_shard", 100_000)):
+        for name, most in (
+            ("identities", 100_000),
+            ("clips", 1000),
+            ("clips_per_shard", 100_000),
+        ):
             if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"world: {name} must lie in 1..{most}, not {getattr(self, name)}")
+                raise ValueError(
+                    f"world: {name} must lie in 1..{most}, not {getattr(self, name)}"
+                )
         if not 0 <= self.flow_gap < self.seconds * self.fps:
             raise ValueError(
                 f"world: flow_gap must be shorter than a clip of {self.seconds * self.fps:.0f} "
                 f"frames, not {self.flow_gap}"
             )
         if self.codec not in CODECS:
-            raise ValueError(f"world: codec must be one of {', '.join(CODECS)}, not {self.codec!r}")
+            raise ValueError(
+                f"world: codec must be one of {', '.join(CODECS)}, not {self.codec!r}"
+            )
 
     @property
     def num_clips(self) -> int:
@@ -80,8 +88,8 @@ class WorldSettings:
         return -(-self.num_clips // self.clips_per_shard)
 
     def to_dict(self) -> dict[str, Any]:
-        """What goes into the corpus' statement: all that its bytes depend on, and nothing of this
-        machine.
+        """What goes into the corpus' statement: all that its bytes depend on, and nothing of
+        this machine.
         """
         head = f"{self.head.name} {sha256_of(self.head)}" if self.head else "builtin"
         return {**dataclasses.asdict(self), "head": head, "world_version": WORLD_VERSION}
@@ -111,7 +119,8 @@ def make_world(
     workers: int = 1,
     on_progress: Callable[[int], None] = lambda clips: None,
 ) -> Made:
-    """Render the world and publish it at `url`, or go on with it, or do nothing when it is there.
+    """Render the world and publish it at `url`, or go on with it, or do nothing when it is
+    there.
 
     Shards for an object store wait in `work`; those for a folder are written where they belong.
     `on_progress` gets the clips done.
@@ -137,7 +146,11 @@ def make_world(
     _render(settings, folder, missing, workers, lambda clips: on_progress(done + clips))
     books = {"clips": settings.num_clips, "frames": settings.num_clips * world.num_frames}
     statement = publish(
-        folder, url, name=f"world-{world.head.name}-{settings.seed}", books=books, settings=wanted
+        folder,
+        url,
+        name=f"world-{world.head.name}-{settings.seed}",
+        books=books,
+        settings=wanted,
     )
     if folder == work:
         shutil.rmtree(work)
@@ -177,7 +190,10 @@ def _render(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     counter = context.Value("Q", 0)
     with ProcessPoolExecutor(
-        max(1, min(workers, len(numbers))), context, initializer=_start_worker, initargs=(counter,)
+        max(1, min(workers, len(numbers))),
+        context,
+        initializer=_start_worker,
+        initargs=(counter,),
     ) as pool:
         waiting = {pool.submit(_write_shard, settings, folder, number) for number in numbers}
         try:

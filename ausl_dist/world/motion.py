@@ -1,12 +1,12 @@
-"""How a face moves in one clip: action units as episodes, head and eyes as movements that come and
-go.
+"""How a face moves in one clip: action units as episodes, head and eyes as movements that come
+and go.
 
     (action units, frames, fps, stream) ──▶ Motion: intensities, head pose, gaze        pure in its arguments
 
-Action units rise, stay and fall again in episodes of about a second, alone or in the combinations
-in which they are seen; on top of that some clips talk, and all blink. Head, camera and light go out
-and return several times within a clip and never drift across it: from a drift, frames could be
-ranked by time without a look at the face.
+Action units rise, stay and fall again in episodes of about a second, alone or in the
+combinations in which they are seen; on top of that some clips talk, and all blink. Head, camera
+and light go out and return several times within a clip and never drift across it: from a drift,
+frames could be ranked by time without a look at the face.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ Array = NDArray[np.float64]
 
 MAX_INTENSITY = 5.0
 
-# Combinations and how often they start, relative to one another. One is left out for a head that
-# lacks a unit of it.
+# Combinations and how often they start, relative to one another. One is left out for a head
+# that lacks a unit of it.
 COMBINATIONS: Sequence[tuple[tuple[int, ...], float]] = (
     ((6, 12), 3), ((12,), 1.5), ((6, 12, 25), 2), ((6, 12, 25, 26), 1), ((6,), 1.5), ((7, 12), 1),
     ((1, 2), 3), ((1,), 2), ((2,), 2), ((1, 2, 5), 1.5), ((1, 2, 5, 25, 26), 1.5), ((5,), 1.5),
@@ -90,8 +90,8 @@ def draw_motion(
 
 
 def come_and_go(stream: np.random.Generator, seconds: Array, length: float) -> Array:
-    """A movement [T] of variance about 1 that ends where it began: a few waves of a whole number of
-    cycles in the clip.
+    """A movement [T] of variance about 1 that ends where it began: a few waves of a whole
+    number of cycles in the clip.
     """
     fewest, most = (max(1, round(length / period)) for period in reversed(MOVEMENT_SECONDS))
     total = np.zeros(len(seconds))
@@ -157,8 +157,8 @@ def _episode(seconds: Array, start: float, onset: float, hold: float, offset: fl
 def _talk(
     levels: Array, column: dict[int, int], seconds: Array, stream: np.random.Generator
 ) -> None:
-    """Syllables, three to five a second: lips part, the jaw drops a little, now and then the lips
-    are rounded.
+    """Syllables, three to five a second: lips part, the jaw drops a little, now and then the
+    lips are rounded.
     """
     when = -0.2
     while when < seconds[-1]:
@@ -170,7 +170,9 @@ def _talk(
         syllable = _episode(seconds, when, 0.1, stream.uniform(0, 0.06), 0.1)
         for unit, strength in shape.items():
             if unit in column:
-                levels[:, column[unit]] = np.maximum(levels[:, column[unit]], strength * syllable)
+                levels[:, column[unit]] = np.maximum(
+                    levels[:, column[unit]], strength * syllable
+                )
         when += stream.uniform(0.2, 0.33) + (
             stream.uniform(0.2, 0.6) if stream.random() < 0.12 else 0
         )

@@ -3,8 +3,8 @@
     landmarks in the chart, Look ──▶ tone ─▶ shadows, blush, marks ─▶ beard ─▶ folds of age
                                  ─▶ lips ─▶ lids ─▶ brows ─▶ hair ──▶ atlas
 
-Works for any head whose points have a place in the chart, so the built-in head and one from a file
-are painted alike.
+Works for any head whose points have a place in the chart, so the built-in head and one from a
+file are painted alike.
 """
 
 import numpy as np
@@ -39,9 +39,9 @@ class _Skin:
 
     def mix(self, colour: Array, mask: Mask, share: float = 1.0) -> None:
         """Move towards a colour, or a picture, where the mask is 1."""
-        self.image += (np.asarray(colour, np.float32) - self.image) * (mask * np.float32(share))[
-            :, :, None
-        ]
+        self.image += (np.asarray(colour, np.float32) - self.image) * (
+            mask * np.float32(share)
+        )[:, :, None]
 
     def darken(self, share: float, mask: Mask) -> None:
         """Take a share of the light away where the mask is 1; a share below 0 adds light."""
@@ -78,8 +78,8 @@ def paint(landmarks: Array, look: Look, stream: np.random.Generator) -> NDArray[
 
 
 def hair_mask(marks: Array, look: Look) -> Mask:
-    """1 where hair covers the scalp: above a line across the forehead, down the temples, around the
-    ears.
+    """1 where hair covers the scalp: above a line across the forehead, down the temples, around
+    the ears.
     """
     up = look.hairline
     forehead = [[0, -63 - up], [25, -64 - up], [46, -58 - up], [60, -40 - 0.6 * up], [70, -26]]
@@ -101,7 +101,9 @@ def _complexion(skin: _Skin, marks: Array, look: Look, stream: np.random.Generat
     eye, red = (marks[42] + marks[45]) / 2, look.tone * [1.02, 0.82, 0.8]
     for side in (1, -1):
         skin.mix(red, blob(side * eye[0] * 1.25, marks[29, 1] + 6, 20, 17), 0.35 * look.blush)
-        skin.darken(0.16 + 0.1 * look.age, blob(side * eye[0], eye[1] + 1, 22, 12))  # the socket
+        skin.darken(
+            0.16 + 0.1 * look.age, blob(side * eye[0], eye[1] + 1, 22, 12)
+        )  # the socket
         skin.darken(0.12, blob(side * (marks[42, 0] - 4), eye[1] - 3, 7, 10))
         skin.darken(0.1 * look.age, blob(side * eye[0], eye[1] + 13, 13, 4))  # the bag below
         skin.darken(-0.05, blob(side * eye[0] * 1.2, marks[28, 1] + 6, 12, 9))
@@ -113,7 +115,9 @@ def _complexion(skin: _Skin, marks: Array, look: Look, stream: np.random.Generat
     skin.darken(0.16, blob(0, marks[57, 1] + 6, 13, 4))
     skin.darken(0.07, blob(0, (marks[33, 1] + marks[51, 1]) / 2, 3, 7))
     ring = np.arange(0, 2 * np.pi, 0.4)
-    nostril = marks[34] + [0.3, -1.0] + np.column_stack([3.9 * np.cos(ring), -1.3 * np.sin(ring)])
+    nostril = (
+        marks[34] + [0.3, -1.0] + np.column_stack([3.9 * np.cos(ring), -1.3 * np.sin(ring)])
+    )
     skin.mix(look.tone * 0.22, soft_mask(both_sides(nostril), 0.6), 0.85)
     wing = marks[35] + np.array([[1, -9], [3.2, -4], [2, 1]])
     skin.mix(look.tone * 0.5, soft_mask(both_sides(wing), 0.9, 1.2), 0.6)
@@ -195,7 +199,9 @@ def _tiles(look: Look, strands: Mask) -> dict[str, Array]:
         np.full((atlas.TILE, atlas.TILE, 3), [222.0, 216.0, 211.0])
         * (1 - 0.18 * np.clip(-down * 2, 0, 1))[:, :, None]
     )
-    eye = paste(eye, look.tone * [0.95, 0.66, 0.62], (np.abs(across) - 0.72) * 3)  # pink corners
+    eye = paste(
+        eye, look.tone * [0.95, 0.66, 0.62], (np.abs(across) - 0.72) * 3
+    )  # pink corners
     eye = paste(eye, look.iris * 0.45, (IRIS_SHARE + 0.045 - radius) * 30)
     eye = paste(eye, look.iris * 1.15, (IRIS_SHARE - radius) * 14)
     eye = paste(eye, np.full(3, 11.0), (0.17 - radius) * 30)
@@ -216,5 +222,7 @@ def _tiles(look: Look, strands: Mask) -> dict[str, Array]:
     ear = look.tone * (0.95 - 0.35 * np.exp(-(((radius - 0.55) / 0.2) ** 2)))[:, :, None]
     neck = look.tone * (0.68 + 0.2 * np.clip(2 * down + 1, 0, 1))[:, :, None]
     neck = paste(neck, look.cloth, (down - 0.02 + 0.25 * across**2) * 12)
-    hair = look.hair * strands[: atlas.TILE, : atlas.TILE, None] * (0.8 - 0.1 * down)[:, :, None]
+    hair = (
+        look.hair * strands[: atlas.TILE, : atlas.TILE, None] * (0.8 - 0.1 * down)[:, :, None]
+    )
     return {"eye": eye, "teeth": teeth, "mouth": mouth, "ear": ear, "neck": neck, "hair": hair}

@@ -1,5 +1,5 @@
-"""What belongs to the built-in head besides its skin: eyes, teeth, mouth, ears, neck and hair, each
-a small bent grid of its own.
+"""What belongs to the built-in head besides its skin: eyes, teeth, mouth, ears, neck and hair,
+each a small bent grid of its own.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ EYE_REACH = 17.0  # mm from its pole to the edge of what is drawn
 
 @dataclass(frozen=True)
 class MeshPart:
-    """A grid of points [rows * columns, 3] (mm, as in anatomy.py) with a tile of the atlas spread
-    over it.
+    """A grid of points [rows * columns, 3] (mm, as in anatomy.py) with a tile of the atlas
+    spread over it.
     """
 
     tile: str
@@ -64,7 +64,9 @@ def build_parts() -> list[MeshPart]:
 
 
 def hang_hair(part: MeshPart, look: Look) -> Array:
-    """The points of the hair beside and below the face; where it is short it hides behind the head."""
+    """The points of the hair beside and below the face; where it is short it hides behind the
+    head.
+    """
     across, down = part.points[:, 0], (part.points[:, 1] + 1) / 2
     if not look.long_hair:
         return part.points * [20, 20, 1]
@@ -77,7 +79,9 @@ def hang_hair(part: MeshPart, look: Look) -> Array:
 
 
 def _grid(rows: int, columns: int) -> tuple[Array, Array]:
-    down, across = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
+    down, across = np.meshgrid(
+        np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij"
+    )
     return across.ravel(), down.ravel()
 
 

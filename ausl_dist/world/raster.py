@@ -1,8 +1,8 @@
 """From projected triangles to pixels: which triangle each pixel sees, and where inside it.
 
-Vectorised over all triangles at once, in NumPy alone: a head is a few thousand triangles of a few
-pixels each, so the bounding boxes together hold only a few candidates a pixel, and testing them all
-costs less than one Python loop would.
+Vectorised over all triangles at once, in NumPy alone: a head is a few thousand triangles of a
+few pixels each, so the bounding boxes together hold only a few candidates a pixel, and testing
+them all costs less than one Python loop would.
 
 1. triangles that face away, miss the picture or fall between pixel centres are dropped;
 2. the rest are sorted into classes by the size of their bounding box, and every pixel centre of
@@ -71,14 +71,20 @@ class Hits:
         """A picture [size * size, C] with values [P, C] at the covered pixels and 0 elsewhere."""
         place = np.zeros(size * size, np.int64)
         place[self.pixels] = np.arange(1, len(self.pixels) + 1)
-        return np.concatenate([np.zeros((1, values.shape[1]), values.dtype), values]).take(place, 0)
+        return np.concatenate([np.zeros((1, values.shape[1]), values.dtype), values]).take(
+            place, 0
+        )
 
 
 def rasterise(
-    points: Floats, depth: Floats, triangles: NDArray[np.int32], layers: NDArray[np.int8], size: int
+    points: Floats,
+    depth: Floats,
+    triangles: NDArray[np.int32],
+    layers: NDArray[np.int8],
+    size: int,
 ) -> Hits:
-    """See the triangles [F, 3] with corners at `points` [V, 2] (pixels, y down) in a square picture
-    of `size` pixels.
+    """See the triangles [F, 3] with corners at `points` [V, 2] (pixels, y down) in a square
+    picture of `size` pixels.
 
     `depth` [V] grows towards the viewer, `layers` [F] are 0 to 100. A triangle is seen when its
     corners run clockwise on the screen.
@@ -96,10 +102,13 @@ def rasterise(
         np.floor(np.maximum(np.maximum(ay, by), cy)),
     )
     left, top = np.maximum(left, 0), np.maximum(top, 0)
-    width, height = np.minimum(right, size - 1) - left + 1, np.minimum(bottom, size - 1) - top + 1
+    width, height = (
+        np.minimum(right, size - 1) - left + 1,
+        np.minimum(bottom, size - 1) - top + 1,
+    )
     kept = np.flatnonzero((area > 1e-6) & (width > 0) & (height > 0))
-    # A barycentric weight is a plane over the picture: value at the box's first pixel, slope along
-    # x, slope along y.
+    # A barycentric weight is a plane over the picture: value at the box's first pixel, slope
+    # along x, slope along y.
     ax, bx, cx, ay, by, cy, area, left, top = (
         v.take(kept) for v in (ax, bx, cx, ay, by, cy, area, left, top)
     )

@@ -1,19 +1,19 @@
-"""From a head to frames: the world of talking faces, in which everything about a frame is known.
+"""From a head to frames: the world of talking faces, in which everything about a frame is
+known.
 
-    world = World(BuiltinHead(), size=128, seconds=2.0, seed=0)
-    clip = world.clip(identity=7, number=0)
-    clip.frame(t)            H W 3 uint8 RGB, aligned as alignment_to_template aligns it
-    clip.landmarks           T 68 2, crop pixels
-    clip.intensities         T K, 0 to 5, columns world.head.action_units
-    clip.flow(t, 3)          where each pixel of frame t is in frame t + 3, and whether it can be
+    world = World(BuiltinHead(), size=128, seconds=2.0, seed=0) clip = world.clip(identity=7,
+    number=0) clip.frame(t)            H W 3 uint8 RGB, aligned as alignment_to_template aligns
+    it clip.landmarks           T 68 2, crop pixels clip.intensities         T K, 0 to 5,
+    columns world.head.action_units clip.flow(t, 3)          where each pixel of frame t is in
+    frame t + 3, and whether it can be
                              seen there
 
-Everything is a pure function of (head, size, fps, seconds, seed, identity, number). A frame is made
-in five steps:
+Everything is a pure function of (head, size, fps, seconds, seed, identity, number). A frame is
+made in five steps:
 
 1. the points of the face, moved by action units, turned with the head and seen by the camera;
-2. the alignment of the true landmarks, smoothed over time as for real video, after which the crop
-   is rendered as such: nothing is warped;
+2. the alignment of the true landmarks, smoothed over time as for real video, after which the
+   crop is rendered as such: nothing is warped;
 3. triangles to pixels (raster.py);
 4. skin, with the folds of the moment, under the light; the background behind it;
 5. lens and sensor.
@@ -107,7 +107,12 @@ class RenderedClip:
     """One clip of one identity: nothing is rendered before it is asked for."""
 
     def __init__(
-        self, world: World, face: PosedFace, motion: Motion, scene: Scene, grain: NDArray[np.int64]
+        self,
+        world: World,
+        face: PosedFace,
+        motion: Motion,
+        scene: Scene,
+        grain: NDArray[np.int64],
     ) -> None:
         self.world, self.face, self.motion, self.scene = world, face, motion, scene
         self._grain = grain  # T 2: which part of the noise lies over each frame
@@ -116,7 +121,10 @@ class RenderedClip:
             np.float32
         )
         seen = np.stack(
-            [self._project(self._points(t, world.head.mesh.landmarks)) for t in range(len(self))]
+            [
+                self._project(self._points(t, world.head.mesh.landmarks))
+                for t in range(len(self))
+            ]
         )
         self._alignments = smooth_alignments(seen)
         crops = scale_pixels(self._alignments, world.size / CROP_SIZE)
@@ -144,7 +152,9 @@ class RenderedClip:
             colour.ravel() * (lit * np.float32(tint)) + glint
             for colour, tint in zip(colours, scene.tint, strict=True)
         ]
-        parts.append(np.ones_like(lit))  # the fourth channel: how much of the pixel the head covers
+        parts.append(
+            np.ones_like(lit)
+        )  # the fourth channel: how much of the pixel the head covers
         fine = pose.hits.spread(np.stack(parts, 1), side).reshape(side, side, 4)
         head = cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
         background = scale_pixels(pose.background, size / side)
@@ -166,7 +176,9 @@ class RenderedClip:
         start = np.stack([columns, rows], -1).reshape(-1, 2)
         target = apply_affine(
             there.background,
-            apply_affine(np.asarray(cv2.invertAffineTransform(here.background), np.float64), start),
+            apply_affine(
+                np.asarray(cv2.invertAffineTransform(here.background), np.float64), start
+            ),
         )
         target[here.hits.pixels] = np.stack(
             [here.hits.interpolate(there.pixels[:, axis]) for axis in range(2)], 1
@@ -174,17 +186,19 @@ class RenderedClip:
         at = np.rint(target).astype(np.int64)
         inside = ((at >= 0) & (at < size)).all(1)
         at = np.where(inside, at[:, 1] * size + at[:, 0], 0)
-        # What was seen of the head is hidden where something of another layer, or nearer, is seen
-        # later; backgrounds hide nothing.
+        # What was seen of the head is hidden where something of another layer, or nearer, is
+        # seen later; backgrounds hide nothing.
         layer, depth = self._seen(here.hits, there.points)
         later_layer, later_depth = self._seen(there.hits, there.points)
-        visible = inside & (layer == later_layer[at]) & (depth >= later_depth[at] - HIDING_DEPTH)
+        visible = (
+            inside & (layer == later_layer[at]) & (depth >= later_depth[at] - HIDING_DEPTH)
+        )
         motion = (target - start).astype(np.float32)
         return Flow(motion.reshape(size, size, 2), visible.reshape(size, size))
 
     def _seen(self, hits: Hits, points: Floats) -> tuple[Floats, Floats]:
-        """Layer and depth of what each pixel sees, with the vertices at `points`; -1 and 0 for the
-        background.
+        """Layer and depth of what each pixel sees, with the vertices at `points`; -1 and 0 for
+        the background.
         """
         layers = self.world.head.mesh.layers.take(hits.triangles).astype(np.float32)
         picture = hits.spread(
@@ -193,8 +207,8 @@ class RenderedClip:
         return picture[:, 0] - 1, picture[:, 1]
 
     def _points(self, t: int, vertices: NDArray[np.int64] | slice = slice(None)) -> Floats:
-        """Vertices [N, 3] of frame t in camera coordinates (mm, origin at the middle of the head at
-        rest).
+        """Vertices [N, 3] of frame t in camera coordinates (mm, origin at the middle of the
+        head at rest).
         """
         face = self.face
         weights = self.motion.intensities[t] / np.float32(MAX_INTENSITY)
@@ -222,7 +236,8 @@ class RenderedClip:
         """Camera pixels [N, 2] of points [N, 3]; the optical axis passes through (0, 0)."""
         scene = self.scene
         projected: Floats = points[:, :2] * (
-            np.float32(scene.focus * scene.distance) / (np.float32(scene.distance) - points[:, 2:])
+            np.float32(scene.focus * scene.distance)
+            / (np.float32(scene.distance) - points[:, 2:])
         )
         return projected
 
@@ -238,7 +253,10 @@ class RenderedClip:
         # background pixels are camera pixels
         camera = np.array([[1.0, 0, -BACKGROUND_SIZE / 2], [0, 1, -BACKGROUND_SIZE / 2]])
         background = np.column_stack(
-            [alignment[:, :2] @ camera[:, :2], alignment[:, :2] @ camera[:, 2] + alignment[:, 2]]
+            [
+                alignment[:, :2] @ camera[:, :2],
+                alignment[:, :2] @ camera[:, 2] + alignment[:, 2],
+            ]
         )
         return Pose(points, pixels, background, hits)
 
@@ -267,7 +285,8 @@ class RenderedClip:
                 part = atlas[fold.top : fold.top + height, fold.left : fold.left + width]
                 kept = (
                     1
-                    - np.float32(self.face.fold_depth * intensity / MAX_INTENSITY) * fold.darkening
+                    - np.float32(self.face.fold_depth * intensity / MAX_INTENSITY)
+                    * fold.darkening
                 )
                 part[:] = np.clip(part * kept[:, :, None], 0, 255)
         return atlas
@@ -303,24 +322,26 @@ def flow(clip: RenderedClip, t: int, dt: int) -> Flow:
 
 
 def smooth_alignments(landmarks: Floats) -> Array:
-    """Matrices [T, 2, 3] to the 256-pixel crop for landmarks [T, 68, 2] of one face, averaged over
-    neighbouring frames.
+    """Matrices [T, 2, 3] to the 256-pixel crop for landmarks [T, 68, 2] of one face, averaged
+    over neighbouring frames.
 
-    Similarity transforms are closed under weighted means, and the mean follows the head as long as
-    it moves little in a frame.
+    Similarity transforms are closed under weighted means, and the mean follows the head as long
+    as it moves little in a frame.
     """
     exact = np.stack([alignment_to_template(points.astype(np.float64)) for points in landmarks])
     steps = np.arange(-4, 5)
     weights = np.exp(-0.5 * (steps / ALIGNMENT_SIGMA) ** 2)
     padded = np.pad(exact, ((4, 4), (0, 0), (0, 0)), "reflect" if len(exact) > 4 else "edge")
     return np.tensordot(
-        weights / weights.sum(), np.stack([padded[4 + s : len(exact) + 4 + s] for s in steps]), 1
+        weights / weights.sum(),
+        np.stack([padded[4 + s : len(exact) + 4 + s] for s in steps]),
+        1,
     )
 
 
 def scale_pixels(matrix: Array, times: float) -> Array:
-    """A matrix [..., 2, 3] to pixels of a picture, made to lead to those of a picture `times` as
-    large; pixel centres lie at integers.
+    """A matrix [..., 2, 3] to pixels of a picture, made to lead to those of a picture `times`
+    as large; pixel centres lie at integers.
     """
     scaled: Array = matrix * times
     scaled[..., 2] += 0.5 * times - 0.5

@@ -34,7 +34,9 @@ class Scene:
 
 def draw_scene(stream: np.random.Generator) -> Scene:
     """Draw the surroundings of one clip."""
-    light = np.array([stream.normal(0, 0.6), stream.uniform(-0.9, 0.1), stream.uniform(0.5, 1.0)])
+    light = np.array(
+        [stream.normal(0, 0.6), stream.uniform(-0.9, 0.1), stream.uniform(0.5, 1.0)]
+    )
     warmth = stream.uniform(-0.07, 0.07)
     return Scene(
         distance=float(stream.uniform(500, 1400)),
@@ -63,7 +65,14 @@ def _draw_background(stream: np.random.Generator) -> NDArray[np.uint8]:
             cv2.rectangle(picture, (x, y), (x + w, y + h), colour, -1)
         else:
             cv2.ellipse(
-                picture, (x, y), (w // 2, h // 2), float(stream.uniform(0, 180)), 0, 360, colour, -1
+                picture,
+                (x, y),
+                (w // 2, h // 2),
+                float(stream.uniform(0, 180)),
+                0,
+                360,
+                colour,
+                -1,
             )
     soft = cv2.GaussianBlur(picture, (0, 0), float(stream.uniform(1.5, 8)))
     return np.clip(soft, 0, 255).astype(np.uint8)

@@ -14,7 +14,16 @@ from ausl_dist.settings import with_defaults
 from launch.compose import CONFIGS, completed
 
 # Groups whose files choose a part of a run, and the word that chooses one of them.
-GROUPS = ("backbone", "checkpoint", "cluster", "data", "engine", "experiment", "observe", "online")
+GROUPS = (
+    "backbone",
+    "checkpoint",
+    "cluster",
+    "data",
+    "engine",
+    "experiment",
+    "observe",
+    "online",
+)
 GROUPS += ("optimizer",)
 # What a file is named after may stand in it, even where it is the default.
 NAMESAKES = {
@@ -27,7 +36,9 @@ Path_ = tuple[str, ...]
 
 
 def leaves(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
-    """Every setting by its path; a view is one setting, which several objectives may share whole."""
+    """Every setting by its path; a view is one setting, which several objectives may share
+    whole.
+    """
     is_view = bool(path) and path[-1].endswith("view")
     if isinstance(value, Mapping) and value and not is_view:
         for name, item in value.items():
@@ -42,7 +53,9 @@ def own_keys(file: Path) -> dict[str, Any]:
 
 
 def files(*groups: str) -> list[str]:
-    return [f"{group}/{path.stem}" for group in groups for path in (CONFIGS / group).glob("*.yaml")]
+    return [
+        f"{group}/{path.stem}" for group in groups for path in (CONFIGS / group).glob("*.yaml")
+    ]
 
 
 def repeats(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
@@ -85,7 +98,8 @@ def test_no_key_of_an_objective_repeats_its_constructor(name: str) -> None:
 @pytest.mark.parametrize("name", files("eval"))
 def test_no_key_of_an_evaluation_repeats_a_default(name: str) -> None:
     assert (
-        repeats(name, own_keys(CONFIGS / f"{name}.yaml"), with_defaults(ProtocolSettings, {})) == []
+        repeats(name, own_keys(CONFIGS / f"{name}.yaml"), with_defaults(ProtocolSettings, {}))
+        == []
     )
 
 
@@ -94,6 +108,8 @@ def test_the_image_size_is_written_once() -> None:
     run = completed(["experiment=predictive_coding"])
     assert run["backbone"]["image_size"] == "${data.image_size}"
     named = [
-        path.name for path in (CONFIGS / "backbone").glob("*") if "image_size" in path.read_text()
+        path.name
+        for path in (CONFIGS / "backbone").glob("*")
+        if "image_size" in path.read_text()
     ]
     assert named == []

@@ -1,5 +1,5 @@
-"""What text names exists: every path, module, command, option and setting in READMEs, docstrings,
-comments and messages; and every setting that a text tells one to type is accepted.
+"""What text names exists: every path, module, command, option and setting in READMEs,
+docstrings, comments and messages; and every setting that a text tells one to type is accepted.
 """
 
 import ast
@@ -68,8 +68,8 @@ def texts() -> tuple[Text, ...]:
 
 
 def said_in_code(file: Path) -> Iterator[str]:
-    """Comments and strings of a module; parts of one message are put together, and what is filled
-    in stands as {}.
+    """Comments and strings of a module; parts of one message are put together, and what is
+    filled in stands as {}.
     """
     with open(file, "rb") as lines:
         tokens = list(tokenize.tokenize(lines.readline))
@@ -79,7 +79,8 @@ def said_in_code(file: Path) -> Iterator[str]:
         if isinstance(node, ast.JoinedStr):
             inside |= {id(part) for part in ast.walk(node)}
             yield "".join(
-                str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values
+                str(part.value) if isinstance(part, ast.Constant) else "{}"
+                for part in node.values
             )
         elif isinstance(node, ast.Constant) and id(node) not in inside:
             yield str(node.value)
@@ -100,7 +101,10 @@ def is_placeholder(name: str) -> bool:
 
 
 def test_every_path_exists() -> None:
-    everything = {*tracked(), *(str(parent) for file in tracked() for parent in Path(file).parents)}
+    everything = {
+        *tracked(),
+        *(str(parent) for file in tracked() for parent in Path(file).parents),
+    }
     wrong = [
         f"{file}: {path}"
         for file, path in named(rf"(?<![\w/.:\-])((?:{ROOMS})/[\w./*{{}}-]+)")
@@ -220,7 +224,9 @@ def known_settings() -> frozenset[str]:
         walk(with_defaults(cls, {}), "")
         names.update(each.name for each in parameters(cls))
     walk({"cluster": {each.name: None for each in parameters(SlurmCluster)}}, "")
-    walk({"cluster": {"ranks": None}, "data": {"corpora": None}, "backbone": {"name": None}}, "")
+    walk(
+        {"cluster": {"ranks": None}, "data": {"corpora": None}, "backbone": {"name": None}}, ""
+    )
     for name in choices("objective"):
         words = ["name=x", "steps=1", "data.corpora.main.url=x", "mixture=none"]
         walk({"objectives": compose([*words, f"mixture.{name}=1"]).run["objectives"]}, "")
@@ -251,7 +257,11 @@ def test_every_setting_that_is_named_exists() -> None:
 
 
 def test_every_choice_of_a_group_exists() -> None:
-    groups = ["experiment", "mixture", *(path.name for path in CONFIGS.iterdir() if path.is_dir())]
+    groups = [
+        "experiment",
+        "mixture",
+        *(path.name for path in CONFIGS.iterdir() if path.is_dir()),
+    ]
     wrong = [
         f"{file}: {group}={choice}"
         for group in groups

@@ -1,5 +1,5 @@
-"""What a GPU asks of every objective, seen on a CPU: operations that have a deterministic kernel
-there, and few waits of the host for the device.
+"""What a GPU asks of every objective, seen on a CPU: operations that have a deterministic
+kernel there, and few waits of the host for the device.
 """
 
 import functools
@@ -16,8 +16,8 @@ from ausl_dist.model.backbones import BackboneSettings, build_backbone
 from tests.contract.test_objective_contract import FILES, batch_for, build, forward
 from tests.support.tiny import BATCH_NORM, LAYER_NORM, TRANSFORMER
 
-# Operators whose CUDA kernels raise under torch.use_deterministic_algorithms(True): that function's
-# docstring, in the names that the dispatcher knows (torch 2.13).
+# Operators whose CUDA kernels raise under torch.use_deterministic_algorithms(True): that
+# function's docstring, in the names that the dispatcher knows (torch 2.13).
 REFUSED = {
     "_adaptive_avg_pool2d_backward",
     "_adaptive_avg_pool3d_backward",
@@ -63,7 +63,9 @@ class RefusingMode(TorchDispatchMode):
         packet, overload = operator.overloadpacket.__name__, operator._overloadname
         floating = any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in arguments)
         if f"{packet}.{overload}" in REFUSED_OVERLOADS or (packet in REFUSED and floating):
-            raise RuntimeError(f"{packet} does not have a deterministic implementation on a GPU")
+            raise RuntimeError(
+                f"{packet} does not have a deterministic implementation on a GPU"
+            )
         return operator(*arguments, **(options or {}))
 
 
@@ -142,7 +144,8 @@ def known_slots(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return
 
 
-# Cross-identity reconstruction keeps the keys of valid clips alone: their number is not known before.
+# Cross-identity reconstruction keeps the keys of valid clips alone: their number is not known
+# before.
 ALLOWED = {"cross_identity_reconstruction": 2}
 
 

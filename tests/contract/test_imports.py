@@ -1,7 +1,7 @@
 """The house has walls: no circle of files, and no room reaches into one that it must not know.
 
-Every import counts, also those inside functions; those for the type checker alone do not, as they
-are never run.
+Every import counts, also those inside functions; those for the type checker alone do not, as
+they are never run.
 """
 
 import ast
@@ -15,8 +15,24 @@ ROOT = Path(__file__).resolve().parents[2]
 HOUSES = ("ausl_dist", "launch", "tools")
 # What must not be known where: who learns nothing of training stays usable without it.
 FORBIDDEN = {
-    "ausl_dist.shards": ("train", "faces", "corpus", "stream", "objectives", "model", "release"),
-    "ausl_dist.faces": ("shards", "train", "corpus", "stream", "objectives", "model", "release"),
+    "ausl_dist.shards": (
+        "train",
+        "faces",
+        "corpus",
+        "stream",
+        "objectives",
+        "model",
+        "release",
+    ),
+    "ausl_dist.faces": (
+        "shards",
+        "train",
+        "corpus",
+        "stream",
+        "objectives",
+        "model",
+        "release",
+    ),
     "ausl_dist.corpus": ("train", "objectives", "model", "release", "evaluate"),
     "ausl_dist.stream": ("train", "model", "corpus", "release", "evaluate", "observe"),
     "ausl_dist.objectives": ("train", "stream", "shards", "corpus", "release", "observe"),
@@ -25,7 +41,15 @@ FORBIDDEN = {
     "ausl_dist.evaluate": ("launch",),
     "ausl_dist.train": ("evaluate", "release", "corpus"),
     "ausl_dist.observe": ("corpus", "release", "evaluate", "objectives", "model"),
-    "ausl_dist.pages": ("train", "observe", "evaluate", "corpus", "release", "stream", "shards"),
+    "ausl_dist.pages": (
+        "train",
+        "observe",
+        "evaluate",
+        "corpus",
+        "release",
+        "stream",
+        "shards",
+    ),
     "ausl_dist.world": ("train", "release", "evaluate", "stream", "objectives", "model"),
     "ausl_dist": ("launch", "tools", "tests"),
     "launch": ("tools", "tests"),
@@ -50,7 +74,9 @@ def graph() -> dict[str, frozenset[str]]:
     name.
     """
     return {
-        name: frozenset(_imported(name, ast.parse(path.read_text()), path.name == "__init__.py"))
+        name: frozenset(
+            _imported(name, ast.parse(path.read_text()), path.name == "__init__.py")
+        )
         for name, path in modules().items()
     }
 

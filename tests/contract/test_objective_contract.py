@@ -61,7 +61,9 @@ def gradients(model: JointModel) -> dict[str, torch.Tensor]:
     return found
 
 
-def test_loss_is_a_finite_scalar_and_its_gradient_reaches_backbone_and_heads(file: Path) -> None:
+def test_loss_is_a_finite_scalar_and_its_gradient_reaches_backbone_and_heads(
+    file: Path,
+) -> None:
     model = build(file)
     output = forward(model, batch_for(model))
     assert output.loss.shape == ()
@@ -71,7 +73,9 @@ def test_loss_is_a_finite_scalar_and_its_gradient_reaches_backbone_and_heads(fil
     found = gradients(model)
     assert all(torch.isfinite(gradient).all() for gradient in found.values())
     assert any(
-        gradient.abs().sum() > 0 for name, gradient in found.items() if name.startswith("backbone.")
+        gradient.abs().sum() > 0
+        for name, gradient in found.items()
+        if name.startswith("backbone.")
     )
 
 
@@ -110,7 +114,9 @@ def test_state_survives_saving_and_loading(file: Path) -> None:
     if isinstance(model.teacher, Teacher) and isinstance(other.teacher, Teacher):
         other.teacher.load_state(model.teacher.state())
     batch = batch_for(model, step=1)
-    assert float(forward(model, batch).loss.detach()) == float(forward(other, batch).loss.detach())
+    assert float(forward(model, batch).loss.detach()) == float(
+        forward(other, batch).loss.detach()
+    )
 
 
 def test_finite_in_bfloat16(file: Path) -> None:
@@ -156,7 +162,9 @@ def test_a_slot_of_weight_0_changes_nothing_for_the_others(file: Path) -> None:
         frames[3] = math.nan
     with_slot, alone = forward(model, spoilt), forward(model, without)
     if not _draws_random_numbers(model, whole):
-        assert float(with_slot.loss.detach()) == pytest.approx(float(alone.loss.detach()), rel=1e-4)
+        assert float(with_slot.loss.detach()) == pytest.approx(
+            float(alone.loss.detach()), rel=1e-4
+        )
     assert math.isfinite(float(with_slot.loss.detach()))
 
 
@@ -205,7 +213,9 @@ def on_ranks(files: list[Path]) -> list[tuple[float, dict[str, torch.Tensor]]]:
             output = forward(model, split(batch_for(model, step=step), world_size)[rank])
             output.loss.backward()
             model.after_step(True)
-        found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        found = {
+            name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+        }
         for gradient in found.values():
             torch.distributed.all_reduce(gradient)
             gradient /= world_size
@@ -236,5 +246,8 @@ def test_two_ranks_give_loss_and_gradient_of_one(
     assert other_loss == pytest.approx(loss, rel=1e-4)
     for name, gradient in found.items():
         torch.testing.assert_close(
-            other_found[name], gradient, rtol=1e-3, atol=1e-5 + 1e-3 * float(gradient.abs().max())
+            other_found[name],
+            gradient,
+            rtol=1e-3,
+            atol=1e-5 + 1e-3 * float(gradient.abs().max()),
         )

@@ -1,5 +1,5 @@
-"""Every objective learns through every readout: the loss is finite, and its gradient reaches the
-network.
+"""Every objective learns through every readout: the loss is finite, and its gradient reaches
+the network.
 """
 
 import math

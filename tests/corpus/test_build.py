@@ -1,5 +1,5 @@
-"""From a folder of real and broken files to a corpus: every frame accounted for, and the same bytes
-whatever happens on the way.
+"""From a folder of real and broken files to a corpus: every frame accounted for, and the same
+bytes whatever happens on the way.
 """
 
 import contextlib
@@ -214,7 +214,10 @@ def test_a_build_that_is_killed_again_and_again_ends_with_the_same_bytes(
             start_new_session=True,
             stderr=subprocess.DEVNULL,
         )
-        while process.poll() is None and len(list(out.glob(".build/build/results/*.json"))) <= goal:
+        while (
+            process.poll() is None
+            and len(list(out.glob(".build/build/results/*.json"))) <= goal
+        ):
             time.sleep(0.02)
         time.sleep(chance.uniform(0, 0.3))
         with contextlib.suppress(ProcessLookupError):  # it may just have finished
@@ -233,7 +236,14 @@ def test_the_number_of_parts_changes_names_and_nothing_else(
     for part in ("1/2", "0/2"):
         finished = run(
             *command(
-                inputs, out, "--workers", "2", "--part", part, "--set", "quality.duplicate_bits=-1"
+                inputs,
+                out,
+                "--workers",
+                "2",
+                "--part",
+                part,
+                "--set",
+                "quality.duplicate_bits=-1",
             )
         )
         assert finished.returncode == 0, finished.stderr
@@ -292,7 +302,8 @@ def test_a_worker_that_dies_twice_on_a_video_costs_that_video_alone(
         collect([str(faces / "video" / name) for name in REAL], layout("plain")).sources
     )
     outcome = build(
-        BuildJob("t", sources, str(tmp_path), tmp_path / "work", models=faces / "models"), workers=2
+        BuildJob("t", sources, str(tmp_path), tmp_path / "work", models=faces / "models"),
+        workers=2,
     )
     assert len(killed) == 2
     assert outcome.books.source_problems == {"crashed": 1}
@@ -352,7 +363,8 @@ def test_labels_follow_the_frames_through_a_change_of_rate(
     path = faces / "video" / REAL[0]  # 47 frames at 30 frames/s
     table = tmp_path / "labels.csv"
     table.write_text(
-        "frame,AU1,AU12\n" + "".join(f"{frame},{frame % 6},{frame // 10}\n" for frame in range(47))
+        "frame,AU1,AU12\n"
+        + "".join(f"{frame},{frame % 6},{frame // 10}\n" for frame in range(47))
     )
     clips: list[bytes] = []
     labels = LabelTables(table, ["labels.mp4"]).of("labels.mp4")
@@ -370,7 +382,11 @@ def test_labels_follow_the_frames_through_a_change_of_rate(
     ("header", "row", "says"),
     [
         ("video,frame,AU1", "T1,0,1", "F001/T1.mp4 or F002/T1.mp4"),
-        ("video,frame,AU1", "elsewhere.mp4,0,1", "'elsewhere.mp4'; the sources are called 'F001"),
+        (
+            "video,frame,AU1",
+            "elsewhere.mp4,0,1",
+            "'elsewhere.mp4'; the sources are called 'F001",
+        ),
         ("vid,frame,AU1", "F001/T1.mp4,0,1", "'vid' is not known"),
     ],
 )
@@ -434,7 +450,9 @@ def test_shards_of_raw_video_become_a_corpus_that_keeps_what_they_say(
     finished = run(*command(tmp_path / "in", out, "--models", str(faces / "models")))
     assert finished.returncode == 0, finished.stderr
     metas = {
-        stored.meta.source: stored.meta for path in out.glob("*.tar") for stored in read_clips(path)
+        stored.meta.source: stored.meta
+        for path in out.glob("*.tar")
+        for stored in read_clips(path)
     }
     assert set(metas) == {"sub/vid0.mkv", "vid1"}
     assert metas["sub/vid0.mkv"].about == {"caption": "she eats"}
@@ -442,7 +460,16 @@ def test_shards_of_raw_video_become_a_corpus_that_keeps_what_they_say(
 
 
 def test_keys_are_legal_and_distinct_whatever_sources_are_called() -> None:
-    names = ["a.mp4", "a.mkv", "ä/ö.mp4", "x" * 500, "", "../../etc/passwd", "a b\n.mp4", "A.mp4"]
+    names = [
+        "a.mp4",
+        "a.mkv",
+        "ä/ö.mp4",
+        "x" * 500,
+        "",
+        "../../etc/passwd",
+        "a b\n.mp4",
+        "A.mp4",
+    ]
     keys = [f"{key_of(name)}-p99-99999999" for name in names]
     assert len(set(keys)) == len(keys)
     assert all(len(key) <= MAX_KEY and key.isascii() and "." not in key for key in keys)

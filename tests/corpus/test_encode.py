@@ -1,4 +1,6 @@
-"""A clip that enters a shard decodes to what went in, everywhere, and equal frames are equal bytes."""
+"""A clip that enters a shard decodes to what went in, everywhere, and equal frames are equal
+bytes.
+"""
 
 import io
 
@@ -78,7 +80,9 @@ def test_what_does_not_match_is_refused(frames: NDArray[np.uint8]) -> None:
 @pytest.mark.parametrize(
     "shape", [(0, 64, 64, 3), (4, 63, 64, 3), (4, 64, 64), (4, 8, 8, 3), (4, 64, 64, 4)]
 )
-def test_frames_that_cannot_be_encoded_are_refused_with_a_sentence(shape: tuple[int, ...]) -> None:
+def test_frames_that_cannot_be_encoded_are_refused_with_a_sentence(
+    shape: tuple[int, ...],
+) -> None:
     with pytest.raises(ValueError, match="encode: "):
         encode_video(np.zeros(shape, np.uint8), 25)
     with pytest.raises(ValueError, match="encode: "):

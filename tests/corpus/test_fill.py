@@ -1,4 +1,6 @@
-"""Shards of face crops made by others become a corpus by one command, which says what it filled in."""
+"""Shards of face crops made by others become a corpus by one command, which says what it filled
+in.
+"""
 
 import json
 import subprocess

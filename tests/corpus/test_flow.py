@@ -1,5 +1,5 @@
-"""Motion that is stored beside clips is the motion there is, and readers that do not know it are
-not disturbed.
+"""Motion that is stored beside clips is the motion there is, and readers that do not know it
+are not disturbed.
 """
 
 from pathlib import Path
@@ -31,7 +31,10 @@ def sliding(count: int, x: float, y: float, *, blobs: int = 40) -> NDArray[np.ui
         np.array([[1, 0, x * t - 70], [0, 1, y * t - 70]], np.float64) for t in range(count)
     ]
     return np.stack(
-        [np.asarray(cv2.warpAffine(pattern, matrix, (256, 256)), np.uint8) for matrix in matrices]
+        [
+            np.asarray(cv2.warpAffine(pattern, matrix, (256, 256)), np.uint8)
+            for matrix in matrices
+        ]
     )
 
 

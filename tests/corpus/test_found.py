@@ -31,7 +31,10 @@ def test_a_face_is_found_wherever_there_is_one(faces: Path, name: str) -> None:
     share = float(row[0].split("|")[8])  # of the source's frames that show a face
     settings = CorpusSettings()
     tracker = FaceTracker(
-        Detector(faces / "models"), Landmarker(faces / "models"), settings.faces, settings.read.fps
+        Detector(faces / "models"),
+        Landmarker(faces / "models"),
+        settings.faces,
+        settings.read.fps,
     )
     reader = FrameReader(faces / "video" / name, settings.read)
     shown = {frame.source_frame: bool(tracker.step(frame).sightings) for frame in reader}

@@ -1,5 +1,5 @@
-"""Bytes changed at random in whatever comes from outside: it is read, or refused with a sentence,
-and never ends a job otherwise.
+"""Bytes changed at random in whatever comes from outside: it is read, or refused with a
+sentence, and never ends a job otherwise.
 """
 
 import io
@@ -103,7 +103,9 @@ def test_any_path_fits_a_layout_or_is_refused(path: str, name: str) -> None:
 
 @settings(deadline=None)
 @given(
-    changes=st.lists(st.tuples(st.integers(0, 4607), st.integers(0, 255)), min_size=1, max_size=4),
+    changes=st.lists(
+        st.tuples(st.integers(0, 4607), st.integers(0, 255)), min_size=1, max_size=4
+    ),
     cut=st.integers(0, 6000),
 )
 def test_a_shard_with_changed_bytes_is_read_or_refused(

@@ -1,4 +1,6 @@
-"""Labels land on the frames they were given for, and a table that cannot be read stops the build."""
+"""Labels land on the frames they were given for, and a table that cannot be read stops the
+build.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,11 +28,17 @@ def labels_of(table: Path, source: str = "a.mp4", **options: int) -> Labels:
 
 def test_one_table_for_all_sources(tmp_path: Path) -> None:
     table = write(
-        tmp_path / "labels.csv", "source,frame,AU1,AU12\na.mp4,0,1,5\na.mp4,2,0,9\nb/c.mp4,7,-1,\n"
+        tmp_path / "labels.csv",
+        "source,frame,AU1,AU12\na.mp4,0,1,5\na.mp4,2,0,9\nb/c.mp4,7,-1,\n",
     )
     tables = LabelTables(table, ["a.mp4", "b/c.mp4", "unlabelled.mp4"])
     assert tables.units == (1, 12)
-    assert tables.of("a.mp4").rows([0, 1, 2, 2]).tolist() == [[1, 5], [-1, -1], [0, -1], [0, -1]]
+    assert tables.of("a.mp4").rows([0, 1, 2, 2]).tolist() == [
+        [1, 5],
+        [-1, -1],
+        [0, -1],
+        [0, -1],
+    ]
     assert tables.of("b/c.mp4").rows([7]).tolist() == [[-1, -1]]
     assert tables.of("unlabelled.mp4").rows([0, 1]).tolist() == [[-1, -1], [-1, -1]]
 
@@ -83,8 +91,12 @@ def test_a_table_that_cannot_be_read_is_refused_by_name(tmp_path: Path, text: st
 
 
 @settings(deadline=None)
-@given(text=st.text(alphabet=st.sampled_from('frameAUsoc,0123456789-"\n\r .\x00'), max_size=200))
-def test_any_text_is_read_or_refused(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+@given(
+    text=st.text(alphabet=st.sampled_from('frameAUsoc,0123456789-"\n\r .\x00'), max_size=200)
+)
+def test_any_text_is_read_or_refused(
+    text: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     path = tmp_path_factory.mktemp("labels") / "any.csv"
     path.write_text(text)
     try:
@@ -194,11 +206,15 @@ def test_tables_of_other_videos_are_named_and_passed_over(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "frame", ["Frame", "FRAME", "frame_id", "Frame Number", "frameIdx", " frame"]
 )
-@pytest.mark.parametrize("source", ["source", "Video", "FILE", "file_name", "video-name", "Name"])
+@pytest.mark.parametrize(
+    "source", ["source", "Video", "FILE", "file_name", "video-name", "Name"]
+)
 def test_columns_are_known_by_name_whatever_their_case(
     tmp_path: Path, frame: str, source: str
 ) -> None:
-    table = write(tmp_path / "t.csv", f"AU01,{frame},{source}\n1,20,a\n2,21,a.mp4\n3,22,x/a.mp4\n")
+    table = write(
+        tmp_path / "t.csv", f"AU01,{frame},{source}\n1,20,a\n2,21,a.mp4\n3,22,x/a.mp4\n"
+    )
     assert labels_of(table, "x/a.mp4").rows([0, 1, 2, 20, 21, 22]).ravel().tolist() == [
         *(-1, -1, -1, 1, 2, 3)
     ]
@@ -277,7 +293,9 @@ def test_presence_alone_is_read_where_openface_wrote_nothing_else(tmp_path: Path
 def test_a_table_that_labels_no_frame_of_its_video_is_refused(
     tmp_path: Path, frames: tuple[int, ...]
 ) -> None:
-    table = write(tmp_path / "a.csv", "frame,AU1\n" + "".join(f"{frame},1\n" for frame in frames))
+    table = write(
+        tmp_path / "a.csv", "frame,AU1\n" + "".join(f"{frame},1\n" for frame in frames)
+    )
     labels = labels_of(table)
     labels.check("a.mp4", frames[0] + 1)
     with pytest.raises(LabelError, match=r"a\.csv.*a\.mp4, which has 20: not one"):

@@ -66,7 +66,9 @@ def test_take_downs_at_once_remove_all_that_was_asked_for(tmp_path: Path, attemp
     check_what_is_left(str(folder), 6)
 
 
-def test_take_downs_at_once_in_an_object_store(object_store: ObjectStore, tmp_path: Path) -> None:
+def test_take_downs_at_once_in_an_object_store(
+    object_store: ObjectStore, tmp_path: Path
+) -> None:
     object_store.make_bucket("two-at-once")
     folder = make_corpus(tmp_path, clips=12, shard_bytes=40 << 10)
     for attempt in range(2):

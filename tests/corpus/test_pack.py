@@ -1,4 +1,6 @@
-"""Shards come out the same bytes in whatever order sources finish, and wherever packing was killed."""
+"""Shards come out the same bytes in whatever order sources finish, and wherever packing was
+killed.
+"""
 
 import random
 from pathlib import Path
@@ -52,7 +54,9 @@ def write_result(store: ResultStore, index: int) -> None:
 
 
 def packer_of(work: Path, store: ResultStore) -> Packer:
-    return Packer(work, store, work / "shards", sources=SOURCES, settings=SETTINGS, prefix="shard")
+    return Packer(
+        work, store, work / "shards", sources=SOURCES, settings=SETTINGS, prefix="shard"
+    )
 
 
 def pack_all(work: Path, order: list[int]) -> tuple[dict[str, bytes], list[dict]]:
@@ -144,7 +148,10 @@ def test_clips_are_deleted_once_their_shard_is_complete_and_not_before(tmp_path:
 
 def test_duplicates_are_found_within_the_limit_and_not_beyond() -> None:
     signature = bytes(32)
-    near, far = bytes([0xFF] * 4 + [0] * 28), bytes([0xFF] * 5 + [0] * 27)  # 32 and 40 bits away
+    near, far = (
+        bytes([0xFF] * 4 + [0] * 28),
+        bytes([0xFF] * 5 + [0] * 27),
+    )  # 32 and 40 bits away
     index = Duplicates(QualitySettings().duplicate_bits)
     assert [index.is_duplicate(s.hex()) for s in (signature, near, far, far)] == [
         False,

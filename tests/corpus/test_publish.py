@@ -63,7 +63,12 @@ def test_publishing_copies_states_and_indexes(tmp_path: Path) -> None:
     )
     assert keys_seen(url) == [f"drawn-0-{number:06d}" for number in range(12)]
     assert made == statement_of(url)
-    assert (made["clips"], made["frames"], made["sources"], made["identities"]) == (12, 240, 6, 3)
+    assert (made["clips"], made["frames"], made["sources"], made["identities"]) == (
+        12,
+        240,
+        6,
+        3,
+    )
     assert (made["licences"], made["labelled_clips"], made["action_units"]) == (
         {"CC0-1.0": 12},
         12,
@@ -179,7 +184,8 @@ def test_parts_become_one_corpus_when_the_last_is_there(tmp_path: Path) -> None:
     assert made["books"]["sources"] == 3
     assert len(keys_seen(tmp_path)) == 6
     assert [
-        json.loads(line)["source"] for line in (tmp_path / "ledger.jsonl").read_text().splitlines()
+        json.loads(line)["source"]
+        for line in (tmp_path / "ledger.jsonl").read_text().splitlines()
     ] == ["part 0", "part 1", "part 2"]
     with pytest.raises(ValueError, match="another build"):
         join_parts(str(tmp_path), "c", 3, name="n", settings={})
@@ -247,7 +253,9 @@ def test_a_take_down_that_is_killed_shows_nothing_and_is_finished_by_the_next(
     left = [number for number in range(12) if number not in (2, 3, 8, 9)]
     assert [int(key[-6:]) for key in keys_seen(url)] == left
     assert (
-        sorted(int(stored.key[-6:]) for path in url.glob("*.tar") for stored in read_clips(path))
+        sorted(
+            int(stored.key[-6:]) for path in url.glob("*.tar") for stored in read_clips(path)
+        )
         == left
     )
     assert statement_of(url)["clips"] == 8
@@ -258,14 +266,18 @@ def test_a_take_down_that_is_killed_shows_nothing_and_is_finished_by_the_next(
 
 def _indexed(url: Path) -> list[str]:
     return [
-        stored.key for row in Index.load(str(url)).shards for stored in read_clips(url / row.name)
+        stored.key
+        for row in Index.load(str(url)).shards
+        for stored in read_clips(url / row.name)
     ]
 
 
 def test_taking_down_everything_leaves_no_corpus(tmp_path: Path) -> None:
     url = make_corpus(tmp_path)
     publish(url, str(url), name="drawn")
-    take_down(str(url), Request(identities=("person-0", "person-1", "person-2")), date="2030-01-01")
+    take_down(
+        str(url), Request(identities=("person-0", "person-1", "person-2")), date="2030-01-01"
+    )
     assert not list(url.glob("*.tar"))
     assert not (url / "index.json").exists()
     assert statement_of(url)["clips"] == 0
@@ -278,7 +290,9 @@ def test_shard_names_never_stand_for_two_contents() -> None:
         Request()
 
 
-def test_shards_made_elsewhere_get_an_index_and_a_list_of_what_they_lack(tmp_path: Path) -> None:
+def test_shards_made_elsewhere_get_an_index_and_a_list_of_what_they_lack(
+    tmp_path: Path,
+) -> None:
     url = make_corpus(tmp_path)
     for name in ("index.json", "index.chunks.npy", "corpus.json"):
         (url / name).unlink()

@@ -1,4 +1,6 @@
-"""Measures mean what their table says, and the signature tells the same footage from the same face."""
+"""Measures mean what their table says, and the signature tells the same footage from the same
+face.
+"""
 
 import dataclasses
 import io
@@ -33,7 +35,8 @@ def moving() -> list[AlignedFace]:
 
 def with_crops(faces: list[AlignedFace], change: object) -> list[AlignedFace]:
     return [
-        dataclasses.replace(face, crop=np.asarray(change(face.crop), np.uint8)) for face in faces
+        dataclasses.replace(face, crop=np.asarray(change(face.crop), np.uint8))
+        for face in faces
     ]  # type: ignore[operator]
 
 
@@ -51,12 +54,16 @@ def test_a_photograph_is_still_even_when_it_is_noisy_video(moving: list[AlignedF
     photo = [moving[0].crop] * 50
     assert (
         problem(
-            [dataclasses.replace(face, crop=crop) for face, crop in zip(moving, photo, strict=True)]
+            [
+                dataclasses.replace(face, crop=crop)
+                for face, crop in zip(moving, photo, strict=True)
+            ]
         )
         == "still_image"
     )
     noisy = [
-        np.clip(crop + noise.normal(0, 1, crop.shape), 0, 255).astype(np.uint8) for crop in photo
+        np.clip(crop + noise.normal(0, 1, crop.shape), 0, 255).astype(np.uint8)
+        for crop in photo
     ]
     encoded = encode_video(np.stack(noisy), 25, "h264")
     with av.open(io.BytesIO(encoded), "r") as container:
@@ -80,8 +87,12 @@ def test_frames_shown_twice_do_not_make_a_clip_still(moving: list[AlignedFace]) 
     assert measure(doubled, 12.5)["motion"] == pytest.approx(measure(moving, 25.0)["motion"])
 
 
-def test_blur_is_seen_and_a_small_source_is_not_taken_for_blur(moving: list[AlignedFace]) -> None:
-    assert problem(with_crops(moving, lambda crop: cv2.GaussianBlur(crop, (0, 0), 6))) == "blurred"
+def test_blur_is_seen_and_a_small_source_is_not_taken_for_blur(
+    moving: list[AlignedFace],
+) -> None:
+    assert (
+        problem(with_crops(moving, lambda crop: cv2.GaussianBlur(crop, (0, 0), 6))) == "blurred"
+    )
     # The same face filmed from three times the distance, in focus: enlarged by the crop.
     small = with_crops(
         moving,
@@ -105,11 +116,14 @@ def test_darkness_and_glare_are_seen(moving: list[AlignedFace], change: object) 
 
 def test_pose_and_doubt_are_seen(moving: list[AlignedFace]) -> None:
     turned = [
-        dataclasses.replace(face, face=dataclasses.replace(face.face, yaw=-75.0)) for face in moving
+        dataclasses.replace(face, face=dataclasses.replace(face.face, yaw=-75.0))
+        for face in moving
     ]
     assert problem(turned) == "pose"
     glance = [
-        dataclasses.replace(face, face=dataclasses.replace(face.face, yaw=75.0 if t < 4 else 0.0))
+        dataclasses.replace(
+            face, face=dataclasses.replace(face.face, yaw=75.0 if t < 4 else 0.0)
+        )
         for t, face in enumerate(moving)
     ]
     assert problem(glance) is None, "a short turn of the head is no bad pose"

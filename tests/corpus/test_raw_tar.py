@@ -36,7 +36,9 @@ def numbers(source: Source, folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
-def test_videos_with_keys_in_folders_and_captions(tmp_path: Path, video: bytes, form: int) -> None:
+def test_videos_with_keys_in_folders_and_captions(
+    tmp_path: Path, video: bytes, form: int
+) -> None:
     long = "/".join(["deep" * 6] * 4) + "/vid2" if form != tarfile.USTAR_FORMAT else "vid2"
     members = {
         "sub/vid0.json": json.dumps({"caption": "a smile", "speaker": "anna", "box": [1, 2]}),
@@ -84,7 +86,9 @@ def test_frames_beside_a_class_are_the_frames_of_a_video(
                 members[f"vid{video_number}.cls"] = str(video_number)
                 both.pop("cls")
             members.update({f"{stem}.{kind}": both[kind] for kind in order if kind in both})
-    found = collect([str(write_tar(tmp_path / "a.tar", members))], PLAIN, identity_field="class")
+    found = collect(
+        [str(write_tar(tmp_path / "a.tar", members))], PLAIN, identity_field="class"
+    )
     assert len(found.sources) == 2
     for video_number, source in enumerate(found.sources):
         assert (source.identity, dict(source.about)) == (
@@ -95,7 +99,9 @@ def test_frames_beside_a_class_are_the_frames_of_a_video(
         assert shown == [10 * video_number + frame for frame in range(1, 6)]
 
 
-def test_keys_that_shards_repeat_are_told_apart_by_the_shard(tmp_path: Path, video: bytes) -> None:
+def test_keys_that_shards_repeat_are_told_apart_by_the_shard(
+    tmp_path: Path, video: bytes
+) -> None:
     for shard in ("train/0", "train/1", "val/0"):
         write_tar(
             tmp_path / f"{shard}.tar", {"000.mp4": video, f"{shard[-1]}-{shard[0]}.mp4": video}

@@ -109,7 +109,12 @@ def test_a_table_names_identities_and_licences(folder: Path, tmp_path: Path) -> 
             "id00012",
             "id00012/21Uxsk56VDQ/00001.mp4",
         ),
-        ("voxceleb1", "id10001/1zcIwhmdeo4/00001.mp4", "id10001", "id10001/1zcIwhmdeo4/00001.mp4"),
+        (
+            "voxceleb1",
+            "id10001/1zcIwhmdeo4/00001.mp4",
+            "id10001",
+            "id10001/1zcIwhmdeo4/00001.mp4",
+        ),
         (
             "voxceleb1",
             "unzippedFaces/Aamir_Khan/1.6/5ablueV_1tw",
@@ -119,7 +124,12 @@ def test_a_table_names_identities_and_licences(folder: Path, tmp_path: Path) -> 
         ("celebv-hq", "35666/M2Ohb0FAaJU_1.mp4", "M2Ohb0FAaJU", "M2Ohb0FAaJU_1.mp4"),
         ("celebv-hq", "a_b-c_d-e_f_12.mp4", "a_b-c_d-e_f", "a_b-c_d-e_f_12.mp4"),
         ("aff-wild2", "batch1/video5.mp4", None, "batch1/video5.mp4"),
-        ("aff-wild2", "cropped_aligned/video5_left", "video5_left", "cropped_aligned/video5_left"),
+        (
+            "aff-wild2",
+            "cropped_aligned/video5_left",
+            "video5_left",
+            "cropped_aligned/video5_left",
+        ),
         ("plain", "any/where.mp4", None, "any/where.mp4"),
         (r"(?P<identity>S\d+)/", "S007/x.mp4", "S007", "S007/x.mp4"),
     ],
@@ -193,7 +203,13 @@ def test_videos_in_an_object_store_are_found_and_fetched(
 
     object_store.make_bucket("raw-video")
     content = bytes(range(256)) * 40_000
-    for name in ("set/a.mp4", "set/deep/b.mkv", "set/notes.txt", "set/x/f_1.jpg", "set/x/f_2.jpg"):
+    for name in (
+        "set/a.mp4",
+        "set/deep/b.mkv",
+        "set/notes.txt",
+        "set/x/f_1.jpg",
+        "set/x/f_2.jpg",
+    ):
         storage.write_bytes(f"s3://raw-video/{name}", content)
     found = collect(["s3://raw-video/set"], PLAIN)
     assert [(source.name, source.location) for source in found.sources] == [

@@ -1,5 +1,5 @@
-"""The table that says what a backbone is worth must tell signal from none, and print the constant
-beside both.
+"""The table that says what a backbone is worth must tell signal from none, and print the
+constant beside both.
 """
 
 import json
@@ -18,7 +18,8 @@ from tests.support.evaluation_tables import make_table
 def test_signal_beats_noise_and_both_stand_beside_the_constant() -> None:
     good = make_table(subjects=10)
     bad = replace(
-        good, features=np.random.default_rng(9).normal(size=good.features.shape).astype(np.float32)
+        good,
+        features=np.random.default_rng(9).normal(size=good.features.shape).astype(np.float32),
     )
     result = compare({"pretrained": good, "random weights": bad})
     pretrained, random_weights, constant, guess = result.rows
@@ -37,7 +38,9 @@ def test_signal_beats_noise_and_both_stand_beside_the_constant() -> None:
 def test_the_report_can_be_read_back_and_scores_recomputed_from_the_predictions(
     tmp_path: Path,
 ) -> None:
-    result = compare({"pretrained": make_table()}, CompareSettings(task="occurrence", resamples=50))
+    result = compare(
+        {"pretrained": make_table()}, CompareSettings(task="occurrence", resamples=50)
+    )
     write_report(result, tmp_path, corpus={"name": "made up"})
     report = json.loads((tmp_path / "report.json").read_text())
     lines = (tmp_path / "predictions-pretrained.csv").read_text().splitlines()
@@ -69,12 +72,18 @@ def test_a_unit_that_never_shows_is_left_out() -> None:
     table = make_table()
     labels = table.labels.copy()
     labels[:, 0] = 0
-    assert compare({"a": replace(table, labels=labels)}).rows[0].predictions.action_units == (12,)
+    assert compare({"a": replace(table, labels=labels)}).rows[0].predictions.action_units == (
+        12,
+    )
 
 
 def test_mean_of_folds_and_pooled_are_both_given_and_every_subject_is_tested_once() -> None:
     table = make_table(noise=3)
-    folds = [("P1", ("S00", "S01", "S02")), ("P2", ("S03", "S04", "S05")), ("P3", ("S06", "S07"))]
+    folds = [
+        ("P1", ("S00", "S01", "S02")),
+        ("P2", ("S03", "S04", "S05")),
+        ("P3", ("S06", "S07")),
+    ]
     row = compare({"a": table}, folds=folds).rows[0]
     mean = np.mean([result.scores["icc"].mean for result in row.folds])
     assert row.mean_of_folds("icc").mean == pytest.approx(mean)

@@ -1,4 +1,6 @@
-"""A head that a run trained is scored as it is, over time, and never on people whom the run saw."""
+"""A head that a run trained is scored as it is, over time, and never on people whom the run
+saw.
+"""
 
 import json
 import subprocess

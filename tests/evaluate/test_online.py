@@ -1,5 +1,5 @@
-"""Scores taken beside a run rank its checkpoints: they must be of unseen people, tell good features
-from none, and be found again.
+"""Scores taken beside a run rank its checkpoints: they must be of unseen people, tell good
+features from none, and be found again.
 """
 
 import json

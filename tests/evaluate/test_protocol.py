@@ -58,7 +58,8 @@ def test_every_labelled_frame_of_the_tree_is_in_the_cache_with_its_label(
 
 
 @pytest.mark.parametrize(
-    "extra", [[], ["task=occurrence", "protocol=mlp", "network.max_epochs=2", "label_share=0.5"]]
+    "extra",
+    [[], ["task=occurrence", "protocol=mlp", "network.max_epochs=2", "label_share=0.5"]],
 )
 def test_the_command_runs_the_published_folds(
     extra: list[str],

@@ -90,7 +90,9 @@ def test_recorded_scores_are_reproduced_and_false_ones_are_noticed(
     assert [check.holds for check in reproduce(copy)] == [False, True, True, True]
 
 
-def test_another_corpus_is_not_taken_for_the_recorded_one(evaluated: Path, tmp_path: Path) -> None:
+def test_another_corpus_is_not_taken_for_the_recorded_one(
+    evaluated: Path, tmp_path: Path
+) -> None:
     other = make_corpus(tmp_path, clips=8, frames=12, size=64, seed=1, action_units=True)
     with pytest.raises(ValueError, match="not the recorded"):
         list(reproduce(evaluated, data={"world": str(other)}))

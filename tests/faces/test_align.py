@@ -44,7 +44,8 @@ def test_a_still_face_lands_on_the_template(size: float, angle: float) -> None:
 def test_tremble_of_the_landmarks_does_not_shake_the_crop() -> None:
     noise = np.random.default_rng(0).normal(0, 0.5, (100, 68, 2))
     steady = align([face_at(240, 240, 100, noise=sample) for sample in noise])
-    # Where a fixed point of the head comes to lie, from smoothed and from single-frame transforms.
+    # Where a fixed point of the head comes to lie, from smoothed and from single-frame
+    # transforms.
     smooth = np.stack([face.landmarks[30] - noise[face.frame, 30] * 1.5 for face in steady])
     head = face_at(240, 240, 100).landmarks
     single = np.stack(
@@ -59,7 +60,8 @@ def test_tremble_of_the_landmarks_does_not_shake_the_crop() -> None:
 
 def test_a_turning_head_is_followed_without_lag() -> None:
     faces = [
-        face_at(240 + 80 * np.sin(t / 10), 240, 100, angle=0.3 * np.sin(t / 15)) for t in range(80)
+        face_at(240 + 80 * np.sin(t / 10), 240, 100, angle=0.3 * np.sin(t / 15))
+        for t in range(80)
     ]
     for face in align(faces)[8:-8]:
         assert np.abs(face.landmarks[ANCHORS].mean(0) - TEMPLATE.mean(0)).max() < 1.0
@@ -96,7 +98,9 @@ def test_the_warp_puts_points_where_the_matrix_says_at_every_scale(scale: float)
 @pytest.mark.parametrize("scale", [0.16, 0.24, 0.26, 0.49, 0.51, 0.89, 0.91])
 def test_the_ways_to_shrink_agree_where_they_meet(scale: float) -> None:
     coarse = np.random.default_rng(0).integers(0, 255, (12, 12, 3), np.uint8)
-    picture = np.asarray(cv2.resize(coarse, (2400, 2400), interpolation=cv2.INTER_CUBIC), np.uint8)
+    picture = np.asarray(
+        cv2.resize(coarse, (2400, 2400), interpolation=cv2.INTER_CUBIC), np.uint8
+    )
     turn = np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
     near, far = (
         np.column_stack([s * turn, [128, 128] - s * turn @ [1200, 1150]])
@@ -107,7 +111,9 @@ def test_the_ways_to_shrink_agree_where_they_meet(scale: float) -> None:
 
 def test_a_crop_of_nothing_is_black() -> None:
     assert (
-        warp(np.full((300, 300, 3), 255, np.uint8), np.array([[0.1, 0, -5000], [0, 0.1, 0]])).max()
+        warp(
+            np.full((300, 300, 3), 255, np.uint8), np.array([[0.1, 0, -5000], [0, 0.1, 0]])
+        ).max()
         == 0
     )
 

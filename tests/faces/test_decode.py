@@ -54,7 +54,9 @@ def read(path: Path, **settings: float) -> tuple[FrameReader, list[Frame]]:
 def test_every_kind_of_file_gives_all_its_frames_in_order(
     tmp_path: Path, name: str, codec: str, pixel_format: str
 ) -> None:
-    path = write_video(tmp_path / name, numbered_frames(40), codec=codec, pixel_format=pixel_format)
+    path = write_video(
+        tmp_path / name, numbered_frames(40), codec=codec, pixel_format=pixel_format
+    )
     reader, frames = read(path)
     assert reader.source_frames == 40
     assert [frame.index for frame in frames] == list(range(40))
@@ -63,7 +65,9 @@ def test_every_kind_of_file_gives_all_its_frames_in_order(
 
 
 def test_a_wrong_suffix_does_not_matter(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "really-matroska.mp4", moving_frames(30), container="matroska")
+    path = write_video(
+        tmp_path / "really-matroska.mp4", moving_frames(30), container="matroska"
+    )
     assert len(read(path)[1]) == 30
 
 
@@ -156,7 +160,9 @@ def test_what_a_system_left_among_the_frames_is_passed_over(tmp_path: Path) -> N
 
 def test_oblong_pixels_are_made_square(tmp_path: Path) -> None:
     path = write_video(
-        tmp_path / "pal.mp4", moving_frames(5, width=72, height=64), pixel_shape=Fraction(16, 11)
+        tmp_path / "pal.mp4",
+        moving_frames(5, width=72, height=64),
+        pixel_shape=Fraction(16, 11),
     )
     assert read(path)[1][0].pixels.shape == (64, round(72 * 16 / 11), 3)
 
@@ -183,7 +189,9 @@ def test_variable_frame_rate_becomes_constant_by_time(tmp_path: Path) -> None:
 
 def test_a_hole_in_the_time_stamps_is_counted_and_splits(tmp_path: Path) -> None:
     seconds = [*(t / 25 for t in range(25)), *(2 + t / 25 for t in range(25))]
-    reader, frames = read(write_video(tmp_path / "hole.mp4", numbered_frames(50), seconds=seconds))
+    reader, frames = read(
+        write_video(tmp_path / "hole.mp4", numbered_frames(50), seconds=seconds)
+    )
     assert len(reader.holes) == 1
     first, end = reader.holes[0]
     assert 25 <= first <= 29
@@ -218,7 +226,9 @@ def make_random(path: Path) -> Path:
         ("unreadable", lambda folder: make_random(folder / "noise.mkv")),
         (
             "unreadable",
-            lambda folder: cut_short(write_video(folder / "no-index.mp4", moving_frames(50)), 0.8),
+            lambda folder: cut_short(
+                write_video(folder / "no-index.mp4", moving_frames(50)), 0.8
+            ),
         ),
         ("unreadable", lambda folder: folder / "absent.mp4"),
         ("unreadable", lambda folder: _folder(folder / "empty-folder")),
@@ -286,7 +296,9 @@ def test_one_frame_is_one_frame(tmp_path: Path) -> None:
 
 
 def test_pictures_that_change_size_on_the_way_are_checked_each(tmp_path: Path) -> None:
-    small = write_video(tmp_path / "small.ts", moving_frames(30, width=64, height=64)).read_bytes()
+    small = write_video(
+        tmp_path / "small.ts", moving_frames(30, width=64, height=64)
+    ).read_bytes()
     large = write_video(
         tmp_path / "large.ts", moving_frames(30, width=512, height=256)
     ).read_bytes()

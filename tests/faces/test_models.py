@@ -8,7 +8,9 @@ import pytest
 from ausl_dist.faces.models import MODELS, Model, fetch_model, find_model, models_id
 
 DATA = b"weights"
-MODEL = Model("net.onnx", hashlib.sha256(DATA).hexdigest(), "https://example.org/net.onnx", "MIT")
+MODEL = Model(
+    "net.onnx", hashlib.sha256(DATA).hexdigest(), "https://example.org/net.onnx", "MIT"
+)
 
 
 def test_a_model_is_found_in_the_folder_named_or_the_environment(

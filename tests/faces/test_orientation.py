@@ -107,7 +107,9 @@ def webp(orientation: int) -> bytes:
 
 
 def encoded(suffix: str) -> bytes:
-    return cv2.imencode(suffix, corners()[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, 90])[1].tobytes()
+    return cv2.imencode(suffix, corners()[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, 90])[
+        1
+    ].tobytes()
 
 
 @pytest.mark.parametrize("make", [jpeg, png, webp])

@@ -41,7 +41,10 @@ def test_a_still_head_before_a_noisy_camera_keeps_still_in_its_crops(
         for _ in range(40)
     )
     tracker = FaceTracker(
-        Detector(faces / "models"), Landmarker(faces / "models"), settings.faces, settings.read.fps
+        Detector(faces / "models"),
+        Landmarker(faces / "models"),
+        settings.faces,
+        settings.read.fps,
     )
     frames = (Frame(number, number, pixels, False) for number, pixels in enumerate(noisy))
     aligned = [item for item in align_tracks(frames, tracker) if isinstance(item, AlignedFace)]

@@ -1,5 +1,5 @@
-"""Who is who from frame to frame: tracks end where one person's unbroken presence ends, and nowhere
-else.
+"""Who is who from frame to frame: tracks end where one person's unbroken presence ends, and
+nowhere else.
 """
 
 from ausl_dist.faces.settings import FaceSettings
@@ -8,7 +8,11 @@ from tests.support.faces_drawn import Script, face_at
 
 
 def run(
-    script: Script, *, splices: tuple[int, ...] = (), scenes: tuple[int, ...] = (), **values: float
+    script: Script,
+    *,
+    splices: tuple[int, ...] = (),
+    scenes: tuple[int, ...] = (),
+    **values: float,
 ) -> dict[int, list[int]]:
     """Frames of each track."""
     tracker = FaceTracker(script.detector, script, FaceSettings(**values), 25.0)  # type: ignore[arg-type]

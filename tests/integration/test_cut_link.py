@@ -41,7 +41,9 @@ class TwoHosts:
         try:
             for name in self.names:
                 self._ip("netns", "add", name)
-            self._ip("link", "add", self.links[0], "type", "veth", "peer", "name", self.links[1])
+            self._ip(
+                "link", "add", self.links[0], "type", "veth", "peer", "name", self.links[1]
+            )
             for name, link, address in zip(self.names, self.links, ADDRESSES, strict=True):
                 self._ip("link", "set", link, "netns", name)
                 self._ip("-n", name, "address", "add", f"{address}/24", "dev", link)
@@ -58,7 +60,9 @@ class TwoHosts:
 
     def run(self, side: int, *command: str) -> subprocess.Popen[bytes]:
         # no scheduler knows this job
-        environment = {name: value for name, value in os.environ.items() if name != "SLURM_CONF"}
+        environment = {
+            name: value for name, value in os.environ.items() if name != "SLURM_CONF"
+        }
         return subprocess.Popen(
             ["ip", "netns", "exec", self.names[side], *command], env=environment
         )
@@ -81,11 +85,14 @@ def two_hosts() -> Iterator[TwoHosts]:
         with TwoHosts() as hosts:
             yield hosts
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"this machine makes no network namespaces: {error.stderr.decode().strip()}")
+        pytest.skip(
+            f"this machine makes no network namespaces: {error.stderr.decode().strip()}"
+        )
 
 
 @pytest.mark.skipif(
-    not os.environ.get("AUSL_SLOW"), reason="slow: set AUSL_SLOW=1 to cut a network link in mid-run"
+    not os.environ.get("AUSL_SLOW"),
+    reason="slow: set AUSL_SLOW=1 to cut a network link in mid-run",
 )
 def test_a_cut_link_ends_all_ranks_in_time_and_the_run_goes_on_when_it_is_back(
     two_hosts: TwoHosts, tmp_path: Path

@@ -1,5 +1,5 @@
-"""Each expression of the dashboard is sent to a real Prometheus that scrapes two real ranks, and
-must give data.
+"""Each expression of the dashboard is sent to a real Prometheus that scrapes two real ranks,
+and must give data.
 """
 
 import json
@@ -44,7 +44,13 @@ def step_record(step: int) -> StepRecord:
         frames=96,
         loss=0.5,
         logs=logs,
-        seconds={"data": 0.01, "forward": 0.05, "backward": 0.03, "optimizer": 0.01, "total": 0.1},
+        seconds={
+            "data": 0.01,
+            "forward": 0.05,
+            "backward": 0.03,
+            "optimizer": 0.01,
+            "total": 0.1,
+        },
         learning_rate=1e-3,
         gradient_norm=1.0,
         loader_blocked={"fetch": 0.01 * step, "decode": 0.02 * step},
@@ -125,7 +131,11 @@ def test_both_ranks_are_found_with_their_labels(watched: Prometheus) -> None:
 
 def test_scrapes_with_tls_and_password_work_as_the_configuration_says(tmp_path: Path) -> None:
     openssl = program("openssl", "openssl")
-    certificate, key, password = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "password"
+    certificate, key, password = (
+        tmp_path / "cert.pem",
+        tmp_path / "key.pem",
+        tmp_path / "password",
+    )
     names = [
         "-subj",
         "/CN=localhost",
@@ -160,7 +170,9 @@ def test_scrapes_with_tls_and_password_work_as_the_configuration_says(tmp_path: 
         password_file=str(password),
     )
     settings = ObserveSettings(console="quiet", exporter=exporter)
-    server = Prometheus(tmp_path / "prometheus", tmp_path / "targets", MONITORING / "alerts.yml")
+    server = Prometheus(
+        tmp_path / "prometheus", tmp_path / "targets", MONITORING / "alerts.yml"
+    )
     scrape: dict[str, Any] = server.config["scrape_configs"][0]
     scrape["basic_auth"] = {"username": "prometheus", "password_file": str(tmp_path / "secret")}
     scrape["tls_config"] = {"ca_file": str(certificate)}

@@ -1,5 +1,5 @@
-"""Every experiment of configs/ trains from shards in an object store: its own backbone, objectives,
-optimizer and clip, at a small size.
+"""Every experiment of configs/ trains from shards in an object store: its own backbone,
+objectives, optimizer and clip, at a small size.
 """
 
 import math

@@ -32,7 +32,8 @@ START_SECONDS = 240.0  # imports alone take a minute where the processors are sh
 ALERT_SECONDS = 180.0
 FINDING_SECONDS = 120.0
 PADDING_BYTES = 1 << 20
-# What a run of one small objective without teacher, GPU, cache or restart has nothing to tell of.
+# What a run of one small objective without teacher, GPU, cache or restart has nothing to tell
+# of.
 NOT_HERE = (
     "ausl_cache_hits",
     "ausl_mfu",
@@ -65,7 +66,9 @@ class Watched:
 
         wanted = steps() + more
         wait_for(
-            lambda: steps() >= wanted or self._fail_if_ended(), START_SECONDS, f"step {wanted:.0f}"
+            lambda: steps() >= wanted or self._fail_if_ended(),
+            START_SECONDS,
+            f"step {wanted:.0f}",
         )
 
     def expect(self, alert: str, before: set[str]) -> None:
@@ -89,7 +92,9 @@ class Watched:
         }
 
     def finding(self, kind: str) -> str:
-        """Wait until `status` and the report tell of this kind of trouble; returns the sentence."""
+        """Wait until `status` and the report tell of this kind of trouble; returns the
+        sentence.
+        """
 
         def sentence() -> str:
             rows = look(self.run.folder, time.time()).rows
@@ -149,15 +154,15 @@ def corpus_of(folder: Path, change: Callable[[int, bytes], bytes]) -> Path:
 
 
 def padded(number: int, video: bytes) -> bytes:
-    """The same video with a mebibyte of nothing at its end: so large that a rank cannot hold many
-    steps of them ahead.
+    """The same video with a mebibyte of nothing at its end: so large that a rank cannot hold
+    many steps of them ahead.
     """
     return video + (PADDING_BYTES + 8).to_bytes(4, "big") + b"free" + bytes(PADDING_BYTES)
 
 
 def damaged(number: int, video: bytes) -> bytes:
-    """Every fourth video is cut in half; as this is how they are indexed, checksums are right, and
-    only decoding shows it.
+    """Every fourth video is cut in half; as this is how they are indexed, checksums are right,
+    and only decoding shows it.
     """
     return video[: len(video) // 2] if number % 4 == 3 else video
 
@@ -256,7 +261,9 @@ def test_a_store_that_stalls(
 def test_a_loss_that_is_not_finite(watched: Watched) -> None:
     before = watched.prometheus.firing()
     watched.run.provoke("nan")
-    wait_for(lambda: watched.prometheus.query("ausl_steps_skipped_total > 0"), 60, "a skipped step")
+    wait_for(
+        lambda: watched.prometheus.query("ausl_steps_skipped_total > 0"), 60, "a skipped step"
+    )
     watched.run.provoke("")
     watched.expect("AuslNotFinite", before)
     assert "left out because loss or gradient was not finite" in watched.finding("not finite")
@@ -282,7 +289,9 @@ def test_a_killed_rank(watched: Watched) -> None:
 
 def test_a_corrupt_shard(store: ObjectStore, tmp_path: Path) -> None:
     corpus = upload(corpus_of(tmp_path / "corpus", damaged), "damaged")
-    budgets = {"decode": 0.08}  # 80 of a thousand; half of them are used up after about forty steps
+    budgets = {
+        "decode": 0.08
+    }  # 80 of a thousand; half of them are used up after about forty steps
     with ExitStack() as stack:
         alertmanager = stack.enter_context(Alertmanager(tmp_path / "alertmanager"))
         rules = faster_rules(FASTER, tmp_path)
@@ -302,7 +311,9 @@ def test_a_corrupt_shard(store: ObjectStore, tmp_path: Path) -> None:
             "clip_budgets": budgets,
         }
         run = stack.enter_context(
-            ObservedRun(tmp_path / "run", corpus, tmp_path / "targets", data=data, observe=observe)
+            ObservedRun(
+                tmp_path / "run", corpus, tmp_path / "targets", data=data, observe=observe
+            )
         )
         watching = Watched(run, prometheus, alertmanager)
         wait_for(

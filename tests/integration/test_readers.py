@@ -1,5 +1,5 @@
-"""A whole epoch through each way of reading, from an object store and from a plain HTTP server: the
-batches are those from a folder.
+"""A whole epoch through each way of reading, from an object store and from a plain HTTP server:
+the batches are those from a folder.
 """
 
 from collections.abc import Iterator

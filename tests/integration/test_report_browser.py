@@ -1,5 +1,5 @@
-"""The report, looked at in a real browser: it must draw its curves without network and without an
-error.
+"""The report, looked at in a real browser: it must draw its curves without network and without
+an error.
 """
 
 import shutil
@@ -50,7 +50,15 @@ def make_run(run: Path) -> None:
             logs = {"ranking/loss": 1 / (step + 1), "contrast/loss": 2 / (step + 2)}
             observer.step(
                 StepRecord(
-                    step, 8, 96, 3 / (step + 1), logs, seconds, 1e-3, 1.0, loader_blocked=blocked
+                    step,
+                    8,
+                    96,
+                    3 / (step + 1),
+                    logs,
+                    seconds,
+                    1e-3,
+                    1.0,
+                    loader_blocked=blocked,
                 )
             )
 

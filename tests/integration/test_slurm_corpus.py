@@ -24,7 +24,10 @@ SETTINGS = SlurmCluster(
     time_minutes=15,
     signal_delay_seconds=20,
 )
-VIDEOS = ("intel-iot-devkit__sample-videos__eat.mkv", "intel-iot-devkit__sample-videos__want.mkv")
+VIDEOS = (
+    "intel-iot-devkit__sample-videos__eat.mkv",
+    "intel-iot-devkit__sample-videos__want.mkv",
+)
 PARTS = 2
 
 
@@ -71,7 +74,9 @@ def test_an_array_builds_what_one_machine_builds(
 
 def contents(corpus_folder: Path) -> dict[str, bytes]:
     files = (
-        path for path in corpus_folder.rglob("*") if path.is_file() and ".build" not in path.parts
+        path
+        for path in corpus_folder.rglob("*")
+        if path.is_file() and ".build" not in path.parts
     )
     return {path.relative_to(corpus_folder).as_posix(): path.read_bytes() for path in files}
 

@@ -1,5 +1,5 @@
-"""What the launcher does when ranks, hosts and schedulers fail, on a real Slurm with stand-in ranks
-that import no torch.
+"""What the launcher does when ranks, hosts and schedulers fail, on a real Slurm with stand-in
+ranks that import no torch.
 """
 
 import json
@@ -98,7 +98,10 @@ def start(
     return Case(
         folder,
         submit_run(
-            folder, replace(SETTINGS, **settings), folder.name, module="tests.support.standin_rank"
+            folder,
+            replace(SETTINGS, **settings),
+            folder.name,
+            module="tests.support.standin_rank",
         ),
     )
 
@@ -150,7 +153,9 @@ def test_the_same_failure_at_the_same_step_three_times_stops_the_run_and_says_so
     assert "broken on purpose" in dict(look(case.folder, time.time()).rows)["stopped"]
 
 
-def test_a_host_that_fails_twice_is_kept_out_of_the_next_attempt(cases: dict[str, Case]) -> None:
+def test_a_host_that_fails_twice_is_kept_out_of_the_next_attempt(
+    cases: dict[str, Case],
+) -> None:
     case = cases["bad-host"]
     assert case.wait() == "COMPLETED"
     requeued = next(line for line in case.history() if line["action"] == "requeue")
@@ -188,7 +193,9 @@ def test_a_preempted_job_saves_in_its_grace_time_and_goes_on(
 ) -> None:
     case = start(tmp_path / "preempted", steps=60)
     case.until_step(12)
-    slurm.run("sbatch", "-p", "high", "-N4", "--exclusive", "--wrap", "sleep 2", "-o", "/dev/null")
+    slurm.run(
+        "sbatch", "-p", "high", "-N4", "--exclusive", "--wrap", "sleep 2", "-o", "/dev/null"
+    )
     assert case.wait() == "COMPLETED"
     assert case.actions() == ["requeue", "done"]
     first = case.history()[0]
@@ -209,7 +216,9 @@ def test_a_controller_that_is_restarted_goes_unnoticed(slurm: Fixture, tmp_path:
     assert case.actions() == ["again", "done"]
 
 
-def test_a_run_whose_job_is_alive_is_not_submitted_twice(slurm: Fixture, tmp_path: Path) -> None:
+def test_a_run_whose_job_is_alive_is_not_submitted_twice(
+    slurm: Fixture, tmp_path: Path
+) -> None:
     case = start(tmp_path / "twice", steps=NEVER)
     with pytest.raises(ValueError, match=f"job {case.job} .* launch cancel"):
         submit_run(case.folder, SETTINGS, "twice", module="tests.support.standin_rank")
@@ -219,14 +228,19 @@ def test_a_run_whose_job_is_alive_is_not_submitted_twice(slurm: Fixture, tmp_pat
 
 def test_each_run_of_an_array_goes_its_own_way(slurm: Fixture, tmp_path: Path) -> None:
     folders = [
-        prepare_standin(tmp_path / "sweep" / f"seed={seed}", steps=10 + seed) for seed in range(3)
+        prepare_standin(tmp_path / "sweep" / f"seed={seed}", steps=10 + seed)
+        for seed in range(3)
     ]
     cluster = replace(SETTINGS, nodes=1)
-    jobs = submit_array(folders, cluster, "sweep", at_once=2, module="tests.support.standin_rank")
+    jobs = submit_array(
+        folders, cluster, "sweep", at_once=2, module="tests.support.standin_rank"
+    )
     cases = [Case(folder, job) for folder, job in zip(folders, jobs, strict=True)]
     assert [case.wait() for case in cases] == ["COMPLETED"] * 3
     assert [case.counted_to() for case in cases] == [10, 11, 12]
-    assert all("COMPLETED" in dict(look(folder, time.time()).rows)["state"] for folder in folders)
+    assert all(
+        "COMPLETED" in dict(look(folder, time.time()).rows)["state"] for folder in folders
+    )
 
 
 def test_a_chain_runs_its_stages_in_order_and_ends_with_the_first_that_fails(
@@ -268,7 +282,10 @@ def test_a_node_that_dies_costs_the_steps_since_the_last_checkpoint(
     slurm.cut_node(lost)
     for process in slurm.task_processes():
         with suppress(OSError):  # it ended while we looked
-            if f"SLURMD_NODENAME={lost}".encode() in Path(f"/proc/{process}/environ").read_bytes():
+            if (
+                f"SLURMD_NODENAME={lost}".encode()
+                in Path(f"/proc/{process}/environ").read_bytes()
+            ):
                 kill(process)
     slurm.declare_down(lost)
     try:

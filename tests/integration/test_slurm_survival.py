@@ -1,8 +1,8 @@
 """Real training of two nodes on a real Slurm: whatever a cluster does to it, it ends with the
 weights of an undisturbed run.
 
-The first puts the main cases into one run. The others take each case by itself, need minutes, and
-run with AUSL_SLOW=1.
+The first puts the main cases into one run. The others take each case by itself, need minutes,
+and run with AUSL_SLOW=1.
 """
 
 import os
@@ -114,7 +114,9 @@ class Training:
         )
         return "\n".join(f"== {path.name}\n{path.read_text()[-1500:]}" for path in files)
 
-    def _until(self, what: str, reached: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
+    def _until(
+        self, what: str, reached: Callable[[], bool], seconds: float = WAIT_SECONDS
+    ) -> None:
         deadline = time.monotonic() + seconds
         while not reached():
             assert time.monotonic() < deadline, f"waiting for {what}\n{self.log()}"
@@ -127,7 +129,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(slurm: Fixture, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def undisturbed(
+    slurm: Fixture, corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> bytes:
     """The weights after an undisturbed run on this machine: on a cluster nothing may differ."""
     training = Training(tmp_path_factory.mktemp("reference") / "run", corpus)
     assert run_ranks(training.folder, 2) == 0
@@ -135,7 +139,9 @@ def undisturbed(slurm: Fixture, corpus: Path, tmp_path_factory: pytest.TempPathF
 
 
 def preempt(slurm: Fixture) -> None:
-    slurm.run("sbatch", "-p", "high", "-N4", "--exclusive", "--wrap", "sleep 1", "-o", "/dev/null")
+    slurm.run(
+        "sbatch", "-p", "high", "-N4", "--exclusive", "--wrap", "sleep 1", "-o", "/dev/null"
+    )
 
 
 def test_a_run_that_is_killed_preempted_and_cancelled_ends_with_the_weights_of_an_undisturbed_one(
@@ -181,7 +187,11 @@ def test_time_limits(slurm: Fixture, corpus: Path, tmp_path: Path) -> None:
     reference = Training(tmp_path / "reference", corpus, steps)
     assert run_ranks(reference.folder, 2) == 0
     training = Training(
-        tmp_path / "run", corpus, steps, "cluster.time_minutes=1", "cluster.signal_delay_seconds=30"
+        tmp_path / "run",
+        corpus,
+        steps,
+        "cluster.time_minutes=1",
+        "cluster.signal_delay_seconds=30",
     ).submit()
     assert training.wait(3 * WAIT_SECONDS) == "COMPLETED", training.log()
     assert "requeue" in training.actions()

@@ -1,5 +1,5 @@
-"""Faults of an object store: the batches are byte for byte those of an undisturbed run, or the run
-stops and says why.
+"""Faults of an object store: the batches are byte for byte those of an undisturbed run, or the
+run stops and says why.
 
 A real S3 server on loopback stands behind a proxy that misbehaves on a seeded schedule.
 """
@@ -134,7 +134,10 @@ def test_batches_are_those_of_an_undisturbed_run(
 
 
 def test_all_faults_together(
-    server_port: int, behind: Callable[..., FaultProxy], undisturbed: list[Batch], tmp_path: Path
+    server_port: int,
+    behind: Callable[..., FaultProxy],
+    undisturbed: list[Batch],
+    tmp_path: Path,
 ) -> None:
     proxy = behind(
         server_port,
@@ -224,7 +227,11 @@ def test_an_object_replaced_under_the_run_stops_it(
     [("expired", "credentials are right and have not expired"), ("denied", "access refused")],
 )
 def test_a_credential_that_is_no_good_any_more_stops_the_run_at_once(
-    kind: str, complaint: str, server_port: int, behind: Callable[..., FaultProxy], tmp_path: Path
+    kind: str,
+    complaint: str,
+    server_port: int,
+    behind: Callable[..., FaultProxy],
+    tmp_path: Path,
 ) -> None:
     behind(server_port, kind, share=1.0)
     start = time.monotonic()
@@ -256,14 +263,16 @@ def test_a_server_that_never_recovers_stops_the_run_at_the_deadline(
 def test_a_run_may_go_on_without_what_cannot_be_read(
     server_port: int, behind: Callable[..., FaultProxy], tmp_path: Path
 ) -> None:
-    """With a budget for it, clips that cannot be fetched keep their slots with weight 0, and every
-    one is in the ledger.
+    """With a budget for it, clips that cannot be fetched keep their slots with weight 0, and
+    every one is in the ledger.
     """
     behind(server_port, "denied", share=0.5, seed=2)
     with open_loader(URL, tmp_path, budgets=Budgets(fetch=1.0)) as loader:
         batches = [next(loader) for _ in range(STEPS)]
     empty = sum(int((batch.weight == 0).sum()) for batch in batches)
-    lines = [line for line in read_json_lines(tmp_path / "ledger.jsonl") if line["step"] < STEPS]
+    lines = [
+        line for line in read_json_lines(tmp_path / "ledger.jsonl") if line["step"] < STEPS
+    ]
     assert 0 < empty == len(lines)
     assert {line["reason"] for line in lines} == {"fetch"}
 
@@ -273,8 +282,8 @@ def test_a_run_may_go_on_without_what_cannot_be_read(
 def test_the_deadline_holds_for_every_chunk_of_a_store_that_never_answers(
     kind: str, reader: str, server_port: int, behind: Callable[..., FaultProxy], tmp_path: Path
 ) -> None:
-    """Also for the chunks that wait for one of the two threads: the store has one deadline to come
-    back in, not one for each of them.
+    """Also for the chunks that wait for one of the two threads: the store has one deadline to
+    come back in, not one for each of them.
     """
     with open_loader(URL, tmp_path / "there") as there:
         assert len(there.indexes["main"].chunks) > 6

@@ -133,7 +133,9 @@ def test_sick_and_slow_nodes_are_named_and_left_out_if_asked(tmp_path: Path) -> 
     assert "Xid 79" in (unfit["node3"] or "")
     assert list(left_out.note(tmp_path, unfit)) == ["node2", "node3"]
     words = {"scheduler": "slurm", "nodes": 1, "ranks_per_node": 1, "cpus_per_rank": 1}
-    asked = read_settings({**words, "time_minutes": 60, "exclude": "old", "leave_out_unfit": True})
+    asked = read_settings(
+        {**words, "time_minutes": 60, "exclude": "old", "leave_out_unfit": True}
+    )
     assert isinstance(asked, SlurmCluster)
     assert left_out.leave_out(asked, tmp_path).exclude == "old,node2,node3"
     unasked = replace(asked, leave_out_unfit=False)

@@ -86,7 +86,9 @@ def test_the_dial_moves_all_of_them() -> None:
     small, large = run_of("cluster.ranks=4"), run_of("cluster.ranks=4", "batch.clips=256")
     assert (small.run["engine"]["gradient_accumulation"], large.run["data"]["lanes"]) == (1, 16)
     assert large.run["engine"]["gradient_accumulation"] == 2, "64 clips of a rank, 32 at once"
-    assert large.run["optimizer"]["learning_rate"] == 2 * small.run["optimizer"]["learning_rate"]
+    assert (
+        large.run["optimizer"]["learning_rate"] == 2 * small.run["optimizer"]["learning_rate"]
+    )
     with pytest.raises(ValueError, match=r"did you mean batch\.clips"):
         run_of("batch.clipz=3")
     with pytest.raises(ValueError, match="batch: clips must be at least 1"):

@@ -15,8 +15,8 @@ from launch.supervise import Place
 
 ROOT = Path(__file__).parents[2]
 
-# Stands for `python -m ausl_dist.train`: rank 1 does what the file `fate` says, rank 0 waits for
-# it.
+# Stands for `python -m ausl_dist.train`: rank 1 does what the file `fate` says, rank 0 waits
+# for it.
 RANK = """
 import os, signal, sys, time
 run, rank = sys.argv[1], int(os.environ["RANK"])
@@ -76,7 +76,12 @@ def test_ranks_do_not_outlive_a_launcher_that_is_killed(run: Path) -> None:
     )
     # The stand-in must win over the package for the ranks, not for the launcher.
     launcher = subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}", str(run)]
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}",
+            str(run),
+        ]
     )
     pids = [run / f"pid-{rank}" for rank in (0, 1)]
     while not all(path.exists() and path.read_text() for path in pids):
@@ -98,7 +103,9 @@ def alive(process: int) -> bool:
 
 def test_a_rank_knows_its_place_by_the_variables_of_a_cluster() -> None:
     variables = rank_environment(1, 1, 2, "127.0.0.1", 4000, "3")
-    place = Place(job="7", restart=0, rank=1, local_rank=1, hosts=("localhost",), ranks_per_host=2)
+    place = Place(
+        job="7", restart=0, rank=1, local_rank=1, hosts=("localhost",), ranks_per_host=2
+    )
     assert set(variables) == set(place.environment(0)) - {"GLOO_SOCKET_IFNAME"}
     assert (variables["RANK"], variables["WORLD_SIZE"]) == ("1", "2")
     assert variables["MASTER_PORT"] == "4000"

@@ -16,7 +16,9 @@ def test_the_port_is_below_those_of_outgoing_connections(
 
 
 def test_each_attempt_meets_elsewhere() -> None:
-    ports = {rendezvous_port("12", restart, again) for restart in range(5) for again in range(5)}
+    ports = {
+        rendezvous_port("12", restart, again) for restart in range(5) for again in range(5)
+    }
     assert len(ports) == 25
 
 

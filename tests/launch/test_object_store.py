@@ -18,7 +18,9 @@ from launch.object_store import ObjectStore
 from launch.ports import answers
 
 CONTENT = b"faces of people" * 1000
-HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # as gRPC begins
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
+    [0, 0, 0, 4, 0, 0, 0, 0, 0]
+)  # as gRPC begins
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +126,15 @@ def test_what_lies_on_disk_is_the_owners_alone(store: ObjectStore) -> None:
 
 
 def test_the_verb_prints_what_to_export_and_ends_with_its_server(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "launch", "store", str(tmp_path / "store"), "--bucket", "mine"]
+    words = [
+        sys.executable,
+        "-m",
+        "launch",
+        "store",
+        str(tmp_path / "store"),
+        "--bucket",
+        "mine",
+    ]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as verb:
         assert verb.stdout is not None
         assert "s3://mine" in verb.stdout.readline()
@@ -156,7 +166,7 @@ def test_data_and_keys_are_there_again_at_the_next_start_and_no_socket_stays(
     with ObjectStore(tmp_path / "store") as second:
         assert second.environment | {"AWS_ENDPOINT_URL": ""} == keys | {"AWS_ENDPOINT_URL": ""}
         own = {"key": keys["AWS_ACCESS_KEY_ID"], "secret": keys["AWS_SECRET_ACCESS_KEY"]}
-        names = s3fs.S3FileSystem(endpoint_url=second.endpoint, skip_instance_cache=True, **own).ls(
-            ""
-        )
+        names = s3fs.S3FileSystem(
+            endpoint_url=second.endpoint, skip_instance_cache=True, **own
+        ).ls("")
         assert "again" in names

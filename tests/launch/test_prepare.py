@@ -65,7 +65,9 @@ def test_what_may_not_change_is_refused_and_nothing_is_written(
 
 def test_another_config_in_the_same_folder_is_refused(run: Path) -> None:
     other = compose([*BASE, "seed=1", f"folder={run}"])
-    with pytest.raises(ValueError, match=f"there `seed: 0`, here `seed: 1`.*launch resume {run}"):
+    with pytest.raises(
+        ValueError, match=f"there `seed: 0`, here `seed: 1`.*launch resume {run}"
+    ):
         prepare(other)
     assert read_name(run) == "first"
 
@@ -88,4 +90,6 @@ def test_the_folder_may_be_given_relative_to_here(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     composed = compose([*BASE, "folder=runs/x"])
-    assert prepare(Composed(run=composed.run, cluster=composed.cluster)) == tmp_path / "runs" / "x"
+    assert (
+        prepare(Composed(run=composed.run, cluster=composed.cluster)) == tmp_path / "runs" / "x"
+    )

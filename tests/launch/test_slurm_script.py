@@ -42,7 +42,9 @@ def test_the_job_script_says_what_the_cluster_config_says(tmp_path: Path) -> Non
         "--requeue",
     ):
         assert f"#SBATCH {line}" in text
-    exports = [text.index(f"export {each}") for each in ("NCCL_IB_TIMEOUT=22", "NOTE='two words'")]
+    exports = [
+        text.index(f"export {each}") for each in ("NCCL_IB_TIMEOUT=22", "NOTE='two words'")
+    ]
     assert max(exports) < text.index("module load x"), "what the site's setup says comes last"
     for key in ("partition", "account", "qos", "constraint", "exclude"):
         assert f"#SBATCH --{key}={settings[key]}" in text

@@ -63,7 +63,9 @@ def test_a_run_that_starts_says_so_and_what_it_waits_for(run: Path) -> None:
     assert look(run, NOW).alive, "worth looking again"
     assert not look(run, NOW + 3600).alive
     assert "did not start" in dict(look(run, NOW + 3600).rows)["state"]
-    write_heartbeat(run, dataclasses.replace(BEAT, steps_done=0, phase="data", phase_since=NOW - 9))
+    write_heartbeat(
+        run, dataclasses.replace(BEAT, steps_done=0, phase="data", phase_since=NOW - 9)
+    )
     assert rows(run)["state"] == "starting: 1 ranks are there, rank 0 in data for 9 s"
 
 
@@ -90,7 +92,9 @@ def test_the_slowest_rank_and_a_silent_one_are_named_with_their_hosts(run: Path)
     write_heartbeat(run, BEAT)
     write_heartbeat(
         run,
-        dataclasses.replace(BEAT, rank=1, node="b", own_seconds=0.9, time=NOW - 305, phase="data"),
+        dataclasses.replace(
+            BEAT, rank=1, node="b", own_seconds=0.9, time=NOW - 305, phase="data"
+        ),
     )
     assert rows(run)["slowest"].startswith("rank 1 (b)")
     assert rows(run)["silent"] == "rank 1 (b) for 5 min 00 s, in data"
@@ -110,7 +114,10 @@ def test_restarts_and_their_reasons_are_told(run: Path) -> None:
         Decision("again", "rank 1 on b failed"),
     )
     append_history(
-        run, "7-0-1", Ended("failed", 5, 0, "x", "b"), Decision("requeue", "again", exclude=("b",))
+        run,
+        "7-0-1",
+        Ended("failed", 5, 0, "x", "b"),
+        Decision("requeue", "again", exclude=("b",)),
     )
     said = rows(run)
     assert said["restarts"] == "2, the last: again"

@@ -10,9 +10,9 @@ BASE = ["name=sweep", "folder=runs/sweep", "steps=10", "data.corpora.main.url=/c
 def test_every_combination_gets_its_own_config_and_folder() -> None:
     points = compose_points([*BASE, "seed=0,1", "optimizer.learning_rate=1e-3,3e-4,1e-4"])
     assert len({point.run["folder"] for point in points}) == 6
-    assert {(point.run["seed"], point.run["optimizer"]["learning_rate"]) for point in points} == {
-        (seed, rate) for seed in (0, 1) for rate in (1e-3, 3e-4, 1e-4)
-    }
+    assert {
+        (point.run["seed"], point.run["optimizer"]["learning_rate"]) for point in points
+    } == {(seed, rate) for seed in (0, 1) for rate in (1e-3, 3e-4, 1e-4)}
     assert points[0].run["folder"] == "runs/sweep/seed=0,learning_rate=0.001"
 
 

@@ -14,11 +14,17 @@ from launch.verdict import (
 )
 
 HOSTS = {0: "a", 1: "a", 2: "b", 3: "b"}
-GLOO = "RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"
-ENDS = st.sampled_from(["finished", "saved", "interrupted", "failed", "hung", "diverged", "fenced"])
+GLOO = (
+    "RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"
+)
+ENDS = st.sampled_from(
+    ["finished", "saved", "interrupted", "failed", "hung", "diverged", "fenced"]
+)
 
 
-def failed(step: int, cause: str = "ValueError: x", host: str = "a", checkpoint: int = 0) -> Ended:
+def failed(
+    step: int, cause: str = "ValueError: x", host: str = "a", checkpoint: int = 0
+) -> Ended:
     return Ended("failed", step, checkpoint, cause, host)
 
 
@@ -50,17 +56,28 @@ def test_a_host_without_a_word_is_blamed_and_not_those_that_lost_it() -> None:
     assert blame(reports, HOSTS).end == "silent"
 
 
-@given(st.lists(st.tuples(ENDS, st.sampled_from(["", GLOO, "ValueError"])), min_size=4, max_size=4))
+@given(
+    st.lists(st.tuples(ENDS, st.sampled_from(["", GLOO, "ValueError"])), min_size=4, max_size=4)
+)
 def test_an_attempt_counts_as_finished_only_when_every_rank_has(
     ends: list[tuple[str, str]],
 ) -> None:
-    reports = [RankReport(rank, HOSTS[rank], end, cause) for rank, (end, cause) in enumerate(ends)]  # type: ignore[arg-type]
-    assert (blame(reports, HOSTS).end == "finished") == all(end == "finished" for end, _ in ends)
+    reports = [
+        RankReport(rank, HOSTS[rank], end, cause) for rank, (end, cause) in enumerate(ends)
+    ]  # type: ignore[arg-type]
+    assert (blame(reports, HOSTS).end == "finished") == all(
+        end == "finished" for end, _ in ends
+    )
 
 
 def test_the_first_failure_starts_again_at_once_and_later_ones_wait() -> None:
-    assert (verdict(failed(15), []).action, verdict(failed(15), []).delay_seconds) == ("again", 0)
-    assert verdict(failed(17, host="b"), [failed(15)]).delay_seconds == RESTART_DELAYS_SECONDS[1]
+    assert (verdict(failed(15), []).action, verdict(failed(15), []).delay_seconds) == (
+        "again",
+        0,
+    )
+    assert (
+        verdict(failed(17, host="b"), [failed(15)]).delay_seconds == RESTART_DELAYS_SECONDS[1]
+    )
 
 
 def test_the_same_failure_at_the_same_step_stops_at_the_third_whatever_its_numbers() -> None:
@@ -93,7 +110,10 @@ def test_requeues_for_time_limits_never_add_up_to_a_failure() -> None:
 def test_a_host_that_failed_twice_is_excluded_up_to_a_share_of_the_hosts() -> None:
     past = [failed(10, host="a", checkpoint=10)]
     assert verdict(failed(25, host="a", checkpoint=20), past).exclude == ("a",)
-    assert verdict(failed(25, host="a", checkpoint=20), past, excluded=["b"]).exclude == ("b", "a")
+    assert verdict(failed(25, host="a", checkpoint=20), past, excluded=["b"]).exclude == (
+        "b",
+        "a",
+    )
     full = verdict(failed(25, host="a", checkpoint=20), past, excluded=["b", "c"])
     assert (full.action, full.exclude) == ("again", ())
 
@@ -120,5 +140,6 @@ def test_termination_brings_back_what_was_preempted_and_leaves_what_was_cancelle
     assert after_termination("RUNNING") == "requeue"
     assert after_termination("TIMEOUT") == "requeue"
     assert {
-        after_termination(state) for state in ("CANCELLED", "COMPLETING", "PENDING", "NODE_FAIL")
+        after_termination(state)
+        for state in ("CANCELLED", "COMPLETING", "PENDING", "NODE_FAIL")
     } == {"leave"}

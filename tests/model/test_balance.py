@@ -1,4 +1,6 @@
-"""Balance between objectives: pulls are measured as they are, and evened out as their weights say."""
+"""Balance between objectives: pulls are measured as they are, and evened out as their weights
+say.
+"""
 
 import pytest
 import torch
@@ -73,7 +75,9 @@ def test_heads_keep_their_own_gradient() -> None:
     model.zero_grad()
     model.balance.mean_square.zero_()  # nothing measured: factors of 1
     model(batch).loss.backward()
-    torch.testing.assert_close(balanced, [p.grad for p in head.parameters() if p.grad is not None])
+    torch.testing.assert_close(
+        balanced, [p.grad for p in head.parameters() if p.grad is not None]
+    )
 
 
 def test_running_norms_stay_in_float32() -> None:

@@ -1,5 +1,5 @@
-"""torch.compile takes the joint model as it is: custom gradients, draws by NumPy, stored state. BatchView
-with tracing and without generated code, which is the GPU's own.
+"""torch.compile takes the joint model as it is: custom gradients, draws by NumPy, stored state.
+BatchView with tracing and without generated code, which is the GPU's own.
 """
 
 import pytest
@@ -48,5 +48,7 @@ def steps(model: JointModel) -> tuple[list[float], torch.Tensor]:
 @pytest.mark.timeout(900)
 def test_a_compiled_joint_model_takes_the_steps_of_the_plain_one() -> None:
     (plain, weight), (compiled, other) = steps(make(False)), steps(make(True))
-    torch.testing.assert_close(torch.tensor(compiled), torch.tensor(plain), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.tensor(compiled), torch.tensor(plain), rtol=1e-4, atol=1e-5
+    )
     torch.testing.assert_close(other, weight, rtol=1e-3, atol=1e-5)

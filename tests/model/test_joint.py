@@ -1,4 +1,6 @@
-"""The joint model: slots without a clip change nothing, views are shared, objectives are weighed."""
+"""The joint model: slots without a clip change nothing, views are shared, objectives are
+weighed.
+"""
 
 import dataclasses
 
@@ -39,7 +41,9 @@ def test_garbage_in_a_missing_clips_slot_reaches_neither_loss_nor_batch_norm() -
         for frames in batch.frames.values():
             frames[2] = garbage
         outputs.append(model(batch).loss.item())
-        statistics.append(torch.cat([s.flatten().float() for s in model.batch_norm_statistics()]))
+        statistics.append(
+            torch.cat([s.flatten().float() for s in model.batch_norm_statistics()])
+        )
     assert len(set(outputs)) == 1
     assert torch.equal(statistics[0], statistics[1])
     assert torch.equal(statistics[0], statistics[2])

@@ -51,7 +51,9 @@ def test_rare_units_weigh_more() -> None:
 
 def test_presence_begins_at_the_threshold() -> None:
     known = torch.tensor([[[1, 2, 5]]]).float()
-    values, _ = ActionUnits(feature_dim=4, units=(1, 2, 4))._errors(torch.zeros(1, 1, 3, 1), known)
+    values, _ = ActionUnits(feature_dim=4, units=(1, 2, 4))._errors(
+        torch.zeros(1, 1, 3, 1), known
+    )
     present = ActionUnits(feature_dim=4, units=(1, 2, 4), positive_from=2)._errors(
         torch.full((1, 1, 3, 1), 9.0), known
     )[0]
@@ -63,7 +65,10 @@ EQUAL = torch.ones(2)
 
 
 def test_dice_of_a_perfect_guess_is_zero_and_unknown_labels_do_not_matter() -> None:
-    present, known = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), torch.tensor([[[1, 1]], [[1, 0]]])
+    present, known = (
+        torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]),
+        torch.tensor([[[1, 1]], [[1, 0]]]),
+    )
     assert float(dice_loss(present, present, known, EQUAL)) == 0
     wrong_where_unknown = present.clone()
     wrong_where_unknown[1, 0, 1] = 0.0
@@ -155,8 +160,12 @@ def test_a_checkpoint_without_a_temporal_module_is_refused(tmp_path: Path) -> No
     path = stored_objectives(make_model(), tmp_path)
     with pytest.raises(ValueError, match="must hold one ConvGRU, it holds 0"):
         make_model(au={**SECOND_STAGE, "context_weights": str(path)})
-    with pytest.raises(ValueError, match=r"must be RUN/checkpoints/STEP/objectives.safetensors"):
-        make_model(au={**SECOND_STAGE, "context_weights": str(tmp_path / "nothing.safetensors")})
+    with pytest.raises(
+        ValueError, match=r"must be RUN/checkpoints/STEP/objectives.safetensors"
+    ):
+        make_model(
+            au={**SECOND_STAGE, "context_weights": str(tmp_path / "nothing.safetensors")}
+        )
 
 
 def test_dice_weighs_rare_units_as_cross_entropy_does() -> None:
@@ -198,7 +207,9 @@ def test_a_frame_without_landmarks_is_judged_by_the_global_feature_alone() -> No
     model.weights["inpainting"] = 0.0
     batch = make_batch(model.plan, 2)
     with_regions = float(model(batch).loss.detach())
-    batch.landmarks = {view: torch.full_like(p, torch.nan) for view, p in batch.landmarks.items()}
+    batch.landmarks = {
+        view: torch.full_like(p, torch.nan) for view, p in batch.landmarks.items()
+    }
     without = float(model(batch).loss.detach())
     assert without == pytest.approx(float(alone(batch).loss.detach()), rel=1e-5)
     assert without != with_regions

@@ -1,4 +1,6 @@
-"""Cross-identity reconstruction: nobody is rebuilt from himself, and the bank holds what it should."""
+"""Cross-identity reconstruction: nobody is rebuilt from himself, and the bank holds what it
+should.
+"""
 
 from typing import Any
 

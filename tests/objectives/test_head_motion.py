@@ -1,5 +1,5 @@
-"""The motion of a head: a turn is taken off whatever the pose, an expression stays, and mirrored
-faces give mirrored answers.
+"""The motion of a head: a turn is taken off whatever the pose, an expression stays, and
+mirrored faces give mirrored answers.
 """
 
 import dataclasses
@@ -36,7 +36,11 @@ def posed(clip: RenderedClip, **motion: object) -> RenderedClip:
     for name, value in motion.items():
         still[name][:] = value
     return RenderedClip(
-        clip.world, clip.face, dataclasses.replace(clip.motion, **still), clip.scene, clip._grain
+        clip.world,
+        clip.face,
+        dataclasses.replace(clip.motion, **still),
+        clip.scene,
+        clip._grain,
     )
 
 
@@ -47,7 +51,8 @@ def true_flow(
     first, last = posed(clip, **start).motion, posed(clip, **end).motion
     names = ("intensities", "angles", "shift", "gaze")
     joined = {
-        name: np.concatenate([getattr(first, name)[:1], getattr(last, name)[1:]]) for name in names
+        name: np.concatenate([getattr(first, name)[:1], getattr(last, name)[1:]])
+        for name in names
     }
     both = RenderedClip(
         clip.world, clip.face, dataclasses.replace(first, **joined), clip.scene, clip._grain
@@ -68,7 +73,8 @@ def test_the_turning_of_a_head_is_taken_off_and_not_only_its_shift(
         # without the jaw, at whose points the background is seen
         at = points[0].round().long()[17:]
         before, left = (
-            field[0, :, at[:, 1], at[:, 0]] for field in (flow, head_motion_removed(flow, points))
+            field[0, :, at[:, 1], at[:, 0]]
+            for field in (flow, head_motion_removed(flow, points))
         )
         shift_off = before - before[:, [number - 17 for number in STILL]].mean(1, keepdim=True)
         assert left.norm(dim=0).mean() < 0.5 * shift_off.norm(dim=0).mean(), turn
@@ -111,7 +117,9 @@ def test_half_precision_around_it_changes_nothing(clip: RenderedClip) -> None:
 
 
 def test_landmarks_that_lie_all_in_one_place_give_numbers() -> None:
-    assert torch.isfinite(head_motion_removed(torch.randn(2, 2, 8, 8), torch.zeros(2, 68, 2))).all()
+    assert torch.isfinite(
+        head_motion_removed(torch.randn(2, 2, 8, 8), torch.zeros(2, 68, 2))
+    ).all()
 
 
 def test_the_mean_face_is_that_of_the_builtin_head() -> None:

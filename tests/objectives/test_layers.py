@@ -1,4 +1,6 @@
-"""Layers that several heads share: what replaces an operation of torch's gives the same numbers."""
+"""Layers that several heads share: what replaces an operation of torch's gives the same
+numbers.
+"""
 
 import pytest
 import torch

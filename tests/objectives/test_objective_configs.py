@@ -1,5 +1,5 @@
-"""Configs of objectives: every experiment fits together, and a new objective is one file and one
-YAML.
+"""Configs of objectives: every experiment fits together, and a new objective is one file and
+one YAML.
 """
 
 import shutil
@@ -43,7 +43,9 @@ class Brightness(Objective):
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))
-def test_every_experiment_composes_and_its_objectives_take_their_settings(experiment: str) -> None:
+def test_every_experiment_composes_and_its_objectives_take_their_settings(
+    experiment: str,
+) -> None:
     settings = from_mapping(RunSettings, compose([f"experiment={experiment}", URL]).run)
     for name, objective in settings.objectives.items():
         assert build_objective(objective, feature_dim=256).needs().views, name
@@ -102,7 +104,9 @@ def test_both_stages_of_sparse_labels_see_the_builders_usual_clip_at_one_stride(
         ("sparse_labels", "action_units"),
     ):
         settings = from_mapping(RunSettings, compose([f"experiment={experiment}", URL]).run)
-        plan = Needs.union([build_objective(settings.objectives[objective], feature_dim=8).needs()])
+        plan = Needs.union(
+            [build_objective(settings.objectives[objective], feature_dim=8).needs()]
+        )
         assert plan.window <= usual, experiment
         plans.append(plan.offsets)
     assert plans[0] == plans[1]

@@ -1,5 +1,5 @@
-"""What is said of the papers is so: every setting on objectives/PAPERS.md, and every formula and number
-that is called the authors'.
+"""What is said of the papers is so: every setting on objectives/PAPERS.md, and every formula
+and number that is called the authors'.
 
 Numbers stand here as they were read in the authors' code, not as ours have them.
 """
@@ -60,7 +60,16 @@ def test_temporal_ranking_is_the_authors() -> None:
     assert (own["spacing"], own["batch_norm"], own["crop"]) == (1, "per_role", "per_frame")
     view = own["view"]
     assert (view["centre"], view["crop"]) == (224 / 256, [213 / 256] * 2)
-    changed = ("flip", "rotation", "brightness", "contrast", "saturation", "hue", "grey", "blur")
+    changed = (
+        "flip",
+        "rotation",
+        "brightness",
+        "contrast",
+        "saturation",
+        "hue",
+        "grey",
+        "blur",
+    )
     assert [view[name] for name in changed] == [0] * 8
     optimizer = run["optimizer"]
     assert (optimizer["kind"], optimizer["learning_rate"], optimizer["momentum"]) == (
@@ -85,7 +94,9 @@ def test_the_ranking_loss_is_the_authors() -> None:
     embeddings[:, 1:] = F.normalize(embeddings[:, :1] + 0.1 * embeddings[:, 1:], dim=-1)
     total = 0.0
     for clip in embeddings.tolist():
-        distance = [sum((a - b) ** 2 for a, b in zip(clip[0], x, strict=True)) for x in clip[1:]]
+        distance = [
+            sum((a - b) ** 2 for a, b in zip(clip[0], x, strict=True)) for x in clip[1:]
+        ]
         total += sum(max(0.0, distance[i - 1] - distance[i] + 0.03) for i in range(1, 11))
     squared = (embeddings[:, :1] - embeddings[:, 1:]).square().sum(-1)
     assert float(ranking_loss(squared, 0.03).mean()) == pytest.approx(total / 5, rel=1e-4)

@@ -1,5 +1,5 @@
-"""Dense predictive coding: the loss is the published one; its answers, negatives and gradients are
-where they should be.
+"""Dense predictive coding: the loss is the published one; its answers, negatives and gradients
+are where they should be.
 """
 
 import math
@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from ausl_dist.batch import View
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import JointModel, build_model
-from ausl_dist.objectives.predictive_coding import PredictiveCoding, count_negatives, dense_contrast
+from ausl_dist.objectives.predictive_coding import (
+    PredictiveCoding,
+    count_negatives,
+    dense_contrast,
+)
 from tests.support.ranks import run_ranks
 from tests.support.tiny import IMAGE_SIZE, make_batch, make_model
 
@@ -22,8 +26,8 @@ Array = NDArray[np.float64]
 
 
 def contrast_in_numpy(predictions: Array, targets: Array) -> tuple[float, Array, Array]:
-    """Mean loss over (b, p, s) with its gradients on predictions and targets B P S W, by loops over
-    the formula.
+    """Mean loss over (b, p, s) with its gradients on predictions and targets B P S W, by loops
+    over the formula.
     """
     clips, steps, places, _ = predictions.shape
     questions = [(b, p, s) for b in range(clips) for p in range(steps) for s in range(places)]
@@ -44,9 +48,15 @@ def contrast_in_numpy(predictions: Array, targets: Array) -> tuple[float, Array,
 
 def test_loss_and_gradients_are_those_of_the_formula() -> None:
     generator = np.random.default_rng(0)
-    predictions, targets = generator.normal(size=(3, 2, 4, 5)), generator.normal(size=(3, 2, 4, 5))
+    predictions, targets = (
+        generator.normal(size=(3, 2, 4, 5)),
+        generator.normal(size=(3, 2, 4, 5)),
+    )
     value, on_predictions, on_targets = contrast_in_numpy(predictions, targets)
-    p, t = torch.tensor(predictions, requires_grad=True), torch.tensor(targets, requires_grad=True)
+    p, t = (
+        torch.tensor(predictions, requires_grad=True),
+        torch.tensor(targets, requires_grad=True),
+    )
     loss = dense_contrast(p, t, torch.ones(3, dtype=torch.bool))[0].mean()
     loss.backward()
     assert p.grad is not None
@@ -177,7 +187,9 @@ def test_blocks_of_the_published_code_go_through_the_2d3d_network() -> None:
         "stride": 1,
     }
     model = build_model(
-        BackboneSettings("resnet18_2d3d", image_size=IMAGE_SIZE), {"dpc": settings}, {"dpc": 1.0}
+        BackboneSettings("resnet18_2d3d", image_size=IMAGE_SIZE),
+        {"dpc": settings},
+        {"dpc": 1.0},
     )
     # what is predicted is the encoder's own output
     assert isinstance(model.objectives["dpc"].reduce, torch.nn.Identity)

@@ -1,5 +1,5 @@
-"""Regions and inpainting: boxes lie where the rules say, mirror with the face, and what is removed
-is what must be painted.
+"""Regions and inpainting: boxes lie where the rules say, mirror with the face, and what is
+removed is what must be painted.
 """
 
 import pytest
@@ -127,7 +127,9 @@ def test_frames_without_landmarks_are_left_out() -> None:
 
 
 def test_regions_are_read_as_a_grid_of_samples_would_read_them() -> None:
-    """Bilinear samples, six along each side, averaged in three bins; beyond the map its edge counts."""
+    """Bilinear samples, six along each side, averaged in three bins; beyond the map its edge
+    counts.
+    """
     maps = torch.randn(2, 5, 7, 9)
     x, y = torch.rand(2, 4, 6) * 1.2 - 0.1, torch.rand(2, 4, 6) * 1.2 - 0.1  # N R points
     columns, rows = bin_weights(x, 9), bin_weights(y, 7)

@@ -1,5 +1,5 @@
-"""Temporal contrast: both variants are the stated formulas, and the hard one holds temporal ranking
-as a special case.
+"""Temporal contrast: both variants are the stated formulas, and the hard one holds temporal
+ranking as a special case.
 """
 
 import math
@@ -55,7 +55,9 @@ def test_margin_grows_with_distance_in_time() -> None:
     """A similarity to a far frame must cost more than the same similarity to a near one."""
     near, far = torch.eye(8)[None], torch.eye(8)[None]
     near[0, 0, 1] = far[0, 0, 7] = 0.9
-    assert float(soft_margin_loss(far, 0.1, 0.2)) > float(soft_margin_loss(near, 0.1, 0.2)) + 0.01
+    assert (
+        float(soft_margin_loss(far, 0.1, 0.2)) > float(soft_margin_loss(near, 0.1, 0.2)) + 0.01
+    )
 
 
 def test_ranking_of_neighbours_from_the_first_frame_is_a_part_of_the_hard_variant() -> None:
@@ -80,7 +82,9 @@ def test_the_student_sees_one_view_and_the_teacher_the_other() -> None:
         for module in teacher._modules.values()
         for parameter in module.parameters()
     )
-    alone = make_model(contrast={"_target_": TARGET, "frames": 4, "stride": 1, "keys": "student"})
+    alone = make_model(
+        contrast={"_target_": TARGET, "frames": 4, "stride": 1, "keys": "student"}
+    )
     assert not alone.needs_teacher
     alone(batch).loss.backward()
 

@@ -9,8 +9,8 @@ from tests.support.tiny import make_batch, make_model
 
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_only_the_true_order_can_be_learnt(shuffled: bool) -> None:
-    """Shuffled frames must leave ranking accuracy near one half, on batches never seen before; true
-    order must not.
+    """Shuffled frames must leave ranking accuracy near one half, on batches never seen before;
+    true order must not.
     """
     ranking = {
         "_target_": "ausl_dist.objectives.temporal_ranking.TemporalRanking",

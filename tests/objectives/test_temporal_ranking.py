@@ -1,4 +1,6 @@
-"""Temporal ranking against a second implementation from the formula, and the paper's invariants."""
+"""Temporal ranking against a second implementation from the formula, and the paper's
+invariants.
+"""
 
 import numpy as np
 import pytest
@@ -20,8 +22,8 @@ def by_hand(
     """Lu et al.'s loss of pooled features B 2+N D, and its gradient by the features, in plain
     NumPy.
 
-    L = 1/B sum_b sum_i max(0, d(a, x_{i-1}) - d(a, x_i) + margin),  d(u, v) = |f(u) - f(v)|^2,  f
-    of unit length
+    L = 1/B sum_b sum_i max(0, d(a, x_{i-1}) - d(a, x_i) + margin),  d(u, v) = |f(u) - f(v)|^2,
+    f of unit length
     """
     clips, frames, _ = features.shape
     loss, gradient = 0.0, np.zeros_like(features)

@@ -1,9 +1,9 @@
-"""Each kind of trouble must raise its own alert, and no other: promtool plays series of two ranks
-against the shipped rules.
+"""Each kind of trouble must raise its own alert, and no other: promtool plays series of two
+ranks against the shipped rules.
 
-A case changes a few series of a healthy run and says which alerts must then be firing at the end of
-two hours. Series are in promtool's notation, one value a minute: `0+60x120` starts at 0 and grows
-by 60 for 120 minutes.
+A case changes a few series of a healthy run and says which alerts must then be firing at the
+end of two hours. Series are in promtool's notation, one value a minute: `0+60x120` starts at 0
+and grows by 60 for 120 minutes.
 """
 
 import json
@@ -24,8 +24,8 @@ Series = dict[str, str]
 
 
 def healthy() -> Series:
-    """Two ranks, a step of half a second each, one twentieth of it waiting for data, a checkpoint
-    every ten minutes.
+    """Two ranks, a step of half a second each, one twentieth of it waiting for data, a
+    checkpoint every ten minutes.
     """
     series: Series = {}
     for rank in ("0", "1"):
@@ -91,7 +91,11 @@ def killed() -> Series:
         ausl_steps_total="0+120x90 10800x30",
     )
     series.update(
-        {key: value.replace("x120", "x90") for key, value in series.items() if 'rank="1"' in key}
+        {
+            key: value.replace("x120", "x90")
+            for key, value in series.items()
+            if 'rank="1"' in key
+        }
     )
     series['up{job="ausl",run="demo",rank="1",node="node1"}'] = "1x90 0x30"
     series['ausl_phase_age_seconds{phase="forward",run="demo",rank="0",node="node0"}'] = (
@@ -142,7 +146,10 @@ CASES: dict[str, tuple[Series, set[str]]] = {
         {"AuslCorruptBudgetNear"},
     ),
     "a collapse": (changed(ausl_objective_collapsed="0x100 1x20"), {"AuslCollapse"}),
-    "a loss that is not finite": (changed(ausl_steps_skipped_total="0x115 1x5"), {"AuslNotFinite"}),
+    "a loss that is not finite": (
+        changed(ausl_steps_skipped_total="0x115 1x5"),
+        {"AuslNotFinite"},
+    ),
     "a skipped step an hour ago": (changed(ausl_steps_skipped_total="0x60 1x60"), set()),
     "no checkpoint": (
         changed(ausl_checkpoint_timestamp_seconds="-3600x120"),

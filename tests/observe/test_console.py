@@ -1,5 +1,5 @@
-"""A person must see how it goes: live on a terminal, in plain lines in a log, and trouble by name
-from any rank.
+"""A person must see how it goes: live on a terminal, in plain lines in a log, and trouble by
+name from any rank.
 """
 
 import io

@@ -66,7 +66,9 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch, nvml_error: bool = False) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
 
 
-def test_a_gpu_is_read_as_shares_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_read_as_shares_and_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_gpu(monkeypatch)
     usage = device.read_usage(tmp_path, device.current_gpu())
     assert (usage.gpu_allocated_bytes, usage.gpu_reserved_bytes, usage.gpu_total_bytes) == (
@@ -95,7 +97,9 @@ def test_a_torch_that_is_half_imported_in_another_thread_is_left_alone(
 def test_each_rank_reads_its_own_gpu_from_the_pulses_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CUDA's current device belongs to the thread: the pulse's own would say GPU 0 on every rank."""
+    """CUDA's current device belongs to the thread: the pulse's own would say GPU 0 on every
+    rank.
+    """
     fake_gpu(monkeypatch)
     read = []
     here = threading.local()

@@ -39,7 +39,9 @@ def test_a_healthy_run_and_one_that_has_not_begun_have_no_findings(tmp_path: Pat
     assert diagnose(tmp_path, {}, {}) == []
 
 
-def test_a_killed_rank_is_named_and_not_the_errors_of_those_it_left_behind(tmp_path: Path) -> None:
+def test_a_killed_rank_is_named_and_not_the_errors_of_those_it_left_behind(
+    tmp_path: Path,
+) -> None:
     error = "RuntimeError: Connection closed by peer"
     ((kind, text),) = diagnose(
         tmp_path, {"standing": "failed", "error": error}, {"time": NOW - 120}
@@ -149,7 +151,10 @@ def test_a_collapse_a_skipped_step_and_unusable_clips_are_told_also_of_a_run_tha
         "counts": {"corrupt": {"decode": 4}},
     }
     assert diagnose(tmp_path, ended) == [
-        ("collapse", "objective ranking has collapsed: the effective rank of its features is 1.0"),
+        (
+            "collapse",
+            "objective ranking has collapsed: the effective rank of its features is 1.0",
+        ),
         (
             "not finite",
             "2 steps left out because loss or gradient was not finite, the last one step 57",
@@ -165,7 +170,9 @@ def test_a_collapse_a_skipped_step_and_unusable_clips_are_told_also_of_a_run_tha
 def test_a_run_that_does_not_save_and_a_full_disk_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append_event(tmp_path, "rank-00000", {"time": NOW - 3 * 3600, "kind": "started", "attempt": 0})
+    append_event(
+        tmp_path, "rank-00000", {"time": NOW - 3 * 3600, "kind": "started", "attempt": 0}
+    )
     monkeypatch.setattr(
         "shutil.disk_usage", lambda path: type("Usage", (), {"free": 1, "total": 100})()
     )

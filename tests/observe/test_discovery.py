@@ -1,5 +1,5 @@
-"""Prometheus must find every live rank, see killed ones as down, and not collect the dead for ever;
-others' files are not ours.
+"""Prometheus must find every live rank, see killed ones as down, and not collect the dead for
+ever; others' files are not ours.
 """
 
 import json
@@ -62,7 +62,9 @@ def test_a_run_name_cannot_leave_the_folder(tmp_path: Path) -> None:
     assert path.parent == tmp_path / "targets"
 
 
-def test_a_restart_replaces_its_target_and_clears_ranks_that_are_no_more(tmp_path: Path) -> None:
+def test_a_restart_replaces_its_target_and_clears_ranks_that_are_no_more(
+    tmp_path: Path,
+) -> None:
     for rank in range(4):
         announce(tmp_path, identity(rank=rank, restart=0))
     announce(tmp_path, identity(rank=0, restart=1), target="node9:9400")

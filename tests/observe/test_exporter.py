@@ -89,10 +89,14 @@ def test_with_a_password_file_only_those_who_know_it_read(tmp_path: Path) -> Non
             with pytest.raises(urllib.error.HTTPError, match="401"):
                 fetch(
                     exporter.url,
-                    **{name: value.encode().decode("latin-1") for name, value in headers.items()},
+                    **{
+                        name: value.encode().decode("latin-1")
+                        for name, value in headers.items()
+                    },
                 )
         assert "ausl_steps_total" in fetch(
-            exporter.url, Authorization="Basic " + base64.b64encode(b"prometheus:s3cret").decode()
+            exporter.url,
+            Authorization="Basic " + base64.b64encode(b"prometheus:s3cret").decode(),
         )
     secret.write_text("no colon")
     with (
@@ -161,10 +165,14 @@ def test_the_text_file_carries_the_labels_that_a_target_would(tmp_path: Path) ->
     path = textfile_path(str(tmp_path), Path("/runs/demo"), rank.identity)
     write_textfile(path, make_registry(rank, rank.identity.labels))
     assert path.suffix == ".prom"  # a node exporter reads no other
-    assert 'ausl_steps_total{node="node7",rank="3",restart="0",run="demo"} 0.0' in path.read_text()
+    assert (
+        'ausl_steps_total{node="node7",rank="3",restart="0",run="demo"} 0.0' in path.read_text()
+    )
 
 
-def test_a_pushgateway_that_is_not_there_is_an_error_the_caller_hears_of(tmp_path: Path) -> None:
+def test_a_pushgateway_that_is_not_there_is_an_error_the_caller_hears_of(
+    tmp_path: Path,
+) -> None:
     rank = state()
     with pytest.raises(OSError, match="refused"):
         push("http://127.0.0.1:9", make_registry(rank), rank.identity)

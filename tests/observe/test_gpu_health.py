@@ -13,7 +13,9 @@ class NvmlError(Exception):
 
 
 def nvml(**answers: Any) -> Any:
-    """An NVML that has nothing to complain of, but for `answers`; None where the card cannot tell."""
+    """An NVML that has nothing to complain of, but for `answers`; None where the card cannot
+    tell.
+    """
     usual = {"ecc": 0, "rows": (0, 0, 0, 0), "clocks": 0, "heat": 60, "limit": 90} | answers
 
     def ask(name: str) -> Any:

@@ -1,12 +1,17 @@
-"""What a rank last said must be readable after its death, and tell slow, waiting and ended ranks
-apart.
+"""What a rank last said must be readable after its death, and tell slow, waiting and ended
+ranks apart.
 """
 
 from pathlib import Path
 
 import pytest
 
-from ausl_dist.observe.heartbeat import heartbeat_of, read_heartbeats, slowest_rank, write_heartbeat
+from ausl_dist.observe.heartbeat import (
+    heartbeat_of,
+    read_heartbeats,
+    slowest_rank,
+    write_heartbeat,
+)
 from tests.support.observing import Clock, record, state
 
 

@@ -87,7 +87,9 @@ def test_a_thinned_reading_keeps_the_first_and_the_last_step(tmp_path: Path) -> 
     assert steps == sorted(set(steps))
 
 
-def test_numbers_that_are_not_finite_become_null_and_the_file_stays_json(tmp_path: Path) -> None:
+def test_numbers_that_are_not_finite_become_null_and_the_file_stays_json(
+    tmp_path: Path,
+) -> None:
     writer = LineWriter(tmp_path / METRICS_FILE)
     writer.write({"step": 0, "loss": math.nan, "logs": {"a/loss": math.inf, "b/loss": 1.0}})
     writer.close()

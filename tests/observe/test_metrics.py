@@ -115,8 +115,8 @@ def test_values_are_those_of_the_rank() -> None:
     assert samples["ausl_stage_blocked_seconds_total"] == {("fetch",): 0.1, ("decode",): 0.2}
     assert samples["ausl_fetch_retries_total"] == {("timeout",): 2}
     assert samples["ausl_corrupt_clips_total"] == {("decode",): 5}
-    # 5 of 404 clips, judged as if of 1000, of which 1 % may be missing; a reason that allows none
-    # stops the run by itself
+    # 5 of 404 clips, judged as if of 1000, of which 1 % may be missing; a reason that allows
+    # none stops the run by itself
     used = {("decode",): 0.5, ("unpack",): 0, ("removed",): 0}
     assert samples["ausl_corrupt_budget_used_ratio"] == used
     assert samples["ausl_objective_loss"] == {("ranking",): 1.0}

@@ -26,7 +26,13 @@ def test_every_step_is_a_line_with_what_the_loop_said(tmp_path: Path) -> None:
         watching.step(record(0))
         watching.step(record(1, loss=float("nan"), skipped=True))
     first, second = read_metrics(tmp_path)
-    assert (first["step"], first["attempt"], first["loss"], first["clips"], first["skipped"]) == (
+    assert (
+        first["step"],
+        first["attempt"],
+        first["loss"],
+        first["clips"],
+        first["skipped"],
+    ) == (
         0,
         0,
         0.5,
@@ -92,7 +98,9 @@ def test_a_skipped_step_on_which_all_ranks_agree_is_told_by_one(tmp_path: Path) 
     for rank in range(2):
         with observer(tmp_path, rank=rank, world_size=2) as watching:
             watching.step(record(3, skipped=True, loader_counts={}))
-    assert [event["rank"] for event in read_events(tmp_path) if event["kind"] == "skipped"] == [0]
+    assert [event["rank"] for event in read_events(tmp_path) if event["kind"] == "skipped"] == [
+        0
+    ]
 
 
 def test_an_exception_is_the_end_that_the_run_folder_tells_of(tmp_path: Path) -> None:
@@ -157,9 +165,13 @@ def test_a_profile_can_be_asked_for_by_touching_a_file(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("profiles/*/trace.json.gz"))) == 1
 
 
-def test_a_text_file_for_a_node_exporter_is_kept_fresh_and_goes_at_the_end(tmp_path: Path) -> None:
+def test_a_text_file_for_a_node_exporter_is_kept_fresh_and_goes_at_the_end(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "textfiles"
-    settings = quiet_settings(exporter=ExporterSettings(enabled=False, textfile_folder=str(folder)))
+    settings = quiet_settings(
+        exporter=ExporterSettings(enabled=False, textfile_folder=str(folder))
+    )
     with observer(tmp_path, settings) as watching:
         watching.step(record(0))
         wait_until(
@@ -173,7 +185,8 @@ def test_a_text_file_for_a_node_exporter_is_kept_fresh_and_goes_at_the_end(tmp_p
 
 def test_a_pushgateway_that_is_away_is_said_and_the_run_still_ends_well(tmp_path: Path) -> None:
     settings = quiet_settings(
-        console="plain", exporter=ExporterSettings(enabled=False, pushgateway="http://127.0.0.1:9")
+        console="plain",
+        exporter=ExporterSettings(enabled=False, pushgateway="http://127.0.0.1:9"),
     )
     watching = observer(tmp_path, settings)
     stream = watching._console._stream

@@ -58,7 +58,9 @@ def test_a_request_that_is_not_understood_is_answered_and_taken_away(
     assert not (tmp_path / "profile").exists()
 
 
-def test_the_config_may_name_a_step_and_a_run_that_ends_early_still_writes(tmp_path: Path) -> None:
+def test_the_config_may_name_a_step_and_a_run_that_ends_early_still_writes(
+    tmp_path: Path,
+) -> None:
     profiler = Profiler(ProfileSettings(at_step=4, steps=100), tmp_path, rank=0)
     assert train(profiler, range(7)) == []
     fields = profiler.close()

@@ -1,4 +1,6 @@
-"""One page must tell of a run, in progress, finished or dead, whatever is missing from its folder."""
+"""One page must tell of a run, in progress, finished or dead, whatever is missing from its
+folder.
+"""
 
 import dataclasses
 import json
@@ -28,7 +30,12 @@ def make_run(run: Path) -> None:
     for attempt, steps in enumerate([range(25), range(20, 40)]):
         ranks = [
             observer(
-                run, rank=rank, world_size=2, restart=attempt, start_step=steps[0], total_steps=40
+                run,
+                rank=rank,
+                world_size=2,
+                restart=attempt,
+                start_step=steps[0],
+                total_steps=40,
             )
             for rank in range(2)
         ]
@@ -53,9 +60,13 @@ def make_run(run: Path) -> None:
         {"time": 1.0, "kind": "attempt_ended", "attempt": "0", "why": "node7 <fell> silent"},
     )
     place = {"corpus": "main", "place": "shard-000002.tar[0:100]", "clip": 3}
-    append_json_line(run / "ledger.jsonl", {"reason": "decode", "detail": "no <keyframe>", **place})
+    append_json_line(
+        run / "ledger.jsonl", {"reason": "decode", "detail": "no <keyframe>", **place}
+    )
     (run / "config.yaml").write_text("name: demo\nsteps: 40\n")
-    (run / "record.json").write_text(json.dumps({"starts": [{"attempt": 1, "hosts": ["node7"]}]}))
+    (run / "record.json").write_text(
+        json.dumps({"starts": [{"attempt": 1, "hosts": ["node7"]}]})
+    )
 
 
 class Page(HTMLParser):
@@ -71,7 +82,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID or (tag == "line" and not self.get_starttag_text().endswith("/>")):
+        if tag not in self.VOID or (
+            tag == "line" and not self.get_starttag_text().endswith("/>")
+        ):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -132,7 +145,9 @@ def test_the_first_screen_answers_whether_it_learns_collapses_and_waits(tmp_path
     assert [panel for panel in panels if "pair" in panel] == [
         "accuracy pair (10), at the end 0.89 – 0.89"
     ]
-    assert not [panel for panel in panels if panel.startswith("loss")], "the loss is drawn twice"
+    assert not [panel for panel in panels if panel.startswith("loss")], (
+        "the loss is drawn twice"
+    )
     assert "learning rate 0.001" in Page(html).text, "what never moves is said, not drawn"
     assert not [panel for panel in panels if panel.startswith("learning rate")]
 
@@ -159,7 +174,8 @@ def test_a_run_in_progress_says_how_long_it_will_take(tmp_path: Path) -> None:
             watching.step(record(step))
         wait_for_heartbeat(tmp_path)
         assert (
-            "running, step 10 of 1,000, about 3 min 18 s left" in Page(build_report(tmp_path)).text
+            "running, step 10 of 1,000, about 3 min 18 s left"
+            in Page(build_report(tmp_path)).text
         )
 
 

@@ -1,4 +1,6 @@
-"""A setting that cannot work must be refused at the start, by name; the shipped choices must work."""
+"""A setting that cannot work must be refused at the start, by name; the shipped choices must
+work.
+"""
 
 from typing import Any
 
@@ -10,7 +12,9 @@ from launch.compose import choices, compose
 
 
 @pytest.mark.parametrize("name", choices("observe"))
-def test_each_choice_of_the_group_can_be_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_choice_of_the_group_can_be_used(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AUSL_TARGETS", "/srv/targets")
     words = ["experiment=demo", "data.corpora.main.url=/corpus", f"observe={name}"]
     settings = from_mapping(ObserveSettings, compose(words).run["observe"], "observe")

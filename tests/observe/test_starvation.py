@@ -28,7 +28,9 @@ class Event:
 
 
 def run_steps(data: float, launch: float, compute: float) -> float | None:
-    """Twenty steps: the host waits for data, takes its time to launch the work, the GPU computes."""
+    """Twenty steps: the host waits for data, takes its time to launch the work, the GPU
+    computes.
+    """
     gpu = Gpu()
     clock = StarvationClock(gpu.record)
     for _ in range(20):

@@ -1,5 +1,5 @@
-"""Curves elsewhere must be the same curves, also after a restart; a missing package must be said
-before the run has begun.
+"""Curves elsewhere must be the same curves, also after a restart; a missing package must be
+said before the run has begun.
 """
 
 import builtins

@@ -67,8 +67,8 @@ def test_stopping_leaves_torch_as_it_was() -> None:
 
 
 def test_compiled_code_keeps_its_graph_whole() -> None:
-    """With `fullgraph`, torch.compile fails where something it cannot take into the graph stands in
-    the way.
+    """With `fullgraph`, torch.compile fails where something it cannot take into the graph
+    stands in the way.
     """
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     clock = WaitingClock()
@@ -80,7 +80,9 @@ def test_compiled_code_keeps_its_graph_whole() -> None:
         return values + 1
 
     try:
-        assert torch.compile(total, backend="eager", fullgraph=True)(torch.ones(3)).tolist() == [
+        assert torch.compile(total, backend="eager", fullgraph=True)(
+            torch.ones(3)
+        ).tolist() == [
             3,
             3,
             3,

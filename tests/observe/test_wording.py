@@ -21,7 +21,13 @@ def test_durations_are_said_in_the_units_that_matter(seconds: float, text: str) 
 
 @pytest.mark.parametrize(
     ("num_bytes", "text"),
-    [(0, "0 B"), (512, "512 B"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB"), (1 << 62, "4096.0 PiB")],
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (1536, "1.5 KiB"),
+        (3 << 30, "3.0 GiB"),
+        (1 << 62, "4096.0 PiB"),
+    ],
 )
 def test_sizes_are_said_in_binary_units(num_bytes: int, text: str) -> None:
     assert size(num_bytes) == text

@@ -38,7 +38,9 @@ def test_a_gap_divides_the_line() -> None:
 
 
 def test_higher_values_are_drawn_higher_and_later_ones_further_right() -> None:
-    ((start, end),) = points(lines([Series("a", [0, 1], [1.0, 2.0])], label="a", x_label="step"))
+    ((start, end),) = points(
+        lines([Series("a", [0, 1], [1.0, 2.0])], label="a", x_label="step")
+    )
     assert end[0] > start[0]
     assert end[1] < start[1]
 
@@ -79,10 +81,13 @@ def test_a_mark_outside_the_axis_is_left_out() -> None:
 
 def test_areas_are_stacked() -> None:
     svg = areas(
-        [Series("a", [0, 1], [1.0, 1.0]), Series("b", [0, 1], [1.0, 1.0])], label="a", x_label="x"
+        [Series("a", [0, 1], [1.0, 1.0]), Series("b", [0, 1], [1.0, 1.0])],
+        label="a",
+        x_label="x",
     )
     polygons = [
-        element.get("points", "").split() for element in ElementTree.fromstring(svg).iter("polygon")
+        element.get("points", "").split()
+        for element in ElementTree.fromstring(svg).iter("polygon")
     ]
     top_of_a, bottom_of_b = polygons[0][0], polygons[1][-1]
     assert top_of_a == bottom_of_b
@@ -110,7 +115,9 @@ def test_panels_leave_out_what_never_moves_and_say_the_last_value() -> None:
 
 def test_a_thing_keeps_its_colour_through_several_charts() -> None:
     one = Series("b", [0, 1], [1.0, 2.0], colour=4)
-    assert lines([one], label="a", x_label="x").count('class="c4"') == 2  # the curve and its key
+    assert (
+        lines([one], label="a", x_label="x").count('class="c4"') == 2
+    )  # the curve and its key
 
 
 def test_every_value_is_in_a_bar_of_the_histogram() -> None:

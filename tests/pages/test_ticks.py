@@ -5,7 +5,9 @@ import pytest
 from ausl_dist.pages.ticks import ticks_around, ticks_within
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 60), (-3.7, 12.2), (1e-9, 3e-9), (0, 1e12)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0, 60), (-3.7, 12.2), (1e-9, 3e-9), (0, 1e12)]
+)
 def test_ticks_are_few_and_inside(low: float, high: float) -> None:
     found = ticks_within(low, high)
     assert 2 <= len(found) <= 12

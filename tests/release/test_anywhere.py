@@ -1,5 +1,5 @@
-"""The weights of a bundle in plain timm, without this package, and in ONNX Runtime, on the frames
-of a real video.
+"""The weights of a bundle in plain timm, without this package, and in ONNX Runtime, on the
+frames of a real video.
 """
 
 import subprocess
@@ -25,8 +25,8 @@ net = timm.create_model("local-dir:bundle", pretrained=True).eval()
 with torch.inference_mode():
     numpy.save("timm.npy", net(torch.from_numpy(numpy.load("frames.npy"))).numpy())
 """
-# Where torchvision's compiled part cannot be loaded beside this torch, `import timm` fails whoever
-# does it; see backbones.import_timm.
+# Where torchvision's compiled part cannot be loaded beside this torch, `import timm` fails
+# whoever does it; see backbones.import_timm.
 DECLARE = """
 import torch
 schemas = torch.library.Library("torchvision", "DEF")

@@ -1,5 +1,5 @@
-"""A released backbone must load anywhere, be what was trained, and be refused when a single byte of
-it changed.
+"""A released backbone must load anywhere, be what was trained, and be refused when a single
+byte of it changed.
 """
 
 import json
@@ -93,7 +93,9 @@ def test_a_video_network_is_released_without_promising_timm_what_it_cannot_load(
 
 
 @pytest.mark.parametrize("name", [TINY, "vit_tiny_patch16_224", "convnext_atto"])
-def test_plain_timm_loads_the_folder_and_gives_the_same_features(name: str, tmp_path: Path) -> None:
+def test_plain_timm_loads_the_folder_and_gives_the_same_features(
+    name: str, tmp_path: Path
+) -> None:
     run = make_run(tmp_path, name=name, size=64)
     write_bundle(run, tmp_path / "bundle", checkpoint=checkpoint_of(run))
     net = import_timm().create_model(f"local-dir:{tmp_path / 'bundle'}", pretrained=True).eval()
@@ -263,7 +265,9 @@ def test_scores_of_other_weights_are_refused(run: Path, tmp_path: Path) -> None:
     write_bundle(copy, tmp_path / "bundle", checkpoint=checkpoint_of(copy), evaluations={})
 
 
-def test_a_folder_with_something_else_in_it_is_not_overwritten(run: Path, tmp_path: Path) -> None:
+def test_a_folder_with_something_else_in_it_is_not_overwritten(
+    run: Path, tmp_path: Path
+) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="no bundle"):
         write_bundle(run, tmp_path, checkpoint=checkpoint_of(run))
@@ -290,7 +294,9 @@ def test_the_teacher_is_released_on_demand_and_its_absence_is_told(
 ) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     with pytest.raises(ValueError, match="holds no teacher"):
-        write_bundle(copy, tmp_path / "bundle", checkpoint=checkpoint_of(copy), weights="teacher")
+        write_bundle(
+            copy, tmp_path / "bundle", checkpoint=checkpoint_of(copy), weights="teacher"
+        )
     student = load_file(checkpoint_of(copy) / "backbone.safetensors")
     teacher = {f"backbone.net.{name}": tensor * 2 for name, tensor in student.items()}
     save_file(

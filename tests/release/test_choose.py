@@ -1,5 +1,5 @@
-"""Asked for the best checkpoint, a release must give the one that the online probe found best, or
-say why it cannot.
+"""Asked for the best checkpoint, a release must give the one that the online probe found best,
+or say why it cannot.
 """
 
 import json
@@ -94,7 +94,9 @@ def test_a_step_that_was_done_twice_counts_as_it_was_the_second_time(run: Path) 
     assert choose_checkpoint(run, "best").folder.name == "step-00000007"
 
 
-def test_a_damaged_best_is_passed_over_loudly(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_best_is_passed_over_loudly(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     probe(run, {"step": 7, "probe_icc": 0.2}, {"step": 14, "probe_icc": 0.4})
     (run / "checkpoints" / "step-00000014" / "backbone.safetensors").write_bytes(b"")
     assert choose_checkpoint(run, "best").folder.name == "step-00000007"
@@ -121,7 +123,8 @@ def test_scores_without_their_checkpoints_are_told_from_no_scores(run: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["not json\n", "[1]\n", '{"probe_icc": 0.1}\n', '{"step": 7, "probe_icc": "good"}\n']
+    "text",
+    ["not json\n", "[1]\n", '{"probe_icc": 0.1}\n', '{"step": 7, "probe_icc": "good"}\n'],
 )
 def test_a_file_without_a_readable_score_is_said(run: Path, text: str) -> None:
     (run / "online.jsonl").write_text(text)

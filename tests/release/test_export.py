@@ -1,5 +1,5 @@
-"""Exports must give the features of the backbone, and the features themselves must not drift from
-version to version.
+"""Exports must give the features of the backbone, and the features themselves must not drift
+from version to version.
 """
 
 from pathlib import Path
@@ -19,8 +19,8 @@ from ausl_dist.release.export import feature_error, features_of, run_onnx, write
 from ausl_dist.release.faces import to_input
 from tests.support.run_folders import checkpoint_of, complete, make_run
 
-# Mean, deviation and the first three features of the first frame: of normalised pictures, and of an
-# aligned crop.
+# Mean, deviation and the first three features of the first frame: of normalised pictures, and
+# of an aligned crop.
 GOLDEN = [0.186506, 0.285455, 0.0, 0.320353, 0.370059]
 GOLDEN_OF_CROP = [0.177019, 0.269954, 0.0, 0.322919, 0.341954]
 
@@ -31,16 +31,20 @@ def _one_thread() -> None:
 
 
 def tiny(name: str = "resnet10t", size: int = 32) -> Backbone:
-    """A backbone whose weights come from a counter-based generator: the same on every machine and
-    version of torch.
+    """A backbone whose weights come from a counter-based generator: the same on every machine
+    and version of torch.
     """
     backbone = build_backbone(BackboneSettings(name, size)).eval()
     for key, tensor in backbone.net.state_dict().items():
-        drawn = torch.from_numpy(np.array(random_stream("golden", key).normal(size=tensor.shape)))
+        drawn = torch.from_numpy(
+            np.array(random_stream("golden", key).normal(size=tensor.shape))
+        )
         if tensor.ndim > 1:
             tensor.copy_(drawn / tensor[0].numel() ** 0.5)
         elif tensor.is_floating_point():
-            tensor.copy_(1 + 0.1 * drawn.abs() if key.endswith(("weight", "var")) else 0.1 * drawn)
+            tensor.copy_(
+                1 + 0.1 * drawn.abs() if key.endswith(("weight", "var")) else 0.1 * drawn
+            )
     return backbone
 
 
@@ -51,14 +55,17 @@ def pictures(size: int) -> torch.Tensor:
         for number in range(3)
     ]
     fine = np.stack(
-        [cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR) for picture in coarse]
+        [
+            cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR)
+            for picture in coarse
+        ]
     )
     return torch.from_numpy(fine.transpose(0, 3, 1, 2).copy())  # N H W C -> N C H W
 
 
 def test_features_of_a_tiny_bundle_do_not_drift(tmp_path: Path) -> None:
-    # When this fails, every released bundle gives other features than on the day of its release:
-    # find out why before changing a number.
+    # When this fails, every released bundle gives other features than on the day of its
+    # release: find out why before changing a number.
     run = make_run(tmp_path)
     save_file(tiny().net.state_dict(), checkpoint_of(run) / "backbone.safetensors")
     complete(checkpoint_of(run))
@@ -68,7 +75,10 @@ def test_features_of_a_tiny_bundle_do_not_drift(tmp_path: Path) -> None:
     crop = np.clip(np.rint(128 + 50 * drawn), 0, 255).astype(np.uint8)
     seen = to_input(crop, backbone.info.preprocessing)[None]
     # Of a crop each pixel is rounded to 8 bits on the way, which processors may do differently.
-    for frames, golden, tolerance in ((pictures(32), GOLDEN, 2e-4), (seen, GOLDEN_OF_CROP, 1e-2)):
+    for frames, golden, tolerance in (
+        (pictures(32), GOLDEN, 2e-4),
+        (seen, GOLDEN_OF_CROP, 1e-2),
+    ):
         features = backbone.features(frames).frames
         found = [float(features.mean()), float(features.std()), *features[0, :3].tolist()]
         np.testing.assert_allclose(found, golden, rtol=tolerance)
@@ -85,7 +95,8 @@ def test_onnx_gives_the_features_for_any_batch(name: str, tmp_path: Path) -> Non
     frames = torch.randn(7, 3, size, size)
     assert (
         feature_error(
-            run_onnx((tmp_path / "model.onnx").read_bytes(), frames), features_of(backbone, frames)
+            run_onnx((tmp_path / "model.onnx").read_bytes(), frames),
+            features_of(backbone, frames),
         )
         < 1e-4
     )
@@ -123,7 +134,9 @@ def test_an_unknown_export_is_answered_with_the_known_ones(tmp_path: Path) -> No
 
 def test_exports_stand_in_the_bundle_its_sums_and_its_card(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    first = write_bundle(run, tmp_path / "a", checkpoint=checkpoint_of(run), exports=["float16"])
+    first = write_bundle(
+        run, tmp_path / "a", checkpoint=checkpoint_of(run), exports=["float16"]
+    )
     assert first == write_bundle(
         run, tmp_path / "b", checkpoint=checkpoint_of(run), exports=["float16"]
     )

@@ -61,16 +61,23 @@ def test_videos_that_are_not_there_are_told_before_any_work(
 
 
 def test_a_table_of_scores_and_features_of_videos_good_and_bad(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    faces: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     torch.set_num_threads(1)
     run = make_run(tmp_path, action_units={"units": [1, 12]})
-    write_bundle(run, tmp_path / "bundle", checkpoint=checkpoint_of(run), models=faces / "models")
+    write_bundle(
+        run, tmp_path / "bundle", checkpoint=checkpoint_of(run), models=faces / "models"
+    )
     monkeypatch.delenv("AUSL_MODELS", raising=False)
     # the bundle's own detection models are enough
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "letter.mp4").write_bytes(b"dear reader" * 100)
-    video = faces / "video" / "intel-iot-devkit__sample-videos__head-pose-face-detection-female.gif"
+    video = (
+        faces / "video" / "intel-iot-devkit__sample-videos__head-pose-face-detection-female.gif"
+    )
     assert expected_frames(video, 25.0) == pytest.approx(46, abs=2)
     assert (
         run_extract(

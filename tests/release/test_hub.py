@@ -43,7 +43,10 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def test_what_was_pushed_is_loaded_by_us_and_by_timm(hub: hub_server.Hub, bundle: Path) -> None:
-    hub.files[NAME] = {"exports/of-an-older-release.onnx": b"old", ".gitattributes": b"hub's own"}
+    hub.files[NAME] = {
+        "exports/of-an-older-release.onnx": b"old",
+        ".gitattributes": b"hub's own",
+    }
     address = push(bundle, NAME)
     local = ausl_dist.load_backbone(bundle)
     assert address.startswith(f"{hub.address}/{NAME}/commit/")

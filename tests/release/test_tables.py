@@ -1,5 +1,5 @@
-"""The table that a user opens in a spreadsheet: one row per face and frame, whole or not there at
-all.
+"""The table that a user opens in a spreadsheet: one row per face and frame, whole or not there
+at all.
 """
 
 import csv
@@ -46,13 +46,17 @@ def test_other_formats_are_refused_with_those_that_work(tmp_path: Path) -> None:
         TableWriter(tmp_path / "f.xlsx", 3)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is not None, reason="pyarrow is installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("pyarrow") is not None, reason="pyarrow is installed"
+)
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pip install pyarrow"):
         TableWriter(tmp_path / "f.parquet", 3)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed"
+)
 def test_parquet_holds_the_same(tmp_path: Path) -> None:
     import pyarrow.parquet
 

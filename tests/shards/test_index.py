@@ -1,5 +1,5 @@
-"""The index: a scan finds what is in a shard, whoever wrote it, and a reader refuses an index that
-does not fit its shards.
+"""The index: a scan finds what is in a shard, whoever wrote it, and a reader refuses an index
+that does not fit its shards.
 """
 
 import gzip
@@ -81,9 +81,9 @@ def test_chunks_have_about_the_size_asked_for(corpus: Path) -> None:
     sizes = entry.chunks["bytes"]
     assert (sizes[:-1] >= 40_000).all()
     assert sizes.max() < 40_000 + 40_000
-    assert scan_shard(corpus / "shard-000000.tar", "shard-000000.tar").chunks["clips"].tolist() == [
-        entry.clips
-    ]
+    assert scan_shard(corpus / "shard-000000.tar", "shard-000000.tar").chunks[
+        "clips"
+    ].tolist() == [entry.clips]
 
 
 def test_shards_of_plain_webdataset_are_indexed(tmp_path: Path) -> None:
@@ -194,7 +194,9 @@ def test_equal_shards_give_equal_indexes_and_a_changed_byte_another_digest(
 def test_corpora_of_two_frame_rates_are_not_one_corpus(tmp_path: Path) -> None:
     slow = scan_shard(io.BytesIO(tar_bytes(clip_members("a"))), "a.tar")
     fast = scan_shard(
-        io.BytesIO(tar_bytes(clip_members("b", ClipMeta("v", "w", "l", 50.0, 0.0, 20, "d", "t")))),
+        io.BytesIO(
+            tar_bytes(clip_members("b", ClipMeta("v", "w", "l", 50.0, 0.0, 20, "d", "t")))
+        ),
         "b.tar",
     )
     with pytest.raises(ValueError, match=r"different frame rates \[25\.0, 50\.0\]"):
@@ -225,7 +227,9 @@ def test_an_index_that_does_not_fit_its_table_is_refused(corpus: Path, tmp_path:
     refused({"shards": summary["shards"][:1]}, "points nowhere")
     refused({"shards": [{**row, "bytes": "1"} for row in summary["shards"]]}, "malformed row")
     for huge in (1 << 63, 10**400, -1):
-        refused({"shards": [{**row, "bytes": huge} for row in summary["shards"]]}, "malformed row")
+        refused(
+            {"shards": [{**row, "bytes": huge} for row in summary["shards"]]}, "malformed row"
+        )
         refused({"frames": huge}, "impossible")
         refused({"clips": huge}, "impossible")
     refused({"fps": 10**400}, "cannot be used")
@@ -307,6 +311,8 @@ def test_the_index_of_a_billion_clips_opens_in_seconds_and_under_300_mb(tmp_path
         timeout=120,
     )
     seconds, memory_mb = map(float, done.stdout.split())
-    print(f"index of a billion clips: {seconds:.1f} s, {memory_mb:.0f} MB with its table mapped")
+    print(
+        f"index of a billion clips: {seconds:.1f} s, {memory_mb:.0f} MB with its table mapped"
+    )
     assert seconds < 20
     assert memory_mb < 300

@@ -1,4 +1,6 @@
-"""An answer from outside is given up when it is silent, slow, late or too large, and not before."""
+"""An answer from outside is given up when it is silent, slow, late or too large, and not
+before.
+"""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""Clips of a shard: whatever reader of tars stands behind the guard, it is shown nothing unchecked."""
+"""Clips of a shard: whatever reader of tars stands behind the guard, it is shown nothing
+unchecked.
+"""
 
 import io
 import tarfile

@@ -48,7 +48,9 @@ def test_a_call_that_keeps_failing_stops_at_the_deadline_and_says_why() -> None:
         assert 0 < seconds_left <= 30
         raise OSError("the store is down")
 
-    with pytest.raises(DeadlinePassed, match=r"gave up after \d+ tries in 30 s: the store is down"):
+    with pytest.raises(
+        DeadlinePassed, match=r"gave up after \d+ tries in 30 s: the store is down"
+    ):
         retry.call(call)
     assert sum(slept) <= 30
     assert max(slept) <= 15

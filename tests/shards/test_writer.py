@@ -61,7 +61,9 @@ def test_plain_webdataset_reads_every_clip_whole(tmp_path: Path) -> None:
     assert [sample["__key__"] for sample in samples] == [
         f"drawn-0-{number:06d}" for number in range(6)
     ]
-    assert all({"mp4", "json", "landmarks.npy", "au.npy"} <= sample.keys() for sample in samples)
+    assert all(
+        {"mp4", "json", "landmarks.npy", "au.npy"} <= sample.keys() for sample in samples
+    )
     assert ClipMeta.from_bytes(samples[0]["json"]) == meta_of(20, (1, 12, 26))
 
 
@@ -108,7 +110,9 @@ def test_an_unfinished_shard_has_no_name(tmp_path: Path) -> None:
 
 def test_clips_come_back_as_they_went_in(tmp_path: Path) -> None:
     drawn = draw_clip(3)
-    blocks = clip_blocks(drawn.key, meta_of(20), encode_video(drawn.frames, 25), drawn.landmarks)
+    blocks = clip_blocks(
+        drawn.key, meta_of(20), encode_video(drawn.frames, 25), drawn.landmarks
+    )
     writer = ShardWriter(tmp_path)
     writer.add_blocks(blocks)
     (stored,) = read_clips(writer.close()[0])

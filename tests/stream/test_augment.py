@@ -36,7 +36,10 @@ VIEWS = st.builds(
 
 
 @given(
-    view=VIEWS, size=st.integers(32, 400), image_size=st.integers(8, 300), epoch=st.integers(0, 9)
+    view=VIEWS,
+    size=st.integers(32, 400),
+    image_size=st.integers(8, 300),
+    epoch=st.integers(0, 9),
 )
 @settings(max_examples=60, deadline=None)
 def test_a_draw_depends_on_its_names_alone_and_stays_inside_the_frame(
@@ -81,7 +84,9 @@ def test_a_blur_is_a_share_of_the_picture_whatever_its_size() -> None:
 
 
 def test_window_starts_cover_the_clip_evenly() -> None:
-    starts = [draw_window_start(10, 8, seed=0, epoch=0, key=str(number)) for number in range(600)]
+    starts = [
+        draw_window_start(10, 8, seed=0, epoch=0, key=str(number)) for number in range(600)
+    ]
     assert set(starts) == {0, 1, 2}
     assert min(np.bincount(starts)) > 150
     with pytest.raises(ValueError, match="the window needs 8"):
@@ -119,8 +124,8 @@ def dots(centres: np.ndarray, size: int) -> np.ndarray:
 )
 @pytest.mark.parametrize("image_size", [48, 112, 160])
 def test_landmarks_follow_the_pixels(view: View, image_size: int) -> None:
-    """A dot is drawn at each landmark; after decoding and augmentation it must be found where the
-    mapped landmark says.
+    """A dot is drawn at each landmark; after decoding and augmentation it must be found where
+    the mapped landmark says.
     """
     size, frames = 256, 4
     chance = np.random.default_rng(5)
@@ -131,7 +136,9 @@ def test_landmarks_follow_the_pixels(view: View, image_size: int) -> None:
     landmarks[:, marked] = centres
     drawn = draw(view, frames, (size, size), image_size, seed=0, epoch=0, key="dots")
     video = parse(encode_video(pictures, 25.0))
-    found = view_frames(FrameDecoder(), video, {view: tuple(range(frames))}, {view: drawn}, 0)[view]
+    found = view_frames(FrameDecoder(), video, {view: tuple(range(frames))}, {view: drawn}, 0)[
+        view
+    ]
     mapped = drawn.landmarks_to_view(landmarks)
     for t in range(frames):
         for channel, point in enumerate(marked):
@@ -156,7 +163,9 @@ def test_a_centred_view_is_the_middle_of_the_frame() -> None:
 
 @given(view=VIEWS, size=st.integers(64, 300), epoch=st.integers(0, 9))
 @settings(max_examples=40, deadline=None)
-def test_motion_goes_to_the_view_as_the_points_that_move(view: View, size: int, epoch: int) -> None:
+def test_motion_goes_to_the_view_as_the_points_that_move(
+    view: View, size: int, epoch: int
+) -> None:
     drawn = draw(view, 1, (size, size), 64, seed=3, epoch=epoch, key="clip")
     cells = 32
     places = (np.arange(cells) + 0.5) / cells  # of the cells, as shares of the side

@@ -1,5 +1,6 @@
-"""Batches on their way to a GPU: the right device in every thread, a stream of their own, pinned
-memory, and no memory given away while training reads it. torch.cuda is a stand-in that keeps a log.
+"""Batches on their way to a GPU: the right device in every thread, a stream of their own,
+pinned memory, and no memory given away while training reads it. torch.cuda is a stand-in that
+keeps a log.
 """
 
 from pathlib import Path
@@ -37,7 +38,9 @@ def open_loader(corpus: Path, folder: Path, device: torch.device | None) -> Load
         shuffle_window=4,
         device="cpu",  # where frames are made, whatever the model is on
     )
-    return Loader(settings, PLAN, seed=0, rank=0, world_size=1, run_folder=folder, device=device)
+    return Loader(
+        settings, PLAN, seed=0, rank=0, world_size=1, run_folder=folder, device=device
+    )
 
 
 def test_batches_of_the_cpu_are_pinned_and_copied_on_the_loaders_stream(
@@ -53,7 +56,9 @@ def test_batches_of_the_cpu_are_pinned_and_copied_on_the_loaders_stream(
     for thread, _, device, stream, non_blocking in copies:
         assert (thread, device, stream, non_blocking) == ("assembler", "cuda:1", "side 1", True)
     # training waits for the copies, on its own stream and not on the host
-    assert fake_cuda.calls("wait_event") == [("MainThread", "wait_event", "default", "side 1")] * 2
+    assert (
+        fake_cuda.calls("wait_event") == [("MainThread", "wait_event", "default", "side 1")] * 2
+    )
     assert not fake_cuda.calls("synchronize")
     # and its memory is not given to the next batch before training has read it
     recorded = fake_cuda.calls("record_stream")
@@ -122,8 +127,8 @@ class FakeOutput:
 def test_outputs_of_dali_live_until_their_copy_is_done(
     fake_cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pipeline returns at once, its copy is queued: let go of earlier, DALI could write the next
-    batch into it.
+    """The pipeline returns at once, its copy is queued: let go of earlier, DALI could write the
+    next batch into it.
     """
     pipeline = FakePipeline()
     monkeypatch.setattr(decode, "build_graph", lambda plan, device_id: pipeline)

@@ -1,4 +1,6 @@
-"""`data.decoder=auto`: what it comes to on a machine without a GPU and with one, the same on all."""
+"""`data.decoder=auto`: what it comes to on a machine without a GPU and with one, the same on
+all.
+"""
 
 from pathlib import Path
 
@@ -41,7 +43,9 @@ def test_motion_that_the_loader_measures_needs_frames_on_the_cpu() -> None:
     assert "motion" in choice.why
 
 
-@pytest.mark.parametrize(("stand_in", "decoder"), [("Honest", "dali"), ("RefusingSmall", "pyav")])
+@pytest.mark.parametrize(
+    ("stand_in", "decoder"), [("Honest", "dali"), ("RefusingSmall", "pyav")]
+)
 def test_with_a_gpu_the_corpora_decide(tmp_path: Path, stand_in: str, decoder: str) -> None:
     """Small frames in three codecs, as some front ends of NVDEC refuse them."""
     corpora = {

@@ -24,8 +24,8 @@ class Counting:
 
 
 def walk(order: Order, lanes: range, steps: int, memory_chunks: int) -> tuple[Counting, int]:
-    """Go through the order as the loader does, one step ahead; returns what was loaded and the most
-    chunks held.
+    """Go through the order as the loader does, one step ahead; returns what was loaded and the
+    most chunks held.
     """
     load, most = Counting(), 0
     with ThreadPoolExecutor(2) as pool:
@@ -53,7 +53,9 @@ def test_each_chunk_is_read_about_once_in_an_epoch() -> None:
         window=100,
     )
     load, most = walk(order, range(4), steps=4000 // 20, memory_chunks=4 * 13)
-    assert len(load.loads) <= 200 * 1.05, "read amplification: chunks are fetched more than once"
+    assert len(load.loads) <= 200 * 1.05, (
+        "read amplification: chunks are fetched more than once"
+    )
     assert most <= 4 * 13
 
 

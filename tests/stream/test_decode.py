@@ -1,5 +1,5 @@
-"""The DALI graph: one for CPU and GPU, the same pixels from either decoder, and no clip that takes
-it down.
+"""The DALI graph: one for CPU and GPU, the same pixels from either decoder, and no clip that
+takes it down.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,13 +35,17 @@ VIEWS = ((PLAIN, tuple(range(6))), (RICH, (0, 2, 5)), (SINGLE, (4,)))
 SIZE = 32
 
 
-def plan(decoder: str = "pyav", device: str = "cpu", threads: int = 1, clips: int = 4) -> GraphPlan:
+def plan(
+    decoder: str = "pyav", device: str = "cpu", threads: int = 1, clips: int = 4
+) -> GraphPlan:
     return GraphPlan(VIEWS, SIZE, clips, threads, device, decoder)
 
 
 @pytest.fixture(scope="module")
 def videos() -> list[bytes]:
-    return [encode_video(draw_clip(number, frames=12, size=64).frames, 25.0) for number in range(4)]
+    return [
+        encode_video(draw_clip(number, frames=12, size=64).frames, 25.0) for number in range(4)
+    ]
 
 
 def pixels(video: bytes, key: str, decoded: bool) -> ClipPixels:
@@ -84,7 +88,9 @@ def test_pixels_do_not_depend_on_threads_place_or_what_came_before(videos: list[
     assert equal(reference, {view: frames.flip(0) for view, frames in turned.items()})
 
 
-def test_memory_that_is_kept_from_frame_to_frame_changes_no_picture(videos: list[bytes]) -> None:
+def test_memory_that_is_kept_from_frame_to_frame_changes_no_picture(
+    videos: list[bytes],
+) -> None:
     views = [
         View(),
         View(flip=1.0),
@@ -97,7 +103,9 @@ def test_memory_that_is_kept_from_frame_to_frame_changes_no_picture(videos: list
     def pictures(video: bytes, key: str, decoder: FrameDecoder) -> dict[View, np.ndarray]:
         parsed = parse(video)
         frame_size = parsed.height, parsed.width
-        drawn = {view: draw(view, 3, frame_size, 48, seed=0, epoch=0, key=key) for view in views}
+        drawn = {
+            view: draw(view, 3, frame_size, 48, seed=0, epoch=0, key=key) for view in views
+        }
         return view_frames(decoder, parsed, offsets, drawn, 0)
 
     kept = FrameDecoder()
@@ -133,8 +141,8 @@ def test_both_decoders_give_the_same_picture(videos: list[bytes]) -> None:
 
 
 def test_tensors_keep_their_values_while_the_graph_goes_on(videos: list[bytes]) -> None:
-    """They are handed over without a copy: if the graph wrote into them again, training would read
-    another step's frames.
+    """They are handed over without a copy: if the graph wrote into them again, training would
+    read another step's frames.
     """
     graph = Graph(plan())
     clips = [pixels(video, str(number), True) for number, video in enumerate(videos)]
@@ -143,7 +151,8 @@ def test_tensors_keep_their_values_while_the_graph_goes_on(videos: list[bytes]) 
         for clip in clips:
             assert clip.pictures is not None
             clip.pictures = {
-                view: np.full_like(picture, 20 * step) for view, picture in clip.pictures.items()
+                view: np.full_like(picture, 20 * step)
+                for view, picture in clip.pictures.items()
             }
         frames, _ = graph.run(clips)
         kept.append(frames[PLAIN])
@@ -195,7 +204,9 @@ def test_the_graph_for_a_gpu_is_the_same_graph(decoder: str) -> None:
 
 
 def test_what_ffmpeg_decoded_crosses_to_the_gpu_as_bytes() -> None:
-    """Colour, blur and normalisation are then the GPU's work: nothing but inputs runs on the CPU."""
+    """Colour, blur and normalisation are then the GPU's work: nothing but inputs runs on the
+    CPU.
+    """
     serialised = build_graph(plan("pyav", "gpu"), device_id=None).serialize()
     for operator in (b"ColorTwist", b"GaussianBlur", b"CropMirrorNormalize"):
         start = serialised.index(operator)
@@ -203,7 +214,9 @@ def test_what_ffmpeg_decoded_crosses_to_the_gpu_as_bytes() -> None:
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, is_refused: Callable[[bytes], bool]) -> None:
-    """DALI's decoder takes no batch with such a clip in it, as NVDEC takes no frames of 64 pixels."""
+    """DALI's decoder takes no batch with such a clip in it, as NVDEC takes no frames of 64
+    pixels.
+    """
     given = Graph._run
 
     def run(self: Graph, clips: Sequence[ClipPixels | None]) -> dict[View, torch.Tensor]:

@@ -47,7 +47,9 @@ def test_chunks_are_read_whole_and_counted(corpus: Path) -> None:
     fetcher = fetcher_for(corpus)
     index = Index.load(str(corpus))
     for number in range(len(index.chunks)):
-        assert xxhash.xxh3_64_intdigest(fetcher.read("main", number)) == index.chunk(number).xxh3
+        assert (
+            xxhash.xxh3_64_intdigest(fetcher.read("main", number)) == index.chunk(number).xxh3
+        )
     assert fetcher.counts == {
         "bytes": int(index.chunks["bytes"].sum()),
         "chunks": len(index.chunks),
@@ -101,7 +103,9 @@ def test_a_shard_that_is_gone_or_short_is_a_missing_chunk(corpus: Path) -> None:
         fetcher.read("main", 0)
 
 
-def test_a_cached_chunk_is_not_fetched_again_by_another_rank(corpus: Path, tmp_path: Path) -> None:
+def test_a_cached_chunk_is_not_fetched_again_by_another_rank(
+    corpus: Path, tmp_path: Path
+) -> None:
     fetcher_for(corpus, DiskCache(tmp_path / "cache", 1 << 20)).read("main", 0)
     (corpus / "shard-000000.tar").unlink()
     other = fetcher_for(corpus, DiskCache(tmp_path / "cache", 1 << 20))
@@ -173,12 +177,16 @@ def test_a_chunk_that_waited_for_a_thread_is_given_up_only_while_nothing_comes(
     fetcher.read("main", 1, asked=80.0)  # a slow store, but one that delivers
 
 
-def test_the_cache_keeps_to_its_size_and_drops_what_was_used_least_recently(tmp_path: Path) -> None:
+def test_the_cache_keeps_to_its_size_and_drops_what_was_used_least_recently(
+    tmp_path: Path,
+) -> None:
     cache = DiskCache(tmp_path, 100_000)
     blocks = [os.urandom(10_000) for _ in range(30)]
     for number, data in enumerate(blocks):
         cache.put(chunk_of(data), data)
-        os.utime(tmp_path / f"{xxhash.xxh3_64_intdigest(data):016x}-10000.chunk", (number, number))
+        os.utime(
+            tmp_path / f"{xxhash.xxh3_64_intdigest(data):016x}-10000.chunk", (number, number)
+        )
         assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 110_000
     assert cache.get(chunk_of(blocks[0])) is None
     assert cache.get(chunk_of(blocks[-1])) == blocks[-1]

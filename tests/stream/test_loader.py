@@ -1,5 +1,5 @@
-"""The loader: what a step holds is a function of its number alone, and nothing that goes wrong with
-a clip reaches a batch.
+"""The loader: what a step holds is a function of its number alone, and nothing that goes wrong
+with a clip reaches a batch.
 """
 
 import dataclasses
@@ -32,7 +32,11 @@ pytestmark = pytest.mark.timeout(120)
 NEAR = View(crop=(0.7, 0.85), per_frame=True, flip=0.5, brightness=0.2)
 WIDE = View()
 PLAN = Needs.union(
-    [Needs({NEAR: (0, 1, 2, 3), WIDE: (0, 6)}, landmarks=True, identity=True, action_units=True)]
+    [
+        Needs(
+            {NEAR: (0, 1, 2, 3), WIDE: (0, 6)}, landmarks=True, identity=True, action_units=True
+        )
+    ]
 )
 LANES = 4
 
@@ -82,9 +86,15 @@ def take(loader: Loader, steps: int) -> list[Batch]:
 
 
 def same(one: Batch, other: Batch) -> bool:
-    tensors = [(one.weight, other.weight), (one.identity, other.identity), (one.video, other.video)]
+    tensors = [
+        (one.weight, other.weight),
+        (one.identity, other.identity),
+        (one.video, other.video),
+    ]
     for name in ("frames", "landmarks", "action_units"):
-        tensors += [(getattr(one, name)[view], getattr(other, name)[view]) for view in PLAN.views]
+        tensors += [
+            (getattr(one, name)[view], getattr(other, name)[view]) for view in PLAN.views
+        ]
     return (one.step, one.keys) == (other.step, other.keys) and all(
         torch.equal(a, b) for a, b in tensors
     )
@@ -135,7 +145,9 @@ def test_the_global_batch_is_the_same_for_every_world_size(
     for step, batch in enumerate(whole):
         for rank in range(world_size):
             part = parts[rank][step]
-            mine = [2 * lane + clip for lane in range(rank, LANES, world_size) for clip in range(2)]
+            mine = [
+                2 * lane + clip for lane in range(rank, LANES, world_size) for clip in range(2)
+            ]
             assert part.keys == tuple(batch.keys[place] for place in mine)
             for view in PLAN.views:
                 assert torch.equal(part.frames[view], batch.frames[view][mine])
@@ -225,8 +237,8 @@ def test_a_mixture_of_corpora_keeps_its_quotas(
 
 
 def damaged(corpus: Path, folder: Path, change: Callable[[str, bytes], bytes]) -> Path:
-    """The corpus with members changed, and indexed anew: damage that was there when the corpus was
-    built.
+    """The corpus with members changed, and indexed anew: damage that was there when the corpus
+    was built.
     """
     folder.mkdir()
     for path in sorted(corpus.glob("*.tar")):
@@ -277,8 +289,8 @@ def test_damaged_clips_keep_their_slots_with_weight_0_and_enter_the_ledger(
     missing = {"drawn-0-000003", "drawn-0-000005", "drawn-0-000008"}
     seen = 0
     for batch, reference in zip(batches, clean, strict=True):
-        # Damage changes the size of chunks, so the order of the two corpora differs; but every slot
-        # is there, and good clips are whole.
+        # Damage changes the size of chunks, so the order of the two corpora differs; but every
+        # slot is there, and good clips are whole.
         assert len(batch) == len(reference) == 4
         for place, key in enumerate(batch.keys):
             if batch.weight[place] == 0:
@@ -304,10 +316,14 @@ def test_too_many_missing_clips_stop_the_run_with_the_list(
     open_loader: Callable[..., Loader], corpus: Path, tmp_path: Path
 ) -> None:
     bad = damaged(
-        corpus, tmp_path / "bad", lambda name, data: data[:300] if name.endswith("7.mp4") else data
+        corpus,
+        tmp_path / "bad",
+        lambda name, data: data[:300] if name.endswith("7.mp4") else data,
     )
     loader = open_loader(corpora={"main": CorpusSource(str(bad))}, budgets=Budgets(decode=0.0))
-    with pytest.raises(BudgetPassed, match=r"clip drawn-0-0000\d7: .*raise data\.budgets\.decode"):
+    with pytest.raises(
+        BudgetPassed, match=r"clip drawn-0-0000\d7: .*raise data\.budgets\.decode"
+    ):
         take(loader, 20)
 
 
@@ -355,7 +371,9 @@ def test_a_window_that_does_not_fit_into_memory_is_refused_with_the_numbers(
     settings = DataSettings(
         {"main": CorpusSource("x")}, lanes=64, memory_mib=64, shuffle_window=1024
     )
-    with pytest.raises(ValueError, match=r"64 lanes in windows of 1024 clips.*data\.memory_mib=64"):
+    with pytest.raises(
+        ValueError, match=r"64 lanes in windows of 1024 clips.*data\.memory_mib=64"
+    ):
         check_memory(settings, {"main": large}, range(64))
     check_memory(settings, {"main": large}, range(1))
 

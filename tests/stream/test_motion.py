@@ -1,4 +1,6 @@
-"""Measured motion: the true one, mirrored as the picture is, and measured by the loader's threads."""
+"""Measured motion: the true one, mirrored as the picture is, and measured by the loader's
+threads.
+"""
 
 from pathlib import Path
 
@@ -21,7 +23,9 @@ def moved_picture(x: int, y: int) -> list[np.ndarray]:
     coarse = np.random.default_rng(0).uniform(20, 235, (40, 40, 3)).astype(np.float32)
     picture = cv2.resize(coarse, (160, 160), interpolation=cv2.INTER_CUBIC).clip(0, 255)
     places = ((32 - j, 32 - i) for i, j in ((0, 0), (x, y)))
-    return [picture[top : top + SIZE, left : left + SIZE].astype(np.uint8) for top, left in places]
+    return [
+        picture[top : top + SIZE, left : left + SIZE].astype(np.uint8) for top, left in places
+    ]
 
 
 def inside(flow: np.ndarray) -> np.ndarray:

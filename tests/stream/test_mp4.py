@@ -1,5 +1,5 @@
-"""The sample table: the same packets that FFmpeg finds, and no crash or endless loop whatever the
-bytes.
+"""The sample table: the same packets that FFmpeg finds, and no crash or endless loop whatever
+the bytes.
 """
 
 import io
@@ -25,7 +25,11 @@ def encode_with_b_frames(frames: np.ndarray, **options: str) -> bytes:
         stream = container.add_stream(
             "libx264", rate=Fraction(25), options={"bf": "3", "g": "16", **options}
         )
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = (
+            frames.shape[2],
+            frames.shape[1],
+            "yuv420p",
+        )
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))

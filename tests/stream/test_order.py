@@ -1,5 +1,5 @@
-"""The order: what every exactness claim of the system rests on, so it is tested as properties over
-ragged corpora.
+"""The order: what every exactness claim of the system rests on, so it is tested as properties
+over ragged corpora.
 """
 
 import subprocess
@@ -35,7 +35,12 @@ PINNED = [
 
 
 def order_over(
-    chunks: list[int], *, seed: int = 0, lanes: int = 4, clips_per_lane: int = 2, window: int = 32
+    chunks: list[int],
+    *,
+    seed: int = 0,
+    lanes: int = 4,
+    clips_per_lane: int = 2,
+    window: int = 32,
 ) -> Order:
     clips = np.array(chunks, np.uint32)
     return Order(
@@ -49,7 +54,9 @@ def order_over(
 
 
 def big_enough(chunks: list[int], lanes: int, clips_per_lane: int) -> list[int]:
-    return chunks if sum(chunks) >= lanes * clips_per_lane else [*chunks, lanes * clips_per_lane]
+    return (
+        chunks if sum(chunks) >= lanes * clips_per_lane else [*chunks, lanes * clips_per_lane]
+    )
 
 
 @given(
@@ -71,7 +78,8 @@ def test_every_clip_comes_exactly_once_in_an_epoch(
     for lane in range(lanes):
         start, end = corpus.segment(lane)
         slots = [
-            order.slot(lane, epoch * (end - start) + position) for position in range(end - start)
+            order.slot(lane, epoch * (end - start) + position)
+            for position in range(end - start)
         ]
         assert {slot.epoch for slot in slots} <= {epoch}
         seen += [(slot.chunk, slot.clip) for slot in slots]
@@ -97,16 +105,20 @@ def test_global_batches_do_not_depend_on_the_world_size(
     )
     step = data.draw(st.integers(0, 10_000))
     whole = sorted(
-        (lane, slot.chunk, slot.clip, slot.epoch) for lane, slot in order.batch(step, range(lanes))
+        (lane, slot.chunk, slot.clip, slot.epoch)
+        for lane, slot in order.batch(step, range(lanes))
     )
     for world_size in (size for size in range(1, lanes + 1) if lanes % size == 0):
         parts = [
-            order.batch(step, lanes_of_rank(lanes, rank, world_size)) for rank in range(world_size)
+            order.batch(step, lanes_of_rank(lanes, rank, world_size))
+            for rank in range(world_size)
         ]
         assert len({len(part) for part in parts}) == 1
         assert (
             sorted(
-                (lane, slot.chunk, slot.clip, slot.epoch) for part in parts for lane, slot in part
+                (lane, slot.chunk, slot.clip, slot.epoch)
+                for part in parts
+                for lane, slot in part
             )
             == whole
         )
@@ -126,12 +138,16 @@ def test_a_fresh_order_asked_for_step_n_gives_the_tail_of_one_asked_from_0(
         assert order_over(chunks, seed=seed).batch(step, range(4)) == walked_batch
 
 
-@given(chunks=CHUNKS, lanes=st.integers(1, 5), window=st.integers(1, 50), clips=st.integers(1, 300))
+@given(
+    chunks=CHUNKS, lanes=st.integers(1, 5), window=st.integers(1, 50), clips=st.integers(1, 300)
+)
 @settings(max_examples=30, deadline=None)
 def test_a_chunk_is_kept_until_its_lane_has_used_its_last_clip(
     chunks: list[int], lanes: int, window: int, clips: int
 ) -> None:
-    order = order_over(big_enough(chunks, lanes, 1), lanes=lanes, clips_per_lane=1, window=window)
+    order = order_over(
+        big_enough(chunks, lanes, 1), lanes=lanes, clips_per_lane=1, window=window
+    )
     for lane in range(lanes):
         released: dict[tuple[int, int], int] = {}
         for number in range(clips):
@@ -192,7 +208,12 @@ def test_the_order_of_a_mixture_does_not_depend_on_how_the_config_lists_it() -> 
     clips = {"a": np.full(5, 5, np.uint32), "b": np.full(5, 5, np.uint32)}
     one = Order(clips, {"a": 2, "b": 1}, seed=0, lanes=2, clips_per_lane=3, window=8)
     other = Order(
-        dict(reversed(clips.items())), {"b": 1, "a": 2}, seed=0, lanes=2, clips_per_lane=3, window=8
+        dict(reversed(clips.items())),
+        {"b": 1, "a": 2},
+        seed=0,
+        lanes=2,
+        clips_per_lane=3,
+        window=8,
     )
     assert one.batch(17, range(2)) == other.batch(17, range(2))
 
@@ -221,11 +242,13 @@ def test_the_order_is_pinned() -> None:
 
 
 def test_shuffling_is_close_to_a_full_permutation(capsys: pytest.CaptureFixture[str]) -> None:
-    """Clips that are neighbours in the corpus should not meet in a batch much more often than by
-    chance.
+    """Clips that are neighbours in the corpus should not meet in a batch much more often than
+    by chance.
     """
     chunk, chunks, lanes, clips_per_lane, window = 160, 400, 16, 4, 1024
-    order = order_over([chunk] * chunks, lanes=lanes, clips_per_lane=clips_per_lane, window=window)
+    order = order_over(
+        [chunk] * chunks, lanes=lanes, clips_per_lane=clips_per_lane, window=window
+    )
     total = chunk * chunks
     random = np.random.default_rng(0)
     steps = random.integers(0, total // (lanes * clips_per_lane), 300)
@@ -259,8 +282,8 @@ def test_shuffling_is_close_to_a_full_permutation(capsys: pytest.CaptureFixture[
 
 
 def test_places_in_an_epoch_are_uniform() -> None:
-    """Every clip should have the same chance at every place: over many seeds the mean place is the
-    middle.
+    """Every clip should have the same chance at every place: over many seeds the mean place is
+    the middle.
     """
     means = []
     for seed in range(200):
@@ -311,7 +334,9 @@ def test_a_small_permutation_is_unbiased(size: int) -> None:
     assert chi_squared_per_degree < 1 + 5 * np.sqrt(2) / (size - 1)
 
 
-def test_a_number_of_ranks_that_does_not_divide_the_lanes_is_refused_with_those_that_do() -> None:
+def test_a_number_of_ranks_that_does_not_divide_the_lanes_is_refused_with_those_that_do() -> (
+    None
+):
     with pytest.raises(ValueError, match="run 1, 2, 4, 8 ranks"):
         lanes_of_rank(8, 0, 3)
 
@@ -324,8 +349,8 @@ def test_a_corpus_smaller_than_a_batch_is_refused() -> None:
 
 
 def test_a_billion_clips_cost_no_more_than_their_table() -> None:
-    """Measured in a process of its own: opening takes seconds, memory stays under 300 MB, a clip
-    costs under 50 µs.
+    """Measured in a process of its own: opening takes seconds, memory stays under 300 MB, a
+    clip costs under 50 µs.
     """
     script = textwrap.dedent(
         """
@@ -354,7 +379,9 @@ def test_a_billion_clips_cost_no_more_than_their_table() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )
     opened, clip_us, memory_mb = map(float, done.stdout.split())
-    print(f"a billion clips: opened in {opened:.1f} s, {clip_us:.0f} µs a clip, {memory_mb:.0f} MB")
+    print(
+        f"a billion clips: opened in {opened:.1f} s, {clip_us:.0f} µs a clip, {memory_mb:.0f} MB"
+    )
     assert opened < 10
     assert memory_mb < 300
     assert clip_us < 100  # 30 on a quiet core; the bound leaves room for a busy one

@@ -1,5 +1,5 @@
-"""Shards go both ways between this project and the loaders people use: theirs train here, ours open
-there.
+"""Shards go both ways between this project and the loaders people use: theirs train here, ours
+open there.
 """
 
 import json
@@ -29,8 +29,8 @@ PEERS = Path(__file__).parents[2] / "runs" / "bench-stream" / "peers" / "bin"
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # In one chunk, as the indexing tool will make of the other's shard: chunks are what the order
-    # shuffles.
+    # In one chunk, as the indexing tool will make of the other's shard: chunks are what the
+    # order shuffles.
     folder = tmp_path_factory.mktemp("corpus")
     return make_corpus(
         folder,
@@ -69,7 +69,9 @@ def test_shards_of_plain_webdataset_train_here_once_they_are_indexed(
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     with webdataset.TarWriter(str(theirs / "other-000.tar")) as writer:
-        for clip in (clip for path in sorted(corpus.glob("*.tar")) for clip in read_clips(path)):
+        for clip in (
+            clip for path in sorted(corpus.glob("*.tar")) for clip in read_clips(path)
+        ):
             writer.write({"__key__": clip.key, **clip.members})
     adopt(str(theirs))
     found, wanted = first_batches(theirs, tmp_path), first_batches(corpus, tmp_path)
@@ -79,7 +81,9 @@ def test_shards_of_plain_webdataset_train_here_once_they_are_indexed(
         assert torch.equal(one[2], other[2])
 
 
-def test_the_builders_shards_pass_energons_prepare_and_lint(corpus: Path, tmp_path: Path) -> None:
+def test_the_builders_shards_pass_energons_prepare_and_lint(
+    corpus: Path, tmp_path: Path
+) -> None:
     energon = shutil.which("energon", path=f"{os.environ['PATH']}:{PEERS}")
     if energon is None:
         pytest.skip(

@@ -39,7 +39,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> StoredClip:
 
 
 def refused(clip: StoredClip, reason: str, complaint: str, **members: bytes | None) -> None:
-    changed = {**clip.members, **{name.replace("_", "."): data for name, data in members.items()}}
+    changed = {
+        **clip.members,
+        **{name.replace("_", "."): data for name, data in members.items()},
+    }
     with pytest.raises(MissingClip, match=complaint) as caught:
         PREPARE(
             StoredClip(
@@ -66,7 +69,9 @@ def test_a_good_clip_becomes_pixels_landmarks_and_labels(clip: StoredClip) -> No
 def test_each_kind_of_damage_has_its_reason(clip: StoredClip) -> None:
     landmarks = np.zeros((6, 68, 2), np.float16)
     refused(clip, "unpack", "not valid JSON", json=b"{")
-    refused(clip, "unpack", "has no .*landmarks.npy, which an objective needs", landmarks_npy=None)
+    refused(
+        clip, "unpack", "has no .*landmarks.npy, which an objective needs", landmarks_npy=None
+    )
     refused(
         clip,
         "unpack",
@@ -75,7 +80,10 @@ def test_each_kind_of_damage_has_its_reason(clip: StoredClip) -> None:
     )
     refused(clip, "unpack", r"expected float16", landmarks_npy=array_to_bytes(landmarks[:3]))
     refused(
-        clip, "unpack", "not finite", landmarks_npy=array_to_bytes(landmarks + np.float16(np.inf))
+        clip,
+        "unpack",
+        "not finite",
+        landmarks_npy=array_to_bytes(landmarks + np.float16(np.inf)),
     )
     refused(
         clip,
@@ -125,7 +133,10 @@ def test_mutated_members_are_used_or_refused(clip: StoredClip) -> None:
             del mutant[chance.randrange(len(mutant)) :]
         try:
             PREPARE(
-                StoredClip(clip.key, {**clip.members, name: bytes(mutant)}), "main", number, decoder
+                StoredClip(clip.key, {**clip.members, name: bytes(mutant)}),
+                "main",
+                number,
+                decoder,
             )
         except MissingClip:
             refusals += 1
@@ -147,7 +158,16 @@ def test_the_ledger_writes_every_line_and_stops_at_the_budget(tmp_path: Path) ->
         ledger.add(8, [entry("decode", 2)])
     lines = list(read_json_lines(tmp_path / "ledger.jsonl"))
     assert [line["step"] for line in lines] == [0, 1, 2]
-    assert set(lines[0]) == {"step", "rank", "corpus", "place", "clip", "epoch", "reason", "detail"}
+    assert set(lines[0]) == {
+        "step",
+        "rank",
+        "corpus",
+        "place",
+        "clip",
+        "epoch",
+        "reason",
+        "detail",
+    }
 
 
 def test_a_budget_grows_with_the_clips_seen_and_each_reason_has_its_own(tmp_path: Path) -> None:
@@ -191,4 +211,6 @@ def test_a_window_that_is_drawn_once_stays_while_augmentation_goes_on(clip: Stor
         angles.add(float(pixels.draws[VIEW].angle[0]))
     assert len(starts) == 1
     assert len(angles) == 12
-    assert len({anew(clip, "main", epoch, FrameDecoder()).pixels.start for epoch in range(12)}) > 1
+    assert (
+        len({anew(clip, "main", epoch, FrameDecoder()).pixels.start for epoch in range(12)}) > 1
+    )

@@ -1,5 +1,5 @@
-"""A take-down under a running job: its order goes on, what was removed is gone everywhere, and the
-run can be resumed.
+"""A take-down under a running job: its order goes on, what was removed is gone everywhere, and
+the run can be resumed.
 """
 
 import time
@@ -26,7 +26,12 @@ EPOCH = CLIPS // 4  # steps of four clips
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     return make_corpus(
-        tmp_path / "corpus", clips=CLIPS, frames=4, size=32, shard_bytes=32 << 10, chunk_bytes=8192
+        tmp_path / "corpus",
+        clips=CLIPS,
+        frames=4,
+        size=32,
+        shard_bytes=32 << 10,
+        chunk_bytes=8192,
     )
 
 
@@ -138,7 +143,9 @@ def test_one_take_down_after_another_is_followed_from_every_index(
             begun.append(digests(loader))
     assert len({each["main"] for each in begun}) == 4
     gone = [(2, 3, 1, 4, 9, 0, 20), (1, 4, 9, 0, 20), (0, 20), ()]
-    for number, (reference, each, clips) in enumerate(zip(references, begun, gone, strict=True)):
+    for number, (reference, each, clips) in enumerate(
+        zip(references, begun, gone, strict=True)
+    ):
         with open_loader(corpus, tmp_path / f"again {number}", digests=each) as loader:
             keys = [f"drawn-0-{clip:06d}" for clip in clips]
             assert_same_but_for(take(loader, EPOCH), reference, keys)

@@ -21,7 +21,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_scan_gives_every_clip_whole_and_in_order(corpus: Path) -> None:
     clips = list(scan(str(corpus), image_size=32))
-    assert [clip.key for clip in clips] == [draw_clip(number, frames=1).key for number in range(9)]
+    assert [clip.key for clip in clips] == [
+        draw_clip(number, frames=1).key for number in range(9)
+    ]
     for number, clip in enumerate(clips):
         drawn = draw_clip(number, frames=10, size=64)
         assert clip.frames.shape == (10, 3, 32, 32)
@@ -47,7 +49,9 @@ def test_frames_can_be_thinned(corpus: Path) -> None:
     thin = next(scan(str(corpus), image_size=32, stride=4))
     assert thin.numbers.tolist() == [0, 4, 8]
     assert torch.equal(thin.frames, whole.frames[::4])
-    assert next(scan(str(corpus), image_size=32, stride=2, frames_per_clip=3)).numbers.tolist() == [
+    assert next(
+        scan(str(corpus), image_size=32, stride=2, frames_per_clip=3)
+    ).numbers.tolist() == [
         0,
         2,
         4,

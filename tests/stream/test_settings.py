@@ -9,7 +9,9 @@ GOOD = {"corpora": {"main": {"url": "s3://bucket/prefix"}}}
 
 
 def test_settings_come_from_a_config() -> None:
-    settings = from_mapping(DataSettings, {**GOOD, "lanes": 16, "budgets": {"decode": 0.5}}, "data")
+    settings = from_mapping(
+        DataSettings, {**GOOD, "lanes": 16, "budgets": {"decode": 0.5}}, "data"
+    )
     assert settings.corpora["main"].quota == 1
     assert settings.budgets.decode == 0.5
     assert settings.batch_clips == 64

@@ -1,5 +1,5 @@
-"""The truth table: right decoders are found right on every kind of clip, and a stand-in for NVDEC
-that lies is caught and its lie named.
+"""The truth table: right decoders are found right on every kind of clip, and a stand-in for
+NVDEC that lies is caught and its lie named.
 """
 
 from pathlib import Path
@@ -36,7 +36,9 @@ def rows_of(
 def test_a_cards_numbers_are_read_back_whatever_the_kind() -> None:
     for kind in (Kind("vp9", 64, 64), Kind("h264", 130, 96, matrix="bt709", full=True)):
         pictures = truth(card(kind, 5), range(CARD_FRAMES), kind=kind)
-        assert [read_back(picture) for picture in pictures] == [(5, n) for n in range(CARD_FRAMES)]
+        assert [read_back(picture) for picture in pictures] == [
+            (5, n) for n in range(CARD_FRAMES)
+        ]
     assert read_back(np.full((64, 64, 3), 128, np.uint8)) is None
 
 
@@ -103,7 +105,9 @@ def test_a_decoder_that_lies_is_caught_and_not_chosen(stand_in: str) -> None:
 
 
 def test_a_decoder_that_hangs_is_ended_and_the_other_kinds_are_told() -> None:
-    rows = rows_of([Kind("vp9", 64, 64), Kind("vp9", 96, 96)], with_nvdec("Hanging"), patience=6)
+    rows = rows_of(
+        [Kind("vp9", 64, 64), Kind("vp9", 96, 96)], with_nvdec("Hanging"), patience=6
+    )
     assert [row.wrong for row in rows if row.way == NVDEC] == ["hangs: nothing for 6 s"] * 2
     assert [row.wrong for row in rows if row.way == "pyav"] == [None, None]
     assert choose(rows, gpu=True).decoder == "pyav"

@@ -101,7 +101,9 @@ def test_a_chunk_with_another_number_of_clips_than_the_index_says_is_refused() -
         unpack(member("a.mp4", b"x") + member("a.json", b"{}"), 2)
 
 
-def test_mutated_chunks_are_unpacked_or_refused_in_bounded_memory(chunk: tuple[bytes, int]) -> None:
+def test_mutated_chunks_are_unpacked_or_refused_in_bounded_memory(
+    chunk: tuple[bytes, int],
+) -> None:
     data, clips = chunk
     chance = random.Random(0)
     peak = 0

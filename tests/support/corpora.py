@@ -3,8 +3,8 @@ construction.
 
     folder = make_corpus(tmp_path, clips=12, frames=20, size=64)
 
-is a whole corpus: shards, index, statement, ledger. Every clip differs from every other, and equal
-arguments give equal bytes.
+is a whole corpus: shards, index, statement, ledger. Every clip differs from every other, and
+equal arguments give equal bytes.
 """
 
 from dataclasses import dataclass
@@ -39,8 +39,8 @@ class DrawnClip:
 
 
 def draw_clip(number: int, *, frames: int = 20, size: int = 64, seed: int = 0) -> DrawnClip:
-    """A disc with brows and a mouth whose raise, smile and opening follow the labels of AU 1, 12
-    and 26.
+    """A disc with brows and a mouth whose raise, smile and opening follow the labels of AU 1,
+    12 and 26.
     """
     identity = number // CLIPS_PER_IDENTITY
     who = random_stream("drawn identity", seed, identity)
@@ -85,8 +85,8 @@ def make_corpus(
     shard_bytes: int = 256 << 10,
     chunk_bytes: int = 64 << 10,
 ) -> Path:
-    """Write a corpus of drawn clips into `folder` and return it; small shards and chunks, so that
-    there are several of each.
+    """Write a corpus of drawn clips into `folder` and return it; small shards and chunks, so
+    that there are several of each.
     """
     writer = ShardWriter(folder, max_bytes=shard_bytes)
     for number in range(first_clip, first_clip + clips):
@@ -105,7 +105,11 @@ def make_corpus(
         )
         video = encode_video(drawn.frames, FPS, codec=codec)
         writer.add(
-            drawn.key, meta, video, drawn.landmarks, drawn.action_units if action_units else None
+            drawn.key,
+            meta,
+            video,
+            drawn.landmarks,
+            drawn.action_units if action_units else None,
         )
     shards = writer.close()
     write_index(
@@ -146,13 +150,18 @@ def _template() -> NDArray[np.float64]:
         ]
     )
     points[48:60] = outer + np.array((128, 182))
-    inner = np.array([[-24, 0], [-10, -3], [0, -3], [10, -3], [24, 0], [10, 3], [0, 4], [-10, 3]])
+    inner = np.array(
+        [[-24, 0], [-10, -3], [0, -3], [10, -3], [24, 0], [10, 3], [0, 4], [-10, 3]]
+    )
     points[60:68] = inner + np.array((128, 182))
     return points
 
 
 def _draw(
-    points: NDArray[np.float64], skin: NDArray[np.float64], backdrop: NDArray[np.float64], size: int
+    points: NDArray[np.float64],
+    skin: NDArray[np.float64],
+    backdrop: NDArray[np.float64],
+    size: int,
 ) -> NDArray[np.uint8]:
     picture = np.empty((size, size, 3), np.uint8)
     picture[:] = backdrop

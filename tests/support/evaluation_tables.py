@@ -15,8 +15,8 @@ def make_table(
     signal: bool = True,
     unknown: float = 0.0,
 ) -> FeatureTable:
-    """Frames whose two AU intensities (AU 4 and 12) are linear in the features plus noise, or have
-    nothing to do with them.
+    """Frames whose two AU intensities (AU 4 and 12) are linear in the features plus noise, or
+    have nothing to do with them.
     """
     random = np.random.default_rng(seed)
     count = subjects * frames

@@ -51,14 +51,17 @@ def aligned(
     """One aligned face whose frame-level measures are as asked."""
     crop = np.full((CROP_SIZE, CROP_SIZE, 3), frame % 200, np.uint8) if crop is None else crop
     face = face_at(200, 200, eye_pixels * 150 / float(np.linalg.norm(BASE[45] - BASE[36])))
-    return AlignedFace(track, frame, frame, crop, BASE.astype(np.float32), face, outside, 0.9, rank)
+    return AlignedFace(
+        track, frame, frame, crop, BASE.astype(np.float32), face, outside, 0.9, rank
+    )
 
 
 class Script:
-    """Stands for detector and landmark model: `faces[frame]` is where the people are, in the order
-    of their tracks.
+    """Stands for detector and landmark model: `faces[frame]` is where the people are, in the
+    order of their tracks.
 
-    The picture of frame t carries t in its first pixel, so that both models know what they look at.
+    The picture of frame t carries t in its first pixel, so that both models know what they look
+    at.
     """
 
     def __init__(self, faces: list[list[Face]], detect: Iterable[int] | None = None) -> None:
@@ -90,7 +93,9 @@ class Script:
         if now not in self.seen_by_detector:
             return []
         return [
-            Detection(x0, y0, x1 - x0, y1 - y0, face.landmarks[[36, 45]].astype(np.float64), 0.9)
+            Detection(
+                x0, y0, x1 - x0, y1 - y0, face.landmarks[[36, 45]].astype(np.float64), 0.9
+            )
             for face in sorted(self.faces[now], key=lambda face: -face.eye_pixels)
             for x0, y0, x1, y1 in [face.extent]
         ]

@@ -95,7 +95,9 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
         monkeypatch.setattr(torch.cuda, name, value)
     to = torch.Tensor.to
 
-    def moved(tensor: torch.Tensor, device: object, *rest: object, **options: bool) -> torch.Tensor:
+    def moved(
+        tensor: torch.Tensor, device: object, *rest: object, **options: bool
+    ) -> torch.Tensor:
         if "cuda" not in str(device):
             return to(tensor, device, *rest, **options)  # type: ignore[call-overload,no-any-return]
         cuda.note("to", str(device), cuda.current_stream().name, options.get("non_blocking"))

@@ -1,11 +1,11 @@
-"""A proxy on loopback that stands between a client and a real S3 server and misbehaves on a seeded
-schedule.
+"""A proxy on loopback that stands between a client and a real S3 server and misbehaves on a
+seeded schedule.
 
     with FaultProxy(server_port, kinds=("cut", "flip"), share=0.3, seed=1) as proxy:
         os.environ["AWS_ENDPOINT_URL"] = proxy.endpoint
 
-Only ranged reads of objects whose name ends so (shards, *.tar) are disturbed. The n-th read meets
-the n-th draw of the schedule, whatever connection it comes on.
+Only ranged reads of objects whose name ends so (shards, *.tar) are disturbed. The n-th read
+meets the n-th draw of the schedule, whatever connection it comes on.
 """
 
 import contextlib
@@ -35,8 +35,8 @@ HUGE_BYTES = 1 << 30
 
 
 class FaultProxy:
-    """Forwards to `127.0.0.1:port`; a `share` of the reads meets one of the `kinds`, at most `most`
-    of them.
+    """Forwards to `127.0.0.1:port`; a `share` of the reads meets one of the `kinds`, at most
+    `most` of them.
     """
 
     def __init__(
@@ -130,7 +130,9 @@ class _Connection:
         if fault == "trickle_head":
             return self.trickle(b"HTTP/1.1 206 Partial Content\r\nX-Slow: " + b"x" * 10_000)
         if fault == "trickle_error":
-            return self.trickle(b"x" * 10_000, b"HTTP/1.1 503 Slow Down\r\nContent-Length: 10000")
+            return self.trickle(
+                b"x" * 10_000, b"HTTP/1.1 503 Slow Down\r\nContent-Length: 10000"
+            )
         if fault == "huge_error":
             return self.send_huge_error()
         if fault in ERRORS:

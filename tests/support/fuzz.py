@@ -14,8 +14,30 @@ MAX_BYTES = 256 << 20
 
 # What breaks readers of tables: numbers that fit nowhere, fields and rows that are none.
 TOKENS = (
-    *(b"1e300", b"9" * 400, b"-" + b"9" * 400, b"nan", b"inf", b"-inf", b"1e-400", b"0x10", b"1_0"),
-    *(b"2147483648", b"-2147483649", b"1.5", b"-1", b"9", b"999", b"", b"1", b"AU1", b"AU01", b"a"),
+    *(
+        b"1e300",
+        b"9" * 400,
+        b"-" + b"9" * 400,
+        b"nan",
+        b"inf",
+        b"-inf",
+        b"1e-400",
+        b"0x10",
+        b"1_0",
+    ),
+    *(
+        b"2147483648",
+        b"-2147483649",
+        b"1.5",
+        b"-1",
+        b"9",
+        b"999",
+        b"",
+        b"1",
+        b"AU1",
+        b"AU01",
+        b"a",
+    ),
     *(
         b"\n1\n",
         b"\n\n",
@@ -47,7 +69,9 @@ TOKENS = (
 
 
 def changed(data: bytes, chance: np.random.Generator) -> bytes:
-    """One to four changes: bytes, tokens in the place of fields, cuts, lines twice or not at all."""
+    """One to four changes: bytes, tokens in the place of fields, cuts, lines twice or not at
+    all.
+    """
     for _ in range(chance.integers(1, 5)):
         data = _CHANGES[chance.integers(len(_CHANGES))](data, chance)
     return data

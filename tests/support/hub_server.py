@@ -131,7 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, data: bytes | None) -> None:
         if data is None:
-            return self._json({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
+            return self._json(
+                {"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"}
+            )
         return self._send(
             data,
             200,
@@ -142,7 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
             },
         )
 
-    def _json(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+    def _json(
+        self, value: Any, status: int = 200, headers: dict[str, str] | None = None
+    ) -> None:
         self._send(
             json.dumps(value).encode(),
             status,

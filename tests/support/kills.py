@@ -9,8 +9,8 @@ class Killed(Exception):
 
 
 class KillAt:
-    """Functions wrapped by `before` count their calls together; the one after `count` calls is not
-    made, but raises Killed.
+    """Functions wrapped by `before` count their calls together; the one after `count` calls is
+    not made, but raises Killed.
     """
 
     def __init__(self, count: int) -> None:

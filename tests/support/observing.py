@@ -49,7 +49,10 @@ def record(step: int, **changes: Any) -> StepRecord:
 
 
 def state(
-    rank: int = 0, world_size: int = 2, restart: int = 0, clock: Callable[[], float] | None = None
+    rank: int = 0,
+    world_size: int = 2,
+    restart: int = 0,
+    clock: Callable[[], float] | None = None,
 ) -> RankState:
     identity = RankIdentity(
         run="demo", rank=rank, world_size=world_size, node="node7", restart=restart
@@ -70,7 +73,9 @@ def quiet_settings(**changes: Any) -> ObserveSettings:
     )
 
 
-def observer(run_folder: Path, settings: ObserveSettings | None = None, **changes: Any) -> Observer:
+def observer(
+    run_folder: Path, settings: ObserveSettings | None = None, **changes: Any
+) -> Observer:
     values: dict[str, Any] = {
         "run_name": "demo",
         "rank": 0,

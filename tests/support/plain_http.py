@@ -1,4 +1,5 @@
-"""A plain HTTP server on loopback that serves a folder, ranges included, as any web server does.
+"""A plain HTTP server on loopback that serves a folder, ranges included, as any web server
+does.
 
 with PlainHTTP(folder) as server:
     Index.load(f"{server.url}/corpus")
@@ -15,7 +16,9 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 class PlainHTTP:
-    """Serves the files under `folder`; the first `failures` requests for each are answered by 503."""
+    """Serves the files under `folder`; the first `failures` requests for each are answered by
+    503.
+    """
 
     def __init__(self, folder: Path, failures: int = 0) -> None:
         self.failed: Counter[str] = Counter()

@@ -1,8 +1,8 @@
 """Programs that are no Python packages: found, or their absence said in the right way.
 
-`tests/run.sh` installs what the tests need where it may (as root, with apt). There a program that is
-still missing is a fault of the script, and the test fails; elsewhere the test is skipped with the
-sentence that says how to get it.
+`tests/run.sh` installs what the tests need where it may (as root, with apt). There a program
+that is still missing is a fault of the script, and the test fails; elsewhere the test is
+skipped with the sentence that says how to get it.
 """
 
 import os

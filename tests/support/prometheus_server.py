@@ -28,8 +28,8 @@ START_SECONDS = 30.0
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Return the first true value of `condition`, asked several times a second; fails naming `what`
-    after `seconds`.
+    """Return the first true value of `condition`, asked several times a second; fails naming
+    `what` after `seconds`.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -64,7 +64,9 @@ def faster_rules(times: float, folder: Path) -> Path:
             if rule["alert"] == "AuslRankDown":
                 rule["for"] = "10s"
             rule["expr"] = re.sub(
-                r'(phase="data"\}) > 60\b', lambda m: f"{m[1]} > {max(60 / times, 3):g}", expression
+                r'(phase="data"\}) > 60\b',
+                lambda m: f"{m[1]} > {max(60 / times, 3):g}",
+                expression,
             )
     path = folder / "alerts.yml"
     path.write_text(yaml.safe_dump(rules))

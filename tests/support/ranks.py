@@ -25,8 +25,8 @@ def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
 def run_ranks(
     function: Callable[..., Any], world_size: int, *arguments: Any, timeout_seconds: float = 400
 ) -> list[Any]:
-    """Call `function(*arguments)` on every rank at once; returns each rank's result, or fails with
-    the first rank's traceback.
+    """Call `function(*arguments)` on every rank at once; returns each rank's result, or fails
+    with the first rank's traceback.
     """
     context = multiprocessing.get_context("spawn")
     (port,) = free_ports(1)
@@ -64,7 +64,10 @@ def run_ranks(
 
 
 def _run(
-    pipe: Any, environment: dict[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]
+    pipe: Any,
+    environment: dict[str, str],
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
 ) -> None:
     os.environ.update(environment)
     import torch
@@ -74,6 +77,6 @@ def _run(
         result = (True, function(*arguments))
     except BaseException:  # noqa: BLE001 - handed to the parent
         result = (False, traceback.format_exc())
-    # Plain pickle: the pipe's own would share tensors through this process, which is gone when they
-    # are read.
+    # Plain pickle: the pipe's own would share tensors through this process, which is gone when
+    # they are read.
     pipe.send_bytes(pickle.dumps(result))

@@ -31,8 +31,8 @@ def make_run(
     readout: Mapping[str, Any] | None = None,
     action_units: Mapping[str, Any] | None = None,
 ) -> Path:
-    """RUN/config.yaml, record.json and one checkpoint with a backbone; the corpus statement lies
-    beside the run.
+    """RUN/config.yaml, record.json and one checkpoint with a backbone; the corpus statement
+    lies beside the run.
 
     With `action_units`, settings of that objective, the run trained an action-unit head too.
     """

@@ -56,7 +56,9 @@ def run_config(folder: Path, corpus: Path, **changes: Any) -> dict[str, Any]:
 def make_run(folder: Path, corpus: Path, **changes: Any) -> Path:
     """A run folder with its config.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(run_config(folder, corpus, **changes)), folder / "config.yaml")
+    OmegaConf.save(
+        OmegaConf.create(run_config(folder, corpus, **changes)), folder / "config.yaml"
+    )
     return folder
 
 
@@ -101,7 +103,9 @@ class Ranks:
     def wait(self, timeout_seconds: float = 400) -> list[int]:
         """Exit codes."""
         deadline = time.monotonic() + timeout_seconds
-        return [process.wait(max(0.1, deadline - time.monotonic())) for process in self.processes]
+        return [
+            process.wait(max(0.1, deadline - time.monotonic())) for process in self.processes
+        ]
 
     def wait_for_step(self, step: int, timeout_seconds: float = 400) -> None:
         """Return when metrics.jsonl has this step, or the ranks have ended."""

@@ -4,12 +4,12 @@ slurmdbd, slurmctld, one slurmd a node.
     with SlurmCluster(folder) as cluster:
         subprocess.run(["sbatch", ...], env={**os.environ, **cluster.environment})
 
-Nodes are named like loopback addresses (127.0.0.11, ...), so that the names in SLURM_JOB_NODELIST
-resolve without editing hosts. Job ids begin at the controller's port: ranks meet at ports that
-follow from their job's id, and two clusters may live at once. Jobs of partition `low` are preempted
-by those of `high`, with a user signal beforehand unless the cluster is made with
-`user_signal=False`. Every daemon runs in the foreground as a child of this process and dies with
-it.
+Nodes are named like loopback addresses (127.0.0.11, ...), so that the names in
+SLURM_JOB_NODELIST resolve without editing hosts. Job ids begin at the controller's port: ranks
+meet at ports that follow from their job's id, and two clusters may live at once. Jobs of
+partition `low` are preempted by those of `high`, with a user signal beforehand unless the
+cluster is made with `user_signal=False`. Every daemon runs in the foreground as a child of this
+process and dies with it.
 """
 
 import glob
@@ -25,7 +25,15 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd", "mariadb-install-db")
+PROGRAMS = (
+    "slurmctld",
+    "slurmd",
+    "slurmdbd",
+    "sbatch",
+    "munged",
+    "mariadbd",
+    "mariadb-install-db",
+)
 PACKAGES = (
     "slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins slurmdbd "
     "mariadb-server-core mariadb-client-core"
@@ -108,7 +116,9 @@ DEVICES = (
 
 def missing() -> str:
     """Why no cluster can be started here and how to get one; empty where it can."""
-    absent = [program for program in PROGRAMS if shutil.which(program, path=SEARCH_PATH) is None]
+    absent = [
+        program for program in PROGRAMS if shutil.which(program, path=SEARCH_PATH) is None
+    ]
     if absent:
         return (
             f"no Slurm here ({', '.join(absent)} missing): "
@@ -123,8 +133,8 @@ def missing() -> str:
 
 
 class SlurmCluster:
-    """The daemons of one cluster in `folder`; started by `with`, all stopped at its end together
-    with every task of their jobs.
+    """The daemons of one cluster in `folder`; started by `with`, all stopped at its end
+    together with every task of their jobs.
     """
 
     def __init__(self, folder: Path, nodes: int = 4, *, user_signal: bool = True) -> None:
@@ -201,7 +211,9 @@ class SlurmCluster:
         self._start(node, "slurmd", "-D", "-N", node, "-f", str(self.configuration))
 
     def cut_node(self, node: str) -> None:
-        """End a node's daemon: the controller loses the node, and the tasks on it go on as orphans."""
+        """End a node's daemon: the controller loses the node, and the tasks on it go on as
+        orphans.
+        """
         self._daemons[node].kill()
         self._daemons.pop(node).wait()
 
@@ -213,7 +225,9 @@ class SlurmCluster:
         self.start_node(node)
         self.output("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
-    def run(self, *command: str, timeout_seconds: float = 20.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, timeout_seconds: float = 20.0
+    ) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, **self.environment}
         return subprocess.run(
             command,
@@ -230,9 +244,9 @@ class SlurmCluster:
     def state(self, job: str) -> str:
         """The state that squeue or, for a job that has left the queue, sacct gives it."""
         queued = self.output("squeue", "-h", "-j", job, "-o", "%T").split()
-        return (queued or self.output("sacct", "-nXPj", job, "-o", "State").split() or ["UNKNOWN"])[
-            0
-        ]
+        return (
+            queued or self.output("sacct", "-nXPj", job, "-o", "State").split() or ["UNKNOWN"]
+        )[0]
 
     def task_processes(self) -> list[int]:
         """Process ids of this cluster's tasks and of the slurmstepd above them, by their
@@ -286,12 +300,18 @@ class SlurmCluster:
         key.touch(0o600)
         key.write_bytes(secrets.token_bytes(128))
         run = self.folder / "run"
-        files = [f"--key-file={key}", f"--socket={run}/munge.sock", f"--pid-file={run}/munged.pid"]
+        files = [
+            f"--key-file={key}",
+            f"--socket={run}/munge.sock",
+            f"--pid-file={run}/munged.pid",
+        ]
         logs = [
             f"--log-file={self.folder}/log/munged.log",
             f"--seed-file={self.folder}/munge/munged.seed",
         ]
-        self._start("munged", "munged", "--foreground", "--force", "--num-threads=4", *files, *logs)
+        self._start(
+            "munged", "munged", "--foreground", "--force", "--num-threads=4", *files, *logs
+        )
         self._wait("munged", (run / "munge.sock").exists)
 
     def _start_accounting(self, accounting: int, database: int) -> None:
@@ -358,7 +378,9 @@ class SlurmCluster:
                     f"{path}: {path.read_text(errors='replace')[-600:]}"
                     for path in (self.folder / "log").iterdir()
                 )
-                raise RuntimeError(f"waiting for {what} failed; ended: {dead or 'none'}\n{tails}")
+                raise RuntimeError(
+                    f"waiting for {what} failed; ended: {dead or 'none'}\n{tails}"
+                )
             time.sleep(0.1)
 
 
@@ -380,10 +402,11 @@ def _answers(port: int) -> bool:
 
 
 def _free_block(count: int) -> int:
-    """The first of `count` neighbouring ports that nothing listens on (Slurm wants the nodes' ports
-    as a range).
+    """The first of `count` neighbouring ports that nothing listens on (Slurm wants the nodes'
+    ports as a range).
 
-    Above the ports where ranks meet (launch/network.py) and below those of outgoing connections.
+    Above the ports where ranks meet (launch/network.py) and below those of outgoing
+    connections.
     """
     for base in range(30000 + os.getpid() % 200 * 10, 32768 - count, count):
         with ExitStack() as stack:

@@ -1,9 +1,9 @@
-"""A stand-in for `python -m ausl_dist.train` in tests of the launcher alone: counts to STEPS with
-the other ranks, saves, obeys signals.
+"""A stand-in for `python -m ausl_dist.train` in tests of the launcher alone: counts to STEPS
+with the other ranks, saves, obeys signals.
 
-Reads RUN/standin.json: {"steps", "step_seconds", "save_every", "faults": [{"rank", "step", "kind",
-"times"}]}; kinds are kill, stop (hangs) and error. Each step waits for all ranks, as a collective
-does, for at most COLLECTIVE_SECONDS.
+Reads RUN/standin.json: {"steps", "step_seconds", "save_every", "faults": [{"rank", "step",
+"kind", "times"}]}; kinds are kill, stop (hangs) and error. Each step waits for all ranks, as a
+collective does, for at most COLLECTIVE_SECONDS.
 """
 
 import faulthandler
@@ -16,7 +16,12 @@ from pathlib import Path
 
 from ausl_dist.files import write_atomically
 from ausl_dist.json_lines import append_json_line
-from ausl_dist.run_folder import MANIFEST_FILE, checkpoint_folder, manifest_text, newest_whole_step
+from ausl_dist.run_folder import (
+    MANIFEST_FILE,
+    checkpoint_folder,
+    manifest_text,
+    newest_whole_step,
+)
 
 RUN = Path(sys.argv[1])
 RANK, RANKS = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

@@ -12,6 +12,13 @@ OPENFACE_HEADER = ", ".join(OPENFACE_COLUMNS)
 
 
 def openface_row(frame: int, values: Mapping[str, float], *, success: int = 1) -> str:
-    """A line of OpenFace's output, which counts frames from 1 and stands zeros where it is lost."""
-    known = {"frame": frame, "timestamp": (frame - 1) / 25, "success": success, "confidence": 0.98}
+    """A line of OpenFace's output, which counts frames from 1 and stands zeros where it is
+    lost.
+    """
+    known = {
+        "frame": frame,
+        "timestamp": (frame - 1) / 25,
+        "success": success,
+        "confidence": 0.98,
+    }
     return ", ".join(str({**known, **values}.get(name, 0)) for name in OPENFACE_COLUMNS)

@@ -52,8 +52,8 @@ def make_batch(
     image_size: int = IMAGE_SIZE,
     num_units: int = 12,
 ) -> Batch:
-    """A batch of smooth random video: each frame is the one before, changed a little, so that time
-    can be learnt from it.
+    """A batch of smooth random video: each frame is the one before, changed a little, so that
+    time can be learnt from it.
     """
     generator = torch.Generator().manual_seed(1000 * seed + step)
     start = torch.randn(clips, 1, 3, 4, 4, generator=generator)
@@ -87,7 +87,9 @@ def make_batch(
 
 
 def measured(frames: torch.Tensor, pair: list[int]) -> torch.Tensor:
-    """Motion B 1 2 S S between two frames of each clip of normalised frames, as a loader gives it."""
+    """Motion B 1 2 S S between two frames of each clip of normalised frames, as a loader gives
+    it.
+    """
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
     colours = ((frames[:, pair] * std + mean) * 255).round().clamp(0, 255).byte()
     pictures = np.ascontiguousarray(colours.permute(0, 1, 3, 4, 2).numpy())

@@ -59,7 +59,11 @@ def write_video(
             codec, rate=Fraction(fps).limit_denominator(1001), options=options or {}
         )
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixel_format
+        stream.width, stream.height, stream.pix_fmt = (
+            frames.shape[2],
+            frames.shape[1],
+            pixel_format,
+        )
         if pixel_shape is not None:
             stream.codec_context.sample_aspect_ratio = pixel_shape
         if rotation:
@@ -84,7 +88,9 @@ def write_streams(
     with av.open(str(path), "w") as output:
         streams = []
         for (width, height), marked in zip(sizes, dispositions, strict=True):
-            stream = output.add_stream("mpeg4" if marked != "attached_pic" else "mjpeg", rate=25)
+            stream = output.add_stream(
+                "mpeg4" if marked != "attached_pic" else "mjpeg", rate=25
+            )
             assert isinstance(stream, av.VideoStream)
             stream.width, stream.height = width, height
             stream.pix_fmt = "yuv420p" if marked != "attached_pic" else "yuvj420p"

@@ -33,7 +33,9 @@ def snapshot(step: int, rank: int) -> Snapshot:
     mine = {0: (0, conv[:7]), 1: (7, conv[7:])}[rank]
     tensors = {piece_key("master", "backbone.net.conv", mine[0]): mine[1].clone()}
     if rank == 1:
-        tensors[piece_key("master", "objectives.a.head", 0)] = WHOLE["objectives.a.head"].clone()
+        tensors[piece_key("master", "objectives.a.head", 0)] = WHOLE[
+            "objectives.a.head"
+        ].clone()
     state = {"format": 1, "step": step, "parameters": SHAPES}
     return Snapshot(step, tensors, {"backbone.net.mean": torch.ones(2)}, {}, state)
 
@@ -42,7 +44,9 @@ def savers(folder: Path, attempt: int = 1, **settings: Any) -> list[Saver]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text("name: test\n")
     made = CheckpointSettings(every_steps=1, **settings)
-    return [Saver(RunPlace(folder, attempt, rank, 2), made, timeout_seconds=5) for rank in (0, 1)]
+    return [
+        Saver(RunPlace(folder, attempt, rank, 2), made, timeout_seconds=5) for rank in (0, 1)
+    ]
 
 
 def save(ranks: list[Saver], *steps: int) -> None:
@@ -109,7 +113,9 @@ def test_a_run_of_nothing_but_damaged_checkpoints_is_not_started_from_nothing(
         newest_whole_checkpoint(tmp_path)
 
 
-def test_a_save_that_was_killed_leaves_nothing_that_looks_like_a_checkpoint(tmp_path: Path) -> None:
+def test_a_save_that_was_killed_leaves_nothing_that_looks_like_a_checkpoint(
+    tmp_path: Path,
+) -> None:
     ranks = savers(tmp_path)
     save(ranks, 1)
     ranks[1].save(snapshot(2, 1))  # rank 0 never writes its part
@@ -120,7 +126,9 @@ def test_a_save_that_was_killed_leaves_nothing_that_looks_like_a_checkpoint(tmp_
 
 
 def test_a_rank_that_never_writes_is_named(tmp_path: Path) -> None:
-    lonely = Saver(RunPlace(_ready(tmp_path), 1, 0, 2), CheckpointSettings(), timeout_seconds=0.2)
+    lonely = Saver(
+        RunPlace(_ready(tmp_path), 1, 0, 2), CheckpointSettings(), timeout_seconds=0.2
+    )
     lonely.save(snapshot(1, 0))
     with pytest.raises(TimeoutError, match="rank 1"):
         lonely.finish()
@@ -200,7 +208,8 @@ def test_a_new_checkpoint_is_kept_whatever_damaged_ones_lie_beside_it(tmp_path: 
     assert newest is not None
     assert newest.name == "step-00000012"
     save(again, 14, 16)
-    # damaged ones that are newer stay until they are written anew: nobody but a user may judge them
+    # damaged ones that are newer stay until they are written anew: nobody but a user may judge
+    # them
     names = [folder.name[-2:] for folder in complete_checkpoints(tmp_path)]
     assert names == ["14", "16", "20", "30"]
     save(again, 30, 40)

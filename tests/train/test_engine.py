@@ -66,7 +66,9 @@ def train(configs: list[Config]) -> list[list[tuple[float, float]]]:
         options = dict(config)
         optimizer = OptimizerSettings(**options.pop("optimizer", {}))
         model = make_model()
-        model.backbone.net.set_grad_checkpointing(options.pop("activation_checkpointing", False))
+        model.backbone.net.set_grad_checkpointing(
+            options.pop("activation_checkpointing", False)
+        )
         engine = Engine(model, EngineSettings(**options), optimizer, device)
         batches = [my_part(make_batch(model.plan, CLIPS, step=step)) for step in range(STEPS)]
         outcomes = [engine.train_step(batch, optimizer.learning_rate) for batch in batches]
@@ -115,10 +117,14 @@ def test_every_setting_trains_like_plain_torch_on_two_ranks() -> None:
     check_against_plain_torch(configs, 2)
 
 
-@pytest.mark.skipif("AUSL_SLOW" not in os.environ, reason="minutes of compiling: set AUSL_SLOW=1")
+@pytest.mark.skipif(
+    "AUSL_SLOW" not in os.environ, reason="minutes of compiling: set AUSL_SLOW=1"
+)
 @pytest.mark.timeout(1200)
 def test_compiled_every_stage_trains_like_plain_torch() -> None:
-    check_against_plain_torch([{"zero_stage": stage, "compile": True} for stage in (0, 1, 2, 3)], 2)
+    check_against_plain_torch(
+        [{"zero_stage": stage, "compile": True} for stage in (0, 1, 2, 3)], 2
+    )
 
 
 class Poison(Objective):
@@ -187,7 +193,9 @@ def poisoned(configs: list[Config]) -> list[tuple[list[str | None], bool, float]
         )
         same &= all(
             torch.equal(a, b)
-            for a, b in zip(engine.buffers().values(), good_only.buffers().values(), strict=True)
+            for a, b in zip(
+                engine.buffers().values(), good_only.buffers().values(), strict=True
+            )
         )
         same &= engine.state.scalars() == good_only.state.scalars()
         results.append(
@@ -200,7 +208,9 @@ def poisoned(configs: list[Config]) -> list[tuple[list[str | None], bool, float]
     return results
 
 
-def test_a_bad_loss_or_gradient_on_one_rank_leaves_everything_as_if_the_step_had_not_been() -> None:
+def test_a_bad_loss_or_gradient_on_one_rank_leaves_everything_as_if_the_step_had_not_been() -> (
+    None
+):
     configs = [{"zero_stage": stage, "gradient_accumulation": 2} for stage in (0, 1, 2, 3)] + [
         {"zero_stage": 1}
     ]
@@ -255,15 +265,17 @@ def test_what_deepspeed_cannot_combine_is_refused() -> None:
         split(make_batch(make_model().plan, 3), 2)
 
 
-def test_starting_outside_a_launcher_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starting_outside_a_launcher_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(ValueError, match="RANK"):
         start_ranks(EngineSettings())
 
 
 def teach(configs: list[Config]) -> list[tuple[float, list[float]]]:
-    """For each config: how far the teacher is from the average of the engine's own exact weights,
-    and the losses.
+    """For each config: how far the teacher is from the average of the engine's own exact
+    weights, and the losses.
     """
     device = start_ranks(EngineSettings(collective_timeout_seconds=TIMEOUT))
     results = []
@@ -272,7 +284,9 @@ def teach(configs: list[Config]) -> list[tuple[float, list[float]]]:
         engine = Engine(model, EngineSettings(**config), OptimizerSettings(), device)
         plain = dict(make_model(taught=TAUGHT).named_parameters())
         assert engine.teacher is not None
-        average = {name: plain[name].detach().clone() for name in engine.teacher.parameter_names}
+        average = {
+            name: plain[name].detach().clone() for name in engine.teacher.parameter_names
+        }
         losses = []
         for step, momentum in enumerate(MOMENTA):
             batch = my_part(make_batch(model.plan, CLIPS, step=step))
@@ -282,7 +296,8 @@ def teach(configs: list[Config]) -> list[tuple[float, list[float]]]:
                 for name in average
             }
             average = {
-                name: momentum * average[name] + (1 - momentum) * whole[name] for name in average
+                name: momentum * average[name] + (1 - momentum) * whole[name]
+                for name in average
             }
         results.append(
             (
@@ -343,7 +358,9 @@ class Taught(Objective):
         target = seen.teacher_module(self, "head")(seen.teacher_pooled(View(), (0, 1)).float())
         return Loss(
             seen.mean(
-                (self.head(seen.pooled(View(), (0, 1))).float() - target - 1).square().mean((1, 2))
+                (self.head(seen.pooled(View(), (0, 1))).float() - target - 1)
+                .square()
+                .mean((1, 2))
             )
         )
 
@@ -358,9 +375,9 @@ def test_the_teacher_is_that_of_plain_torch_under_every_stage_and_the_average_of
     for results in run_ranks(teach, 2, configs, timeout_seconds=600):
         for config, (error, losses) in zip(configs, results, strict=True):
             assert error < 1e-6, config
-            assert losses == pytest.approx(wanted, rel=0.1 if "precision" in config else 1e-3), (
-                config
-            )
+            assert losses == pytest.approx(
+                wanted, rel=0.1 if "precision" in config else 1e-3
+            ), config
 
 
 def test_objectives_cannot_want_two_momenta_of_one_teacher() -> None:

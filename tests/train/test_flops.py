@@ -38,14 +38,19 @@ def test_a_head_costs_two_operations_a_weight_and_frame_and_twice_that_backward(
     small = make_model(matrix=MATRIX)
     large = make_model(matrix=MATRIX)
     large.objectives["matrix"].head = nn.Linear(large.backbone.dim, 20, bias=False)
-    more = count_flops(large, IMAGE_SIZE, 1)["matrix"] - count_flops(small, IMAGE_SIZE, 1)["matrix"]
+    more = (
+        count_flops(large, IMAGE_SIZE, 1)["matrix"]
+        - count_flops(small, IMAGE_SIZE, 1)["matrix"]
+    )
     assert more == 6 * (10 * small.backbone.dim) * 2
 
 
 def test_objectives_that_share_a_view_share_its_cost_and_a_teacher_adds_a_forward() -> None:
     both = count_flops(make_model(one=MATRIX, two=MATRIX), IMAGE_SIZE, 1)
     assert both["one"] == both["two"] < both[JOINT] < 1.1 * both["one"]
-    taught = count_flops(make_model(matrix={**MATRIX, "teacher": True}), IMAGE_SIZE, 1)["matrix"]
+    taught = count_flops(make_model(matrix={**MATRIX, "teacher": True}), IMAGE_SIZE, 1)[
+        "matrix"
+    ]
     assert taught / both["one"] == pytest.approx(4 / 3, rel=1e-3)
 
 

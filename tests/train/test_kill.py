@@ -57,16 +57,18 @@ def test_killed_at_random_steps_a_run_ends_bit_for_bit_as_if_undisturbed(
     for kill_at in (4, 8):
         with Ranks(folder, 2) as ranks:
             ranks.wait_for_step(kill_at)
-            time.sleep(chance.uniform(0, 0.3))  # anywhere in a step, or in the save of step 6 or 9
+            time.sleep(
+                chance.uniform(0, 0.3)
+            )  # anywhere in a step, or in the save of step 6 or 9
             ranks.kill()
     run_to_end(folder, 2)
     assert losses(folder) == losses(undisturbed)
     assert sorted(losses(folder)) == list(range(STEPS))
     assert final(folder) == final(undisturbed)
     starts = read_json(folder / "record.json")["starts"]
-    assert {(start["decoding"]["device"], start["decoding"]["decoder"]) for start in starts} == {
-        ("cpu", "pyav")
-    }
+    assert {
+        (start["decoding"]["device"], start["decoding"]["decoder"]) for start in starts
+    } == {("cpu", "pyav")}
     assert [start["attempt"] for start in starts] == [1, 2, 3]
     assert starts[1]["resumed_from"] is not None
     assert not list((folder / "checkpoints").glob(".*")), "a killed save was left lying about"
@@ -109,8 +111,9 @@ def test_asked_to_stop_all_ranks_save_together_and_the_next_start_goes_on(
 def test_going_on_with_another_number_of_ranks_and_zero_stage_changes_rounding_alone(
     corpus: Path, tmp_path: Path
 ) -> None:
-    # Layer norm: batch norm's statistics are those of a rank's clips, so there the number of ranks
-    # does change the loss. A constant rate, since the stages below end at different steps.
+    # Layer norm: batch norm's statistics are those of a rank's clips, so there the number of
+    # ranks does change the loss. A constant rate, since the stages below end at different
+    # steps.
     same = {"backbone": {"name": "test_convnext"}, "optimizer": {"schedule": "constant"}}
     alone = make_run(tmp_path / "alone", corpus, **same)
     run_to_end(alone, 1)
@@ -133,7 +136,9 @@ def test_going_on_with_another_number_of_ranks_and_zero_stage_changes_rounding_a
 def test_a_rank_that_hangs_ends_the_others_and_a_rank_that_dies_too(
     corpus: Path, tmp_path: Path
 ) -> None:
-    folder = make_run(tmp_path / "hung", corpus, steps=10_000, watch={"step_timeout_seconds": 20.0})
+    folder = make_run(
+        tmp_path / "hung", corpus, steps=10_000, watch={"step_timeout_seconds": 20.0}
+    )
     with Ranks(folder, 2) as ranks:
         ranks.wait_for_step(2)
         ranks.processes[1].send_signal(signal.SIGSTOP)

@@ -42,7 +42,9 @@ def test_layers_learn_slower_the_earlier_they_are_and_heads_at_their_own_rate() 
         == 2 * scale["blocks.0.norm1.weight"]
         == 4 * scale["patch_embed.proj.weight"]
     )
-    assert {scale for name, (_, scale) in groups.items() if name.startswith("objectives.")} == {4.0}
+    assert {scale for name, (_, scale) in groups.items() if name.startswith("objectives.")} == {
+        4.0
+    }
 
 
 def test_a_step_sets_each_groups_share_of_rate_and_decay() -> None:

@@ -36,7 +36,9 @@ def test_every_checkpoint_is_copied_and_an_empty_folder_goes_on_from_the_newest(
     save(ranks, 1, 2, 3)
     assert [saved.upload_problem for saved in ranks[0].news()] == [None, None, None]
     assert listed_steps(URL) == {2, 3}
-    assert sorted(path.rsplit("/", 1)[-1] for path in store.ls("/copies/run", detail=False)) == [
+    assert sorted(
+        path.rsplit("/", 1)[-1] for path in store.ls("/copies/run", detail=False)
+    ) == [
         "checkpoints.json",
         "step-00000002",
         "step-00000003",
@@ -47,9 +49,14 @@ def test_every_checkpoint_is_copied_and_an_empty_folder_goes_on_from_the_newest(
     assert complete_checkpoints(tmp_path / "elsewhere") == [checkpoint]
 
 
-@pytest.mark.parametrize("file", ["rank-00001-of-00002.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "file", ["rank-00001-of-00002.safetensors", "state.json", "manifest.json"]
+)
 def test_a_spoilt_copy_is_passed_over_and_said(
-    store: fsspec.AbstractFileSystem, tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str
+    store: fsspec.AbstractFileSystem,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    file: str,
 ) -> None:
     save(savers(tmp_path / "run", upload=URL), 1, 2)
     path = f"/copies/run/step-00000002/{file}"
@@ -118,7 +125,8 @@ def test_a_manifest_cannot_write_outside_the_run_folder(
 ) -> None:
     store.pipe_file("/copies/run/checkpoints.json", b'{"steps": [1]}')
     store.pipe_file(
-        "/copies/run/step-00000001/manifest.json", b'{"step": 1, "files": {"../../outside": {}}}'
+        "/copies/run/step-00000001/manifest.json",
+        b'{"step": 1, "files": {"../../outside": {}}}',
     )
     with pytest.raises(ValueError, match="no copy"):
         fetched(tmp_path / "run")

@@ -29,7 +29,9 @@ NOT_FINITE, HIGH = (4, 5), (9, 10)  # steps, each a run long enough to go back
 
 
 class Spoilt(Objective):
-    """Learns something; at chosen steps its loss is not finite, or high, with a gradient to match."""
+    """Learns something; at chosen steps its loss is not finite, or high, with a gradient to
+    match.
+    """
 
     def __init__(self, *, feature_dim: int, not_finite: list[int], high: list[int]) -> None:
         super().__init__()
@@ -80,7 +82,8 @@ def train_all(back: Path, without: Path, given_up: Path) -> list[str]:
     """Train the runs one after the other in this process, the first one twice; returns how each
     ended.
     """
-    torch.distributed.destroy_process_group = _stay  # DeepSpeed joins a process to its group once
+    # DeepSpeed joins a process to its group once
+    torch.distributed.destroy_process_group = _stay
     ends = [train_one(folder) for folder in (back, without, given_up)]
     if torch.distributed.get_rank() == 0:
         as_if_killed_while_it_went_back(back)
@@ -101,8 +104,8 @@ def train_one(folder: Path) -> str:
 
 
 def as_if_killed_while_it_went_back(folder: Path) -> None:
-    """It has written down that it goes back from step 10 to 9, and a checkpoint of the way that it
-    gives up is still there.
+    """It has written down that it goes back from step 10 to 9, and a checkpoint of the way that
+    it gives up is still there.
     """
     checkpoints = folder / "checkpoints"
     (checkpoints / LAST).rename(folder / LAST)

@@ -1,4 +1,6 @@
-"""The arithmetic of scale: limits that everybody knows, and failures against a simulation of them."""
+"""The arithmetic of scale: limits that everybody knows, and failures against a simulation of
+them.
+"""
 
 import dataclasses
 import random
@@ -31,12 +33,16 @@ def test_one_rank_without_limits_is_the_measurement() -> None:
 
 
 def test_gradients_cost_what_a_ring_costs_and_no_more_than_twice_the_bytes() -> None:
-    open_ring = dataclasses.replace(QUIET, hidden_share=0.0, latency_seconds=0.0, ranks_per_node=1)
+    open_ring = dataclasses.replace(
+        QUIET, hidden_share=0.0, latency_seconds=0.0, ranks_per_node=1
+    )
     two, many = predict(PROFILE, open_ring, 2), predict(PROFILE, open_ring, 512)
     assert two.exposed_reduce_seconds == pytest.approx(
         PROFILE.reduced_bytes / open_ring.node_bytes_per_second
     )
-    assert many.exposed_reduce_seconds == pytest.approx(2 * two.exposed_reduce_seconds, rel=0.01)
+    assert many.exposed_reduce_seconds == pytest.approx(
+        2 * two.exposed_reduce_seconds, rel=0.01
+    )
     assert (
         predict(
             PROFILE, dataclasses.replace(open_ring, hidden_share=0.8), 512

@@ -66,7 +66,9 @@ def test_what_does_not_fit_is_refused_with_what_to_type(
     config = run_config(tmp_path, tmp_path / "corpus")
     for group, values in changes.items():
         config[group] = (
-            {**config.get(group, {}), **values} if isinstance(values, dict) and values else values
+            {**config.get(group, {}), **values}
+            if isinstance(values, dict) and values
+            else values
         )
     with pytest.raises(SettingsError, match=re.escape(message)):
         from_mapping(RunSettings, config)
@@ -128,7 +130,9 @@ def test_decay_momentum_and_weights_move_from_their_first_to_their_last_value(
     tmp_path: Path,
 ) -> None:
     config = run_config(
-        tmp_path, tmp_path / "corpus", optimizer={"weight_decay": 0.04, "final_weight_decay": 0.4}
+        tmp_path,
+        tmp_path / "corpus",
+        optimizer={"weight_decay": 0.04, "final_weight_decay": 0.4},
     )
     config |= {
         "mixture": {"temporal_ranking": 1.0},
@@ -136,7 +140,9 @@ def test_decay_momentum_and_weights_move_from_their_first_to_their_last_value(
         "mixture_ramp_steps": 4,
     }
     settings = from_mapping(RunSettings, {**config, "teacher_final_momentum": 1.0})
-    first, middle, last = (values_at(step, settings, 0.9) for step in (0, 2, settings.steps - 1))
+    first, middle, last = (
+        values_at(step, settings, 0.9) for step in (0, 2, settings.steps - 1)
+    )
     assert (first.weight_decay, first.teacher_momentum) == pytest.approx((0.04, 0.9))
     assert first.weights == {"temporal_ranking": 1.0}
     assert middle.weights == {"temporal_ranking": 2.0}

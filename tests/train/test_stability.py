@@ -112,4 +112,7 @@ def test_the_record_tells_which_steps_are_left_out(tmp_path: Path) -> None:
         note_rewind(tmp_path, rewind)
     rewinds = read_rewinds(tmp_path)
     assert [step for step in range(20) if is_left_out(step, rewinds)] == [5, 6, 7, 12]
-    assert [step for step in range(20) if any(rewind.spoils(step) for rewind in rewinds)] == [6, 7]
+    assert [step for step in range(20) if any(rewind.spoils(step) for rewind in rewinds)] == [
+        6,
+        7,
+    ]

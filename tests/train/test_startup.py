@@ -1,5 +1,5 @@
-"""Ranks that come late are waited for at the start; afterwards a silent rank is given up as fast as
-a collective may take.
+"""Ranks that come late are waited for at the start; afterwards a silent rank is given up as
+fast as a collective may take.
 """
 
 import os
@@ -16,8 +16,8 @@ COLLECTIVE_SECONDS, LATE_SECONDS = 3.0, 6.0
 
 
 def comes_late_and_then_falls_silent() -> tuple[str, float]:
-    """What a rank is told of the other, which is late three times, and how long it waited the last
-    time.
+    """What a rank is told of the other, which is late three times, and how long it waited the
+    last time.
     """
     settings = EngineSettings(collective_timeout_seconds=COLLECTIVE_SECONDS, device="cpu")
     late = int(os.environ["RANK"])

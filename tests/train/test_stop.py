@@ -1,4 +1,6 @@
-"""A scheduler may signal twice: the second signal must not turn a clean end into a death by signal."""
+"""A scheduler may signal twice: the second signal must not turn a clean end into a death by
+signal.
+"""
 
 import subprocess
 import sys

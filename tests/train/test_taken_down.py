@@ -1,5 +1,5 @@
-"""A run whose corpus lost clips between two starts: it is resumed over its old order, and its record
-says so.
+"""A run whose corpus lost clips between two starts: it is resumed over its old order, and its
+record says so.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""A run that hangs ends by itself, says where, and with its own exit code; a run that gets on is
-left alone.
+"""A run that hangs ends by itself, says where, and with its own exit code; a run that gets on
+is left alone.
 """
 
 import os

@@ -120,7 +120,9 @@ def test_numbers_that_are_not_finite_are_refused(write: Callable[..., Path]) -> 
         FileHead(write(neutral=neutral))
 
 
-def test_pickles_and_other_files_are_refused(tmp_path: Path, write: Callable[..., Path]) -> None:
+def test_pickles_and_other_files_are_refused(
+    tmp_path: Path, write: Callable[..., Path]
+) -> None:
     (tmp_path / "text.npz").write_text("no head")
     with pytest.raises(ValueError, match=r"not an \.npz"):
         FileHead(tmp_path / "text.npz")
@@ -134,7 +136,25 @@ def test_ict_facekit(faces: Path) -> None:
     if not (faces / ICT).is_file():
         pytest.skip(f"no {ICT} in the folder of face videos")
     head = FileHead(faces / ICT)
-    assert set(head.action_units) >= {1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 24, 25, 26, 43}
+    assert set(head.action_units) >= {
+        1,
+        2,
+        4,
+        5,
+        6,
+        7,
+        9,
+        10,
+        12,
+        14,
+        15,
+        17,
+        20,
+        24,
+        25,
+        26,
+        43,
+    }
     clip = World(head, size=128, seconds=0.2, seed=1).clip(0, 0)
     frame = clip.frame(0)
     assert frame.std() > 20

@@ -66,7 +66,13 @@ def test_landmarks_lie_on_different_vertices_inside_the_head(
         # Brows above eyes above nose above mouth above chin.
         order = [
             marks[part, 1].mean()
-            for part in (slice(17, 27), slice(36, 48), slice(31, 36), slice(48, 68), slice(7, 10))
+            for part in (
+                slice(17, 27),
+                slice(36, 48),
+                slice(31, 36),
+                slice(48, 68),
+                slice(7, 10),
+            )
         ]
         assert order == sorted(order)
 
@@ -142,12 +148,16 @@ def test_every_unit_moves_skin_and_most_make_folds(
 ) -> None:
     assert np.linalg.norm(faces[0].units, axis=2).max(1).min() > 2
     without = {
-        unit for unit, fold in zip(head.action_units, head.mesh.folds, strict=True) if fold is None
+        unit
+        for unit, fold in zip(head.action_units, head.mesh.folds, strict=True)
+        if fold is None
     }
     assert without == {5, 25}
 
 
-def test_identities_differ_in_shape_and_colour(head: BuiltinHead, faces: list[PosedFace]) -> None:
+def test_identities_differ_in_shape_and_colour(
+    head: BuiltinHead, faces: list[PosedFace]
+) -> None:
     for a in range(len(faces)):
         for b in range(a):
             marks = faces[a].points[head.mesh.landmarks] - faces[b].points[head.mesh.landmarks]

@@ -1,5 +1,5 @@
-"""The rendered corpus: the same bytes whatever happens on the way, labels that fit the frames, and
-no mixing of two worlds.
+"""The rendered corpus: the same bytes whatever happens on the way, labels that fit the frames,
+and no mixing of two worlds.
 """
 
 import io
@@ -37,7 +37,11 @@ def _shards(folder: Path) -> dict[str, str]:
 
 def test_corpus_is_complete(corpus: Path) -> None:
     statement = json.loads((corpus / "corpus.json").read_text())
-    assert (statement["clips"], statement["identities"], statement["labelled_clips"]) == (6, 2, 6)
+    assert (statement["clips"], statement["identities"], statement["labelled_clips"]) == (
+        6,
+        2,
+        6,
+    )
     assert statement["settings"]["seed"] == 9
     index = Index.load(str(corpus))
     assert index.num_clips == 6
@@ -62,7 +66,9 @@ def test_clips_carry_the_truth(corpus: Path) -> None:
     assert io.BytesIO(members[f"{key}.mp4"]).read(12)[4:8] == b"ftyp"
 
 
-def test_two_processes_and_a_lost_shard_give_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+def test_two_processes_and_a_lost_shard_give_the_same_bytes(
+    corpus: Path, tmp_path: Path
+) -> None:
     make_world(SETTINGS, str(tmp_path), work=tmp_path / "unused", workers=2)
     assert _shards(tmp_path) == _shards(corpus)
     (tmp_path / "index.json").unlink()  # as if killed before the end, with one shard to go

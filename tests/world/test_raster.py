@@ -24,7 +24,9 @@ def test_agrees_with_testing_every_pixel_of_every_triangle(seed: int) -> None:
     hits = rasterise(points, depth, triangles, layers, size)
     seen = np.full(size * size, -1)
     seen[hits.pixels] = hits.triangles
-    expected, unclear = _test_every_pixel(points.astype(np.float64), depth, triangles, layers, size)
+    expected, unclear = _test_every_pixel(
+        points.astype(np.float64), depth, triangles, layers, size
+    )
     np.testing.assert_array_equal(seen[~unclear], expected[~unclear])
 
 
@@ -34,7 +36,9 @@ def _test_every_pixel(
     """The triangle seen by each pixel, and where an edge is too near to say."""
     x, y = np.tile(np.arange(size), size), np.repeat(np.arange(size), size)
     expected, unclear = np.full(size * size, -1), np.zeros(size * size, bool)
-    for number in sorted(range(len(triangles)), key=lambda n: (layers[n], depth[triangles[n, 0]])):
+    for number in sorted(
+        range(len(triangles)), key=lambda n: (layers[n], depth[triangles[n, 0]])
+    ):
         (ax, ay), (bx, by), (cx, cy) = points[triangles[number]]
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
         if area <= 0:

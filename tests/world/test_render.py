@@ -28,8 +28,8 @@ def clip(world: World) -> RenderedClip:
 
 
 def _posed(world: World, clip: RenderedClip, levels: np.ndarray) -> RenderedClip:
-    """The clip's identity and scene with its head and eyes held still, and these intensities [T,
-    K].
+    """The clip's identity and scene with its head and eyes held still, and these intensities
+    [T, K].
     """
     frames = len(levels)
     still = Motion(
@@ -83,8 +83,8 @@ def test_another_size_shows_the_same_picture(head: BuiltinHead, clip: RenderedCl
 
 
 def test_landmarks_lie_where_the_face_is(world: World, clip: RenderedClip) -> None:
-    """The eyes are dark or bright against the cheeks, the brows darker than the forehead: at the
-    landmarks, not beside them.
+    """The eyes are dark or bright against the cheeks, the brows darker than the forehead: at
+    the landmarks, not beside them.
     """
     posed = _posed(world, clip, np.zeros((1, len(world.head.action_units))))
     picture = cv2.cvtColor(posed.frame(0), cv2.COLOR_RGB2GRAY).astype(float)
@@ -178,7 +178,10 @@ def test_flow_is_measured_to_the_other_frame_and_back(clip: RenderedClip) -> Non
     middle = slice(50, 75), slice(52, 76)
     rows, columns = np.mgrid[:128, :128].astype(np.float32)
     returned = cv2.remap(
-        back.motion, columns + there.motion[:, :, 0], rows + there.motion[:, :, 1], cv2.INTER_LINEAR
+        back.motion,
+        columns + there.motion[:, :, 0],
+        rows + there.motion[:, :, 1],
+        cv2.INTER_LINEAR,
     )
     assert np.median(np.abs(there.motion + returned)[middle]) < 0.1
 

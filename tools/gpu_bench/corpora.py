@@ -21,7 +21,9 @@ def moving_texture(number: int, frames: int, side: int) -> NDArray[np.uint8]:
     generator = np.random.default_rng(number)
     coarse = generator.uniform(30, 220, (side // 4 + 16, side // 4 + 16, 3)).astype(np.float32)
     grown = (side + 2 * frames, side + 2 * frames)
-    picture = cv2.resize(coarse, grown, interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+    picture = (
+        cv2.resize(coarse, grown, interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+    )
     return np.stack([picture[t : t + side, t // 2 : t // 2 + side] for t in range(frames)])
 
 

@@ -29,7 +29,9 @@ def decode(bench: GpuBench) -> Numbers:
         for codec in size.codecs
         for side in size.sides
     ]
-    samples = {kind: encode_as(kind, moving_texture(1, size.frames, kind.width)) for kind in kinds}
+    samples = {
+        kind: encode_as(kind, moving_texture(1, size.frames, kind.width)) for kind in kinds
+    }
     samples = {kind_of(video): video for video in samples.values()}
     ways = {name: way for name, way in WAYS.items() if name != NVDEC or device().type == "cuda"}
     numbers: Numbers = {}
@@ -44,7 +46,9 @@ def decode(bench: GpuBench) -> Numbers:
 
 
 def loader(bench: GpuBench) -> Numbers:
-    """Frames a second of the loader in each way to set it, beside bare decoders on the same clips."""
+    """Frames a second of the loader in each way to set it, beside bare decoders on the same
+    clips.
+    """
     numbers: Numbers = {}
     for codec in bench.size.codecs:
         url = _corpus(bench, codec)

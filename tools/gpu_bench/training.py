@@ -1,5 +1,5 @@
-"""The step by precision, compilation and checkpointing; ZeRO beside plain torch; saving and reading
-back; and whether two equal runs, and a run that is cut in two, end with the same bits.
+"""The step by precision, compilation and checkpointing; ZeRO beside plain torch; saving and
+reading back; and whether two equal runs, and a run that is cut in two, end with the same bits.
 """
 
 import functools
@@ -46,14 +46,18 @@ MIB = 1 << 20
 def device() -> torch.device:
     """This process as the only rank of a run; its device."""
     place = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": free_ports(1)[0]}
-    os.environ |= {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {name: str(value) for name, value in place.items()} | {
+        "MASTER_ADDR": "127.0.0.1"
+    }
     return start_ranks(EngineSettings())
 
 
 def model_of(backbone: str, size: Size, *, checkpointing: bool = False) -> JointModel:
     """Two objectives on a backbone, equal weights each time."""
     torch.manual_seed(0)
-    settings = BackboneSettings(backbone, size.image_size, activation_checkpointing=checkpointing)
+    settings = BackboneSettings(
+        backbone, size.image_size, activation_checkpointing=checkpointing
+    )
     return build_model(settings, OBJECTIVES, dict.fromkeys(OBJECTIVES, 1.0))
 
 
@@ -156,8 +160,8 @@ def batch_for(model: JointModel, size: Size, seed: int = 0) -> Batch:
 
 
 def _trained(bench: GpuBench, backbone: str, cut: int | None) -> str:
-    """Digest of the weights after four steps; with `cut`, the process of the steps after it begins
-    from a checkpoint.
+    """Digest of the weights after four steps; with `cut`, the process of the steps after it
+    begins from a checkpoint.
     """
     size, steps = bench.size, 4
     engine = engine_of(backbone, size)
@@ -182,7 +186,9 @@ def _trained(bench: GpuBench, backbone: str, cut: int | None) -> str:
     return digest.hexdigest()
 
 
-def _step_numbers(name: str, backbone: str, engine: Engine, size: Size, seconds: float) -> Numbers:
+def _step_numbers(
+    name: str, backbone: str, engine: Engine, size: Size, seconds: float
+) -> Numbers:
     numbers: Numbers = {
         f"{name}, ms": 1000 * seconds,
         f"{name}, clips/s": size.batch / seconds,
@@ -241,4 +247,6 @@ def _run_folder(bench: GpuBench, name: str) -> Path:
 
 def _saver(folder: Path) -> Saver:
     settings = CheckpointSettings(every_steps=1, keep_last=1)
-    return Saver(RunPlace(folder, attempt=1, rank=0, world_size=1), settings, timeout_seconds=600)
+    return Saver(
+        RunPlace(folder, attempt=1, rank=0, world_size=1), settings, timeout_seconds=600
+    )

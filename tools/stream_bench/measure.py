@@ -1,9 +1,9 @@
 """What is measured of a loader, the same for every contender.
 
 Processor time is that of the whole process tree, workers included, between two batches in the
-steady state; so neither imports nor the filling of queues count, and a loader that hides its work
-in workers or threads hides nothing. Only the standard library is used here: this file runs in the
-environment of the peers as well.
+steady state; so neither imports nor the filling of queues count, and a loader that hides its
+work in workers or threads hides nothing. Only the standard library is used here: this file runs
+in the environment of the peers as well.
 """
 
 import json
@@ -31,9 +31,8 @@ class ReadingJob:
     image_size: int = 112
     workers: int = 2  # worker processes, or decoding threads
     start_step: int = 0
-    state: str = (
-        ""  # file with the loader's state at `start_step`, for those that cannot do without
-    )
+    # file with the loader's state at `start_step`, for those that cannot do without
+    state: str = ""
     wait_ms: float = 0.0  # that the consumer sleeps for each batch
 
     @classmethod
@@ -87,8 +86,8 @@ def tree_cpu_seconds() -> float:
 
 
 def run(contenders: dict[str, Callable[[ReadingJob], Result]]) -> None:
-    """The end of a contender's file: read the job named on the command line, print its result as
-    the last line.
+    """The end of a contender's file: read the job named on the command line, print its result
+    as the last line.
     """
     job = ReadingJob.read(sys.argv[1])
     result = contenders[job.contender](job)

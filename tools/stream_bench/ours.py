@@ -1,4 +1,5 @@
-"""This project's contenders: the loader, its parts alone, and the bare decoders on bytes in memory.
+"""This project's contenders: the loader, its parts alone, and the bare decoders on bytes in
+memory.
 
 python -m tools.stream_bench.ours JOB.json
 """
@@ -58,8 +59,8 @@ def loader(job: ReadingJob, decoder: str = "pyav") -> Iterator[Any]:
 
 
 def reading(job: ReadingJob) -> Result:
-    """Fetch and verify chunks without decoding, `job.workers` at a time, for `job.clips` chunks;
-    the result's clips are bytes.
+    """Fetch and verify chunks without decoding, `job.workers` at a time, for `job.clips`
+    chunks; the result's clips are bytes.
     """
     index = Index.load(job.data)
     fetcher = Fetcher({"main": index}, Retry())

@@ -1,9 +1,9 @@
 """The loaders people use today, on the same clips: runs in the environment that
 `python -m tools.bench_stream` makes for them.
 
-Each has two workers, batches of eight clips, all 32 frames decoded, one random crop of 213 pixels
-for each clip, resized to 112 with anti-aliasing, normalised, float32 B T C H W. What each does is
-the fastest we found that its documentation describes.
+Each has two workers, batches of eight clips, all 32 frames decoded, one random crop of 213
+pixels for each clip, resized to 112 with anti-aliasing, normalised, float32 B T C H W. What
+each does is the fastest we found that its documentation describes.
 """
 
 import io
@@ -37,8 +37,8 @@ SCALE = 1 / (255 * torch.tensor([0.229, 0.224, 0.225]).view(1, 1, 3, 1, 1))
 
 
 def sample(frames: Tensor, size: int) -> Tensor:
-    """Crop and resize uint8 frames T H W C to T C S S: in bytes and with channels last, which torch
-    has its fast resize for.
+    """Crop and resize uint8 frames T H W C to T C S S: in bytes and with channels last, which
+    torch has its fast resize for.
     """
     top, left = (random.randrange(side - CROP + 1) for side in frames.shape[1:3])
     crop = frames[:, top : top + CROP, left : left + CROP].permute(0, 3, 1, 2)
@@ -46,8 +46,8 @@ def sample(frames: Tensor, size: int) -> Tensor:
 
 
 def normalised(batches: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Float32 batches of what the workers send: bytes, because floats would cost four times as much
-    on the way.
+    """Float32 batches of what the workers send: bytes, because floats would cost four times as
+    much on the way.
     """
     for batch in batches:
         yield batch.float().sub_(MEAN).mul_(SCALE)
@@ -72,8 +72,8 @@ def with_pyav(video: bytes, job: ReadingJob) -> Tensor:
 def with_torchcodec(video: bytes, job: ReadingJob) -> Tensor:
     from torchcodec.decoders import VideoDecoder
 
-    # Fast settings of its documentation: approximate seeking, one FFmpeg thread where the workers
-    # are the parallelism.
+    # Fast settings of its documentation: approximate seeking, one FFmpeg thread where the
+    # workers are the parallelism.
     decoder = VideoDecoder(
         video, seek_mode="approximate", num_ffmpeg_threads=1, dimension_order="NHWC"
     )
@@ -170,8 +170,8 @@ def energon(job: ReadingJob, decode: str) -> Iterator[Any]:
 
 
 def save_energon_state(job: ReadingJob) -> Result:
-    """A run of `start_step` batches, whose state goes to the file `state`: it holds buffers, so it
-    cannot be made up.
+    """A run of `start_step` batches, whose state goes to the file `state`: it holds buffers, so
+    it cannot be made up.
     """
     loader: Any = energon(ReadingJob(**{**vars(job), "start_step": 0}), "torchcodec")
     for _ in zip(range(job.start_step), loader, strict=False):
@@ -189,7 +189,9 @@ def mosaic(job: ReadingJob, decode: str) -> Iterator[Any]:
             return DECODERS[decode](super().__getitem__(number)["video"], job)
 
     remote = "://" in job.data
-    places = {"remote": job.data, "local": tempfile.mkdtemp()} if remote else {"local": job.data}
+    places = (
+        {"remote": job.data, "local": tempfile.mkdtemp()} if remote else {"local": job.data}
+    )
     dataset = Clips(
         **places, shuffle=True, batch_size=job.batch, shuffle_block_size=2048, predownload=256
     )
@@ -225,8 +227,8 @@ def litdata(job: ReadingJob, decode: str) -> Iterator[Any]:
         def __getitem__(self, number: Any) -> Tensor:
             return DECODERS[decode](bytes(super().__getitem__(number)), job)
 
-    # Its fast client takes https alone and has no option for that; the server on loopback speaks
-    # http.
+    # Its fast client takes https alone and has no option for that; the server on loopback
+    # speaks http.
     downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True
     options = (
         {"storage_options": {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]}}
@@ -239,7 +241,9 @@ def litdata(job: ReadingJob, decode: str) -> Iterator[Any]:
     )
     if job.start_step:
         state = loader.state_dict()
-        epoch, sample = divmod(job.start_step * job.batch, len(dataset) // job.batch * job.batch)
+        epoch, sample = divmod(
+            job.start_step * job.batch, len(dataset) // job.batch * job.batch
+        )
         for part in (state, state["dataset"]):
             part.update(current_epoch=epoch + 1, num_samples_yielded=sample)
         state["dataset"]["sample_in_epoch"] = sample
@@ -336,5 +340,9 @@ if __name__ == "__main__":
         for decode in DECODERS
     }
     run(
-        {**contenders, "bare torchcodec": lambda job: measure(job, bare_torchcodec), **PREPARATIONS}
+        {
+            **contenders,
+            "bare torchcodec": lambda job: measure(job, bare_torchcodec),
+            **PREPARATIONS,
+        }
     )

@@ -1,7 +1,7 @@
 """The clips of the benchmark, and the same clips in the formats of the peers.
 
-A few hundred rendered clips would fit into every cache; so each is repeated under other keys until
-the corpus does not.
+A few hundred rendered clips would fit into every cache; so each is repeated under other keys
+until the corpus does not.
 """
 
 import subprocess
@@ -38,7 +38,9 @@ def render(folder: Path) -> Path:
 
 
 def repeat(source: Path, target: Path, copies: int) -> Path:
-    """Shards with every clip of `source` `copies` times, indexed; does nothing when they are there."""
+    """Shards with every clip of `source` `copies` times, indexed; does nothing when they are
+    there.
+    """
     if (target / "index.json").exists():
         return target
     clips = [clip for path in sorted(source.glob("*.tar")) for clip in read_clips(path)]

@@ -1,7 +1,8 @@
 """What a corpus of a billion clips costs a rank: its index and its order, in a process of their
 own.
 
-    python -m tools.stream_bench.scale FOLDER      writes a synthetic index there, opens it in a fresh
+    python -m tools.stream_bench.scale FOLDER      writes a synthetic index there, opens it in a
+    fresh
 process, prints what that took
 """
 

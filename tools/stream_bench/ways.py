@@ -1,10 +1,11 @@
-"""Ways to read chunks from S3, beside each other: what `data.reader` chooses from, and obstore where
-it is installed.
+"""Ways to read chunks from S3, beside each other: what `data.reader` chooses from, and obstore
+where it is installed.
 
 python -m tools.stream_bench.ways [--work DIR] [--rounds N]
 
-Reads the corpus that tools.bench_stream has made and published, eight chunks at a time, checksums
-included, in turns; prints medians of processor seconds a GiB (of this process) and of MiB/s.
+Reads the corpus that tools.bench_stream has made and published, eight chunks at a time,
+checksums included, in turns; prints medians of processor seconds a GiB (of this process) and of
+MiB/s.
 """
 
 import argparse
@@ -36,7 +37,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--work", type=Path, default=ROOT / "runs" / "bench-stream", help="of tools.bench_stream"
+        "--work",
+        type=Path,
+        default=ROOT / "runs" / "bench-stream",
+        help="of tools.bench_stream",
     )
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()

@@ -1,12 +1,12 @@
-"""What all adapters share: reading a file of weights without running anything in it, and giving the
-network the pixels it expects.
+"""What all adapters share: reading a file of weights without running anything in it, and giving
+the network the pixels it expects.
 
     FILE.safetensors, FILE.pt, FILE.pth ──read_tensors──▶ tensors by name ──adapter──▶ network
         ──entrant──▶ Entrant
 
-The crops stay ours: no published checkpoint says how its faces were cropped, so a foreign backbone
-may be worth more on its own. The report says so, and its alignment meter (alignment_meter=true)
-shows how much a crop matters to the backbone at hand.
+The crops stay ours: no published checkpoint says how its faces were cropped, so a foreign
+backbone may be worth more on its own. The report says so, and its alignment meter
+(alignment_meter=true) shows how much a crop matters to the backbone at hand.
 """
 
 import argparse
@@ -49,17 +49,15 @@ class ForeignSettings:
 
     kind: Literal["timm", "state_dict", "mae", "marlin"]
     name: str = ""  # timm's name of the network, for timm and state_dict
-    weights: str | None = (
-        None  # a local file; kind=timm without one takes timm's own pretrained weights
-    )
+    # a local file; kind=timm without one takes timm's own pretrained weights
+    weights: str | None = None
     # state_dict: beginning of a name in the file -> under timm's names
     mapping: Mapping[str, str] = field(default_factory=dict)
     image_size: int = 224  # pixels; mae and marlin know their own
     # side of the middle of our crop that the backbone sees, as a share of the crop's side
     view: float = EVALUATION_VIEW.crop[0]
-    pixel_mean: tuple[float, float, float] = (
-        PIXEL_MEAN  # what it was trained with, RGB in 0-1; marlin knows its own
-    )
+    # what it was trained with, RGB in 0-1; marlin knows its own
+    pixel_mean: tuple[float, float, float] = PIXEL_MEAN
     pixel_std: tuple[float, float, float] = PIXEL_STD
     # what is read of its map: grid or regions, where ours keeps the place as well
     readout: ReadoutSettings = field(default_factory=ReadoutSettings)
@@ -95,8 +93,8 @@ class ForeignSettings:
 
 
 class Renormalised(nn.Module):
-    """A backbone fed with our pixels, turned into those of its own mean and spread, and read by the
-    readout that was chosen.
+    """A backbone fed with our pixels, turned into those of its own mean and spread, and read by
+    the readout that was chosen.
     """
 
     def __init__(
@@ -143,7 +141,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (
+            str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        )
         raise ValueError(
             f"{path} cannot be read as plain weights ({reason}): save its state_dict alone, "
             "best as .safetensors"
@@ -165,7 +165,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 
-def load_exactly(net: nn.Module, tensors: Mapping[str, Tensor], settings: ForeignSettings) -> None:
+def load_exactly(
+    net: nn.Module, tensors: Mapping[str, Tensor], settings: ForeignSettings
+) -> None:
     """Load tensors that must fit name by name; ValueError that lists what does not."""
     try:
         missing, unexpected = net.load_state_dict(dict(tensors), strict=False)
@@ -188,7 +190,9 @@ def entrant(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> Entrant:
-    """The entrant of a network with its weights in place; `build` makes it again with random ones."""
+    """The entrant of a network with its weights in place; `build` makes it again with random
+    ones.
+    """
     own = {} if settings.weights is None else {"weights_sha256": sha256_of(settings.file)}
     description: dict[str, Any] = {
         "name": settings.name or Path(str(settings.weights)).stem,
@@ -198,11 +202,14 @@ def entrant(
         "note": NOTE,
     }
     return Entrant(
-        backbone=Renormalised(backbone, mean, std, settings.readout).eval().requires_grad_(False),
+        backbone=Renormalised(backbone, mean, std, settings.readout)
+        .eval()
+        .requires_grad_(False),
         fresh=lambda: Renormalised(build(), mean, std, settings.readout),
         image_size=image_size,
         view=View(
-            crop=(settings.view, settings.view), centre=max(settings.view, EVALUATION_VIEW.centre)
+            crop=(settings.view, settings.view),
+            centre=max(settings.view, EVALUATION_VIEW.centre),
         ),
         alignment=None,
         description=description,

@@ -8,7 +8,12 @@ Width, depth, patch and image size are read from the shapes. A checkpoint with `
 class token, one with `fc_norm` (fine-tuned) the mean over patches, as it was trained.
 """
 
-from ausl_dist.evaluate.adapters.base import ForeignSettings, entrant, load_exactly, read_tensors
+from ausl_dist.evaluate.adapters.base import (
+    ForeignSettings,
+    entrant,
+    load_exactly,
+    read_tensors,
+)
 from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.model.backbones import Backbone, import_timm
 
@@ -39,7 +44,8 @@ def open_entrant(settings: ForeignSettings) -> Entrant:
         "img_size": grid * patch,
         "patch_size": patch,
         "embed_dim": width,
-        "depth": 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")),
+        "depth": 1
+        + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")),
         "num_heads": max(1, width // HEAD_WIDTH),
         "num_classes": 0,
         "global_pool": "avg" if mean_of_patches else "token",

@@ -1,11 +1,11 @@
-"""MARLIN, a masked auto-encoder of video (Cai et al., CVPR 2023): vision transformer over 16 frames
-in tubelets of 2, pixels in 0-1.
+"""MARLIN, a masked auto-encoder of video (Cai et al., CVPR 2023): vision transformer over 16
+frames in tubelets of 2, pixels in 0-1.
 
     {"encoder.patch_embedding.projection.weight", "encoder.pos_embedding.emb",
     "encoder.blocks.0.attn.q_bias", …}
 
-The protocols here ask for features of single frames, so each frame is shown to it as a still video:
-what it knows of motion is not measured.
+The protocols here ask for features of single frames, so each frame is shown to it as a still
+video: what it knows of motion is not measured.
 """
 
 import re
@@ -15,7 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ausl_dist.evaluate.adapters.base import ForeignSettings, entrant, load_exactly, read_tensors
+from ausl_dist.evaluate.adapters.base import (
+    ForeignSettings,
+    entrant,
+    load_exactly,
+    read_tensors,
+)
 from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.model.backbones import import_timm
 
@@ -27,15 +32,21 @@ LINEAR = re.compile(r"mlp\.layers\.([01])\.linear")
 class StillVideo(nn.Module):
     """MARLIN's encoder under timm's names of blocks, on frames N 3 H W that stand still."""
 
-    def __init__(self, *, width: int, depth: int, tubelet: int, patch: int, tokens: int) -> None:
+    def __init__(
+        self, *, width: int, depth: int, tubelet: int, patch: int, tokens: int
+    ) -> None:
         super().__init__()
         import_timm()
         from timm.models.vision_transformer import Block
 
         self.dim = width
-        self.patch_embedding = nn.Conv3d(3, width, (tubelet, patch, patch), (tubelet, patch, patch))
+        self.patch_embedding = nn.Conv3d(
+            3, width, (tubelet, patch, patch), (tubelet, patch, patch)
+        )
         self.pos_embedding: Tensor
-        self.register_buffer("pos_embedding", torch.zeros(1, tokens, width))  # sines, never trained
+        self.register_buffer(
+            "pos_embedding", torch.zeros(1, tokens, width)
+        )  # sines, never trained
         heads = max(1, width // HEAD_WIDTH)
         self.blocks = nn.ModuleList(
             Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(depth)
@@ -65,8 +76,8 @@ class StillVideo(nn.Module):
 
 
 def open_entrant(settings: ForeignSettings) -> Entrant:
-    """The encoder of a MARLIN checkpoint, whole or encoder alone; ValueError when it is of another
-    layout.
+    """The encoder of a MARLIN checkpoint, whole or encoder alone; ValueError when it is of
+    another layout.
     """
     tensors = under_our_names(read_tensors(settings.file), settings)
     width, _, tubelet, patch, _ = tensors["patch_embedding.weight"].shape
@@ -79,12 +90,16 @@ def open_entrant(settings: ForeignSettings) -> Entrant:
     net = build()
     load_exactly(net, tensors, settings)
     side = patch * round((tokens * tubelet // FRAMES) ** 0.5)
-    return entrant(settings, build, net, image_size=side, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    return entrant(
+        settings, build, net, image_size=side, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+    )
 
 
-def under_our_names(tensors: Mapping[str, Tensor], settings: ForeignSettings) -> dict[str, Tensor]:
-    """The encoder's tensors; its separate biases of query and value become one with a zero bias of
-    the key.
+def under_our_names(
+    tensors: Mapping[str, Tensor], settings: ForeignSettings
+) -> dict[str, Tensor]:
+    """The encoder's tensors; its separate biases of query and value become one with a zero bias
+    of the key.
     """
     other = ("decoder.", "enc_dec_proj.")
     encoder = {
@@ -108,7 +123,10 @@ def under_our_names(tensors: Mapping[str, Tensor], settings: ForeignSettings) ->
                     "pos_embedding.emb", "pos_embedding"
                 )
             ] = value
-    if not {"patch_embedding.weight", "pos_embedding", "blocks.0.attn.qkv.bias"} <= result.keys():
+    if (
+        not {"patch_embedding.weight", "pos_embedding", "blocks.0.attn.qkv.bias"}
+        <= result.keys()
+    ):
         raise ValueError(
             f"{settings.weights} is no MARLIN encoder: it has no patch_embedding, "
             "pos_embedding or blocks.0.attn.q_bias"

@@ -1,5 +1,5 @@
-"""A torch state dict of a network that timm has, under other names: `mapping` turns beginnings of
-names into timm's.
+"""A torch state dict of a network that timm has, under other names: `mapping` turns beginnings
+of names into timm's.
 
 mapping: {"encoder.": "", "encoder.stem.": "conv1."}    the longest beginning counts; names that
 begin with none are left out
@@ -9,14 +9,19 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ausl_dist.evaluate.adapters.base import ForeignSettings, entrant, load_exactly, read_tensors
+from ausl_dist.evaluate.adapters.base import (
+    ForeignSettings,
+    entrant,
+    load_exactly,
+    read_tensors,
+)
 from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.model.backbones import BackboneSettings, build_backbone
 
 
 def open_entrant(settings: ForeignSettings) -> Entrant:
-    """The timm network `settings.name` with the renamed tensors, all of them needed and all of them
-    used.
+    """The timm network `settings.name` with the renamed tensors, all of them needed and all of
+    them used.
     """
     own = BackboneSettings(settings.name, settings.image_size)
     backbone = build_backbone(own)

@@ -1,10 +1,15 @@
-"""Any network of timm's: with a local file under timm's own names, or with the weights that timm
-knows for NAME or NAME.TAG.
+"""Any network of timm's: with a local file under timm's own names, or with the weights that
+timm knows for NAME or NAME.TAG.
 """
 
 from typing import Any, cast
 
-from ausl_dist.evaluate.adapters.base import ForeignSettings, entrant, load_exactly, read_tensors
+from ausl_dist.evaluate.adapters.base import (
+    ForeignSettings,
+    entrant,
+    load_exactly,
+    read_tensors,
+)
 from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.model.backbones import Backbone, BackboneSettings, build_backbone, import_timm
 

@@ -3,11 +3,12 @@ cropped pictures.
 
     AU_Detection_Challenge/Train_Set/VIDEO.txt       line 1 names the AUs; then a row per frame,
     AU_Detection_Challenge/Validation_Set/VIDEO.txt  0/1, -1 disregard
-    cropped_aligned/VIDEO/00001.jpg                  row k is picture k, from 1; frames without a
+    cropped_aligned/VIDEO/00001.jpg                  row k is picture k, from 1; frames without
+    a
                                                      face have no file
 
-VIDEO may end in _left or _right: two persons of one video, who are different subjects. The labels
-of the test set are not public.
+VIDEO may end in _left or _right: two persons of one video, who are different subjects. The
+labels of the test set are not public.
 """
 
 from pathlib import Path
@@ -60,7 +61,9 @@ def _labels(path: Path) -> NDArray[np.int8]:
         where = f"{path}, line {row.line}"
         first = row.line if first is None else first
         if row.line - first != len(values):
-            raise TableError(f"{where}: an empty line stands before it: rows go by their number")
+            raise TableError(
+                f"{where}: an empty line stands before it: rows go by their number"
+            )
         values.append([whole_number(row.cells[columns[unit]], where) for unit in UNITS])
     return clean(values, "occurrence", str(path))
 

@@ -1,12 +1,12 @@
-"""What every labelled data set becomes: recordings of one subject each, with cleaned labels and the
-pictures they belong to.
+"""What every labelled data set becomes: recordings of one subject each, with cleaned labels and
+the pictures they belong to.
 
     folder as the data set is distributed ──reader──▶ Recording, Recording, …
 
-A reader is one small file per data set. All of them go through `ausl_dist.tables` and the functions
-here for the traps that they share: labels are parsed as whole numbers and never compared as text; 9,
--1 and 999 become unknown; files are taken by their published names and suffixes; a picture is found
-by the number in its name whatever its padding.
+A reader is one small file per data set. All of them go through `ausl_dist.tables` and the
+functions here for the traps that they share: labels are parsed as whole numbers and never
+compared as text; 9, -1 and 999 become unknown; files are taken by their published names and
+suffixes; a picture is found by the number in its name whatever its padding.
 """
 
 import re
@@ -32,12 +32,12 @@ VIDEO_SUFFIXES = frozenset((".avi", ".mp4", ".mkv", ".mov", ".m4v", ".webm"))
 class Recording:
     """Labelled pictures of one subject, in time order.
 
-    `pictures` are positions in the video, from 0, or None where `images` names a file per row. A
-    row whose picture does not exist is left out by the reader and counted in `missing`.
+    `pictures` are positions in the video, from 0, or None where `images` names a file per row.
+    A row whose picture does not exist is left out by the reader and counted in `missing`.
     """
 
-    # DATASET:SUBJECT; data sets that share people share the name, so that a leak between them is
-    # seen
+    # DATASET:SUBJECT; data sets that share people share the name, so that a leak between them
+    # is seen
     subject: str
     name: str  # unique in the data set; letters, digits, '_' and '-'
     action_units: tuple[int, ...]
@@ -83,7 +83,9 @@ def label_rows(path: Path, width: int | None = None) -> Iterator[Row]:
     """The rows of a label file that have no header; TableError for one of another width."""
     for row in read_rows(path):
         if width is not None and len(row.cells) != width:
-            raise TableError(f"{path}, line {row.line}: {len(row.cells)} fields instead of {width}")
+            raise TableError(
+                f"{path}, line {row.line}: {len(row.cells)} fields instead of {width}"
+            )
         yield row
 
 
@@ -108,8 +110,8 @@ def _not_shorter(path: Path, width: int, rows: Iterator[Row]) -> Iterator[Row]:
 
 
 def frame_values(path: Path) -> dict[int, int]:
-    """Value by frame of a file of `frame,value` without a header; TableError for a frame that is
-    given twice with unequal values.
+    """Value by frame of a file of `frame,value` without a header; TableError for a frame that
+    is given twice with unequal values.
     """
     values: dict[int, int] = {}
     for row in label_rows(path, 2):
@@ -123,7 +125,9 @@ def frame_values(path: Path) -> dict[int, int]:
 
 
 def units_of(header: Sequence[str], units: Sequence[int], path: Path) -> dict[int, int]:
-    """Column by unit of those that a data set has; TableError that names those that are missing."""
+    """Column by unit of those that a data set has; TableError that names those that are
+    missing.
+    """
     columns = au_columns(header, str(path))
     missing = [unit for unit in units if unit not in columns]
     if missing:
@@ -134,8 +138,8 @@ def units_of(header: Sequence[str], units: Sequence[int], path: Path) -> dict[in
 
 
 def label_files(folder: Path, names: str | re.Pattern[str]) -> list[Path]:
-    """The files of a folder with these names (a glob, or a pattern of the whole name), sorted, but
-    for what a system left there.
+    """The files of a folder with these names (a glob, or a pattern of the whole name), sorted,
+    but for what a system left there.
     """
     found = [
         path
@@ -152,8 +156,8 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def videos_by_key(files: Iterable[Path], key: Callable[[Path], Key | None]) -> dict[Key, Path]:
-    """Videos by what `key` makes of their names (None: not one of the data set's); TableError for
-    two of one key.
+    """Videos by what `key` makes of their names (None: not one of the data set's); TableError
+    for two of one key.
     """
     found: dict[Key, Path] = {}
     for path in sorted(files):
@@ -192,7 +196,9 @@ def au_columns(header: Iterable[str], where: str) -> dict[int, int]:
     columns: dict[int, int] = {}
     for position, cell in enumerate(header):
         match = re.fullmatch(
-            r"(?:AU)?[ _]?0*(\d{1,2})(?:_[a-z]+)?", cell.strip().strip("'\"").strip(), re.IGNORECASE
+            r"(?:AU)?[ _]?0*(\d{1,2})(?:_[a-z]+)?",
+            cell.strip().strip("'\"").strip(),
+            re.IGNORECASE,
         )
         if match and (number := int(match[1])) > 0:
             if number in columns:

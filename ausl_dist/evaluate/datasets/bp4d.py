@@ -71,13 +71,18 @@ def read_intensity(root: Path) -> list[Recording]:
     for path in label_files(folder / "AU06", INTENSITY_NAME):
         subject, task = path.stem.split("_")[:2]
         columns = [
-            frame_values(_intensity_file(folder, subject, task, unit)) for unit in INTENSITY_UNITS
+            frame_values(_intensity_file(folder, subject, task, unit))
+            for unit in INTENSITY_UNITS
         ]
         numbers = sorted(set.intersection(*(set(column) for column in columns)))
         labels = clean(
-            ([column[number] for column in columns] for number in numbers), "intensity", str(path)
+            ([column[number] for column in columns] for number in numbers),
+            "intensity",
+            str(path),
         )
-        recordings.append(media.recording("bp4d", subject, task, INTENSITY_UNITS, labels, numbers))
+        recordings.append(
+            media.recording("bp4d", subject, task, INTENSITY_UNITS, labels, numbers)
+        )
     return recordings
 
 

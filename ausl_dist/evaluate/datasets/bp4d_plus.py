@@ -1,5 +1,5 @@
-"""BP4D+: 140 subjects, 10 tasks. Its label columns are packed: column 5 is AU 6, not AU 5. They are
-taken by the names in the header alone.
+"""BP4D+: 140 subjects, 10 tasks. Its label columns are packed: column 5 is AU 6, not AU 5. They
+are taken by the names in the header alone.
 
     AUCoding/AU_OCC/F001_T1.csv    header 0,1,2,4,5,6,7,9,… or Frame,AU01,AU02,…; 9 unknown
     F001_T1.mp4                    videos, whose first frame is frame 1

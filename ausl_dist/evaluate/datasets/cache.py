@@ -1,12 +1,12 @@
-"""A labelled data set, cropped once as in pretraining, kept as a corpus of shards beside which any
-number of evaluations run.
+"""A labelled data set, cropped once as in pretraining, kept as a corpus of shards beside which
+any number of evaluations run.
 
     recordings ──faces found, followed, aligned (ausl_dist.faces)──▶ runs of labelled faces
                ──▶ shards with KEY.au.npy, index, statement
 
-The corpus is an ordinary one: the stream reads it, `frames` of a clip are the labelled pictures in
-their order, and `identity` is the subject. A labelled picture in which no face is found is left out
-and counted in the ledger, by recording: published frame counts differ for this reason.
+The corpus is an ordinary one: the stream reads it, `frames` of a clip are the labelled pictures
+in their order, and `identity` is the subject. A labelled picture in which no face is found is
+left out and counted in the ledger, by recording: published frame counts differ for this reason.
 """
 
 import hashlib
@@ -36,7 +36,8 @@ from ausl_dist.shards.clip import ClipMeta
 from ausl_dist.shards.writer import ShardWriter
 
 CLIP_FRAMES = 64
-NOMINAL_FPS = 25.0  # clips hold the labelled pictures one after the other, whatever their own rate
+# clips hold the labelled pictures one after the other, whatever their own rate
+NOMINAL_FPS = 25.0
 READ = ReadSettings(min_source_fps=0.1)
 
 
@@ -78,7 +79,9 @@ def cached_corpus(
 
 
 class Cropper:
-    """Finds and aligns the face of a subject, with the models and the template of corpus building."""
+    """Finds and aligns the face of a subject, with the models and the template of corpus
+    building.
+    """
 
     def __init__(self, models: Path | str | None = None) -> None:
         self._settings = FaceSettings()
@@ -96,8 +99,8 @@ class Cropper:
 
 
 def pictures_of(recording: Recording) -> Iterator[Frame]:
-    """The pictures of a recording; `source_frame` is the position in the video, or the row of the
-    image.
+    """The pictures of a recording; `source_frame` is the position in the video, or the row of
+    the image.
     """
     if recording.video is not None:
         for index, picture in enumerate(open_pictures(recording.video, READ)):
@@ -107,8 +110,8 @@ def pictures_of(recording: Recording) -> Iterator[Frame]:
     for row, path in enumerate(recording.images):
         number = int("".join(filter(str.isdigit, path.stem))[-9:] or row)
         (picture,) = open_pictures(path, READ)
-        # Pictures that do not follow one another are not one movement: tracking and smoothing start
-        # anew.
+        # Pictures that do not follow one another are not one movement: tracking and smoothing
+        # start anew.
         yield Frame(row, row, picture.pixels(), splice=before is None or number != before + 1)
         before = number
 
@@ -116,7 +119,9 @@ def pictures_of(recording: Recording) -> Iterator[Frame]:
 def _crop(recording: Recording, cropper: Cropper, writer: ShardWriter) -> dict[str, Any]:
     """Write the clips of one recording; returns its line of the ledger."""
     wanted = (
-        range(len(recording.images)) if recording.pictures is None else recording.pictures.tolist()
+        range(len(recording.images))
+        if recording.pictures is None
+        else recording.pictures.tolist()
     )
     row_of = {picture: row for row, picture in enumerate(wanted)}
     run, kept, reason = _Run(), 0, ""

@@ -3,9 +3,9 @@ training on it.
 
     folder ──reader──▶ recordings ──checks──▶ findings, each with what to do
 
-The one error that no score reveals is labels one frame off their pictures. It shows where labels
-and pictures end: a label without a picture at one end and a picture without a label at the other.
-That is what the check looks for, in every recording.
+The one error that no score reveals is labels one frame off their pictures. It shows where
+labels and pictures end: a label without a picture at one end and a picture without a label at
+the other. That is what the check looks for, in every recording.
 """
 
 from collections import Counter
@@ -149,7 +149,9 @@ def _image_ends(recording: Recording) -> str | None:
     if not recording.images or recording.missing != 1:
         return None
     numbers = sorted(images_by_number(recording.images[0].parent))
-    used = sorted(int("".join(filter(str.isdigit, path.stem))[-6:]) for path in recording.images)
+    used = sorted(
+        int("".join(filter(str.isdigit, path.stem))[-6:]) for path in recording.images
+    )
     if numbers[0] == used[0] - 1 and numbers[-1] == used[-1]:
         return (
             f"{recording.name}: the last label has no picture and the first picture has no label: "
@@ -160,7 +162,9 @@ def _image_ends(recording: Recording) -> str | None:
 
 
 def _cameras(recordings: list[Recording]) -> Iterator[LabelFinding]:
-    """Left and right camera of DISFA, where both are there: one must not be a copy of the other."""
+    """Left and right camera of DISFA, where both are there: one must not be a copy of the
+    other.
+    """
     for recording in recordings[:3]:
         video = recording.video
         if video is None or "LeftCamera" not in video.parent.name:
@@ -208,7 +212,9 @@ def _rates(data_set: DataSet, recordings: list[Recording]) -> Iterator[LabelFind
 
 
 def count_frames(video: Path) -> int:
-    """Pictures in a video, counted by its packets without decoding; ValueError where it is none."""
+    """Pictures in a video, counted by its packets without decoding; ValueError where it is
+    none.
+    """
     try:
         with open_video(video, READ) as container:
             packets = container.demux(shown_stream(container))

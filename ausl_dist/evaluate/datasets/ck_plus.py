@@ -5,8 +5,8 @@ that are present.
                                                         scientific notation
     cohn-kanade-images/S005/001/S005_001_00000011.png   the picture of the same name
 
-Intensity 0 in these files means "present, intensity not coded", so they are read as occurrence; AUs
-that are not listed are absent.
+Intensity 0 in these files means "present, intensity not coded", so they are read as occurrence;
+AUs that are not listed are absent.
 """
 
 from pathlib import Path

@@ -1,6 +1,7 @@
 """DISFA: 27 subjects, one video each of two cameras, intensities of 12 AUs in every frame.
 
-    ActionUnit_Labels/SN001/SN001_au1.txt        frame,intensity without a header; **frames start
+    ActionUnit_Labels/SN001/SN001_au1.txt        frame,intensity without a header; **frames
+    start
                                                  at 1**, so label k is picture k - 1
     Videos_LeftCamera/LeftVideoSN001_comp.avi    also Video_LeftCamera, and names in other case;
                                                  SN010 has 4844 frames, the others 4845
@@ -26,7 +27,9 @@ from ausl_dist.evaluate.datasets.base import (
 
 UNITS = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
 OCCURRENCE_UNITS = (1, 2, 4, 6, 9, 12, 25, 26)
-SUBJECTS = tuple(f"SN{number:03d}" for number in (*range(1, 14), 16, 17, 18, 21, *range(23, 33)))
+SUBJECTS = tuple(
+    f"SN{number:03d}" for number in (*range(1, 14), 16, 17, 18, 21, *range(23, 33))
+)
 FIRST_FRAME = 1
 CAMERAS = {side: (f"Videos_{side}Camera", f"Video_{side}Camera") for side in ("Left", "Right")}
 
@@ -51,13 +54,20 @@ def read(root: Path, camera: str = "Left") -> list[Recording]:
                 "these labels were renumbered"
             )
         labels = clean(
-            ([column[number] for column in columns] for number in numbers), "intensity", str(folder)
+            ([column[number] for column in columns] for number in numbers),
+            "intensity",
+            str(folder),
         )
         video = videos.get(subject)
         if video is None:
             recordings.append(
                 Recording(
-                    f"disfa:{subject}", subject, UNITS, labels[:0], images=(), missing=len(numbers)
+                    f"disfa:{subject}",
+                    subject,
+                    UNITS,
+                    labels[:0],
+                    images=(),
+                    missing=len(numbers),
                 )
             )
         else:

@@ -1,11 +1,13 @@
 """EmotioNet, the manually coded part: one row per picture from the web, occurrence of 12 AUs.
 
-    emotionet_facs_24600.xlsx    columns URL and 'AU 1', 'AU 2', … (quotes included); 999 unknown;
+    emotionet_facs_24600.xlsx    columns URL and 'AU 1', 'AU 2', … (quotes included); 999
+    unknown;
                                  or the same table saved as emotionet_facs_24600.csv
-    images/NAME.jpg              the pictures that could still be downloaded, under their own names
+    images/NAME.jpg              the pictures that could still be downloaded, under their own
+    names
 
-Nobody knows who is who: each picture is a subject of its own, and the split is by picture, as in
-the published protocol.
+Nobody knows who is who: each picture is a subject of its own, and the split is by picture, as
+in the published protocol.
 """
 
 import re
@@ -35,7 +37,9 @@ def read(root: Path) -> list[Recording]:
     columns = units_of(header, UNITS, table)
     places = {cell.strip("'\" ").upper(): position for position, cell in enumerate(header)}
     if "URL" not in places:
-        raise TableError(f"{table}: its first row must name URL and 'AU k' for k in {list(UNITS)}")
+        raise TableError(
+            f"{table}: its first row must name URL and 'AU k' for k in {list(UNITS)}"
+        )
     images = {
         path.name: path
         for path in first_folder(root, "images").iterdir()

@@ -1,10 +1,10 @@
-"""Small trees in exactly the formats of the data sets, made of faces whose labels are known: for
-tests, and for users to look at.
+"""Small trees in exactly the formats of the data sets, made of faces whose labels are known:
+for tests, and for users to look at.
 
     faces by subject (frames, intensities) ──write_tree("disfa", folder, faces)──▶ folder as DISFA is
 
-None of these data sets may be passed on, so nobody can ship an example of one; these trees hold no
-byte of them.
+None of these data sets may be passed on, so nobody can ship an example of one; these trees hold
+no byte of them.
 """
 
 import io
@@ -21,7 +21,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ausl_dist.evaluate.datasets import aff_wild2, bp4d, bp4d_plus, ck_plus, disfa, emotionet, gft
+from ausl_dist.evaluate.datasets import (
+    aff_wild2,
+    bp4d,
+    bp4d_plus,
+    ck_plus,
+    disfa,
+    emotionet,
+    gft,
+)
 from ausl_dist.files import write_atomically
 
 # packed: column 5 is AU 6
@@ -79,7 +87,9 @@ def rendered_faces(
 def write_tree(data_set: str, folder: Path, faces: Faces) -> None:
     """Write the tree of a data set; subjects must be named as there (SN001, F001, …)."""
     if data_set not in _WRITERS:
-        raise ValueError(f"no example of {data_set!r} can be written; known: {', '.join(_WRITERS)}")
+        raise ValueError(
+            f"no example of {data_set!r} can be written; known: {', '.join(_WRITERS)}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for subject, face in faces.items():
         _WRITERS[data_set](folder, subject, face)
@@ -88,8 +98,8 @@ def write_tree(data_set: str, folder: Path, faces: Faces) -> None:
 
 
 def _bp4d(folder: Path, subject: str, face: LabelledFaces) -> None:
-    # Only a coded segment is listed, its second frame is occluded, its last unknown for AU 1; tasks
-    # differ in the padding of pictures.
+    # Only a coded segment is listed, its second frame is occluded, its last unknown for AU 1;
+    # tasks differ in the padding of pictures.
     for task, padding in (("T1", 4), ("T2", 3)):
         for number, frame in enumerate(face.frames, 1):
             _write_image(folder / subject / task / f"{number:0{padding}d}.jpg", frame)
@@ -113,7 +123,10 @@ def _bp4d_intensity(folder: Path, subject: str, face: LabelledFaces) -> None:
         values = face.of(bp4d.INTENSITY_UNITS)[:, column].tolist()
         lines = [f"{number},{value}" for number, value in enumerate([*values[:-1], 9], 1)]
         _write_lines(
-            folder / "AU Intensity Codes3.0" / f"AU{unit:02d}" / f"{subject}_T1_AU{unit:02d}.csv",
+            folder
+            / "AU Intensity Codes3.0"
+            / f"AU{unit:02d}"
+            / f"{subject}_T1_AU{unit:02d}.csv",
             lines,
         )
 
@@ -123,9 +136,11 @@ def _bp4d_plus(folder: Path, subject: str, face: LabelledFaces) -> None:
     labels = dict(zip(bp4d_plus.UNITS, face.present(bp4d_plus.UNITS).T, strict=True))
     lines = [",".join(map(str, BP4D_PLUS_HEADER))]
     for row in range(len(face.frames)):
-        # Units that are not evaluated are all 1: a reader that counts columns instead of reading
-        # names shows at once.
-        cells = [int(labels[unit][row]) if unit in labels else 1 for unit in BP4D_PLUS_HEADER[1:]]
+        # Units that are not evaluated are all 1: a reader that counts columns instead of
+        # reading names shows at once.
+        cells = [
+            int(labels[unit][row]) if unit in labels else 1 for unit in BP4D_PLUS_HEADER[1:]
+        ]
         lines.append(",".join(map(str, [row + 1, *cells])))
     _write_lines(folder / "AUCoding" / "AU_OCC" / f"{subject}_T1.csv", lines)
 
@@ -170,8 +185,8 @@ def _gft(folder: Path, subject: str, face: LabelledFaces) -> None:
 
 
 def _aff_wild2(folder: Path, subject: str, face: LabelledFaces) -> None:
-    # Subjects with an even number of letters lie in the validation set. Every fifth picture has no
-    # face, so no file.
+    # Subjects with an even number of letters lie in the validation set. Every fifth picture has
+    # no face, so no file.
     part = aff_wild2.PARTS[len(subject) % 2]
     for number, frame in enumerate(face.frames, 1):
         if number % 5:
@@ -190,12 +205,18 @@ def _ck_plus(folder: Path, subject: str, face: LabelledFaces) -> None:
     stem = f"{subject}_001_{peak + 1:08d}"
     for number in range(peak + 1):
         _write_image(
-            folder / "cohn-kanade-images" / subject / "001" / f"{subject}_001_{number + 1:08d}.png",
+            folder
+            / "cohn-kanade-images"
+            / subject
+            / "001"
+            / f"{subject}_001_{number + 1:08d}.png",
             face.frames[number],
         )
     present = [
         unit
-        for unit, value in zip(ck_plus.UNITS, face.of(ck_plus.UNITS)[peak].tolist(), strict=True)
+        for unit, value in zip(
+            ck_plus.UNITS, face.of(ck_plus.UNITS)[peak].tolist(), strict=True
+        )
         if value >= 2
     ]
     _write_lines(
@@ -212,7 +233,9 @@ def _write_emotionet_table(folder: Path, faces: Faces) -> None:
     rows = [["URL", *(f"'AU {unit}'" for unit in emotionet.UNITS)]]
     for subject, face in faces.items():
         values = face.present(emotionet.UNITS)[len(face.frames) // 2].tolist()
-        rows.append([f"http://example.org/photos/{subject}.jpg", *map(str, [*values[:-1], 999])])
+        rows.append(
+            [f"http://example.org/photos/{subject}.jpg", *map(str, [*values[:-1], 999])]
+        )
     rows.append(["http://example.org/gone/lost.jpg", *["0"] * len(emotionet.UNITS)])
     cells = "".join("<row>" + "".join(_cell(value) for value in row) + "</row>" for row in rows)
     sheet = f'<worksheet xmlns="{SHEET_NAMESPACE}"><sheetData>{cells}</sheetData></worksheet>'

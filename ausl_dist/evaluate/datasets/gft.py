@@ -5,8 +5,8 @@
     SUBJECT.mp4             videos, whose first frame is frame 1
 
 The layout of the released meta-data could not be checked here: columns are taken by name, and
-`python -m tools.verify_labels gft DIR` says what was found. The standard split has 78 subjects to train on
-and 18 to test.
+`python -m tools.verify_labels gft DIR` says what was found. The standard split has 78 subjects
+to train on and 18 to test.
 """
 
 from pathlib import Path
@@ -33,14 +33,18 @@ def read(root: Path) -> list[Recording]:
     """One recording per subject; labels 0/1/-1."""
     folder = first_folder(root, "AU_occur", "AU_OCC", "meta-data/AU_occur")
     tables = {path.stem: path for path in label_files(folder, "*.csv")}
-    videos = videos_by_key(root.rglob("*"), lambda path: path.stem if path.stem in tables else None)
+    videos = videos_by_key(
+        root.rglob("*"), lambda path: path.stem if path.stem in tables else None
+    )
     recordings = []
     for name, path in tables.items():
         rows = _rows(path)
         labels = clean(rows.values(), "occurrence", str(path))
         video, subject = videos.get(name), f"gft:{name}"
         if video is None:
-            nothing = Recording(subject, name, UNITS, labels[:0], images=(), missing=len(labels))
+            nothing = Recording(
+                subject, name, UNITS, labels[:0], images=(), missing=len(labels)
+            )
             recordings.append(nothing)
         else:
             pictures = np.array(list(rows), np.int32) - FIRST_VIDEO_FRAME

@@ -9,8 +9,8 @@
     FMAE         BP4D_train1.json
                  a JSON object per line: img_path, AUs (those present; 999 fills the rest)
 
-FMAE's lists cannot tell absent from unknown: what was 9 in BP4D is absent there. Subjects are read
-from the paths.
+FMAE's lists cannot tell absent from unknown: what was 9 in BP4D is absent there. Subjects are
+read from the paths.
 """
 
 import json
@@ -51,14 +51,16 @@ class Listed:
 
 
 def read_list(list_file: Path, data_set: str, images: Path) -> list[Recording]:
-    """Recordings by subject of a list of `data_set` (bp4d, bp4d_plus or disfa), its paths under the
-    folder `images`, named after the list.
+    """Recordings by subject of a list of `data_set` (bp4d, bp4d_plus or disfa), its paths under
+    the folder `images`, named after the list.
 
-    The format is told from the file's name. Pictures that do not exist are counted in `missing`.
-    ValueError for a list of no known format.
+    The format is told from the file's name. Pictures that do not exist are counted in
+    `missing`. ValueError for a list of no known format.
     """
     if data_set not in SUBJECT_PATTERNS:
-        raise ValueError(f"lists are read for {', '.join(SUBJECT_PATTERNS)}, not for {data_set!r}")
+        raise ValueError(
+            f"lists are read for {', '.join(SUBJECT_PATTERNS)}, not for {data_set!r}"
+        )
     units = UNITS[data_set]
     name = list_file.name
     kind: Kind = "occurrence"
@@ -94,9 +96,15 @@ def as_listed(data_set: DataSet, recordings: Sequence[Recording]) -> DataSet:
             f"{' and '.join(map(str, sorted(units))) or 'none'}"
         )
     if any((recording.labels > 1).any() for recording in recordings):
-        return replace(data_set, kind="intensity", action_units=units.pop(), occurrence_units=())
+        return replace(
+            data_set, kind="intensity", action_units=units.pop(), occurrence_units=()
+        )
     return replace(
-        data_set, kind="occurrence", action_units=units.pop(), occurrence_units=(), positive_from=1
+        data_set,
+        kind="occurrence",
+        action_units=units.pop(),
+        occurrence_units=(),
+        positive_from=1,
     )
 
 

@@ -3,8 +3,8 @@ spreadsheet library.
 
     file ──zip, bounded──▶ XML in pieces ──▶ rows, one at a time
 
-No tree is built, and everything that a small file could ask much memory for has a bound: bytes after
-unpacking, rows, cells, depth.
+No tree is built, and everything that a small file could ask much memory for has a bound: bytes
+after unpacking, rows, cells, depth.
 """
 
 import re
@@ -185,7 +185,9 @@ def _parse(archive: zipfile.ZipFile, info: zipfile.ZipInfo, handler: _SheetHandl
         for piece in _pieces(part):
             fed += len(piece)
             parser.Parse(piece, False)
-            if fed - parser.CurrentByteIndex > MAX_TOKEN_BYTES:  # each piece would go over it again
+            if (
+                fed - parser.CurrentByteIndex > MAX_TOKEN_BYTES
+            ):  # each piece would go over it again
                 raise TableError(f"{info.filename} holds a name or tag of {fed} bytes and more")
     parser.Parse(b"", True)
 

@@ -1,5 +1,5 @@
-"""A backbone as the protocols see it, whoever trained it: from here on a released one and a foreign
-one are treated alike.
+"""A backbone as the protocols see it, whoever trained it: from here on a released one and a
+foreign one are treated alike.
 
 bundle (released.open_bundle) ──┐
 foreign file (adapters)       ──┴──▶ Entrant

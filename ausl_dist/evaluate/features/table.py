@@ -3,8 +3,9 @@
     corpus URL ──stream.scan──▶ clips of frames
         ──backbone, eval mode──▶ FeatureTable: one row per labelled frame
 
-A row carries its label (-1 unknown), subject, clip, frame number and a fingerprint of its pixels,
-so that a split can be checked to share neither a subject nor a single image between its parts.
+A row carries its label (-1 unknown), subject, clip, frame number and a fingerprint of its
+pixels, so that a split can be checked to share neither a subject nor a single image between its
+parts.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -55,8 +56,8 @@ class FeatureTable:
         return len(self.features)
 
     def take(self, rows: NDArray[Any]) -> "FeatureTable":
-        """The chosen rows (mask or indices); names of subjects and clips stay, so that indices keep
-        their meaning.
+        """The chosen rows (mask or indices); names of subjects and clips stay, so that indices
+        keep their meaning.
         """
         columns = {
             name: getattr(self, name)[rows]
@@ -70,7 +71,8 @@ class FeatureTable:
         wanted = set(names)
         return self.take(
             np.isin(
-                self.subject, [index for index, name in enumerate(self.subjects) if name in wanted]
+                self.subject,
+                [index for index, name in enumerate(self.subjects) if name in wanted],
             )
         )
 
@@ -88,7 +90,9 @@ class FeatureTable:
             )
         columns = [self.action_units.index(unit) for unit in units]
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return FeatureTable(**{**values, "labels": self.labels[:, columns], "action_units": units})
+        return FeatureTable(
+            **{**values, "labels": self.labels[:, columns], "action_units": units}
+        )
 
 
 TRUE_LANDMARKS = "true landmarks"
@@ -103,13 +107,12 @@ def extract(
     keep_unlabelled: bool = False,
     of_clips: Mapping[str, OfClip] | None = None,
 ) -> dict[str, FeatureTable]:
-    """One table per backbone, all of the same frames, from one pass over the clips; backbones in
-    eval mode.
+    """One table per backbone, all of the same frames, from one pass over the clips; backbones
+    in eval mode.
 
     `true_landmarks` adds a table of that name whose features are the 136 landmark coordinates.
-    `of_clips` adds tables of features that are functions of a whole clip. Frames without any known
-    label are left out, except with `keep_unlabelled`, which models over
-    time need.
+    `of_clips` adds tables of features that are functions of a whole clip. Frames without any
+    known label are left out, except with `keep_unlabelled`, which models over time need.
     """
     of_clips = dict(of_clips or {})
     if true_landmarks:
@@ -119,7 +122,9 @@ def extract(
         labels = clip.action_units
         if labels is None:
             labels = np.full((len(clip.numbers), 0), -1, np.int8)
-        chosen = np.arange(len(labels)) if keep_unlabelled else np.flatnonzero((labels >= 0).any(1))
+        chosen = (
+            np.arange(len(labels)) if keep_unlabelled else np.flatnonzero((labels >= 0).any(1))
+        )
         if len(chosen):
             frames = (
                 clip.frames
@@ -140,12 +145,16 @@ def _landmark_features(clip: ScannedClip) -> NDArray[np.float32]:
     if clip.landmarks is None:
         raise ValueError(f"clip {clip.key} has no landmarks")
     side = clip.frames.shape[-1]
-    return ((clip.landmarks + 0.5) / side - 0.5).reshape(len(clip.landmarks), -1).astype(np.float32)
+    return (
+        ((clip.landmarks + 0.5) / side - 0.5)
+        .reshape(len(clip.landmarks), -1)
+        .astype(np.float32)
+    )
 
 
 class _Rows:
-    """Columns under construction; clips may label different action units, their union becomes the
-    columns.
+    """Columns under construction; clips may label different action units, their union becomes
+    the columns.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -172,7 +181,9 @@ class _Rows:
         self.fingerprints.append(
             [xxhash.xxh3_64_intdigest(frame.contiguous().numpy().data) for frame in frames]
         )
-        self.clip_subjects.append(self.subjects.setdefault(clip.meta.identity, len(self.subjects)))
+        self.clip_subjects.append(
+            self.subjects.setdefault(clip.meta.identity, len(self.subjects))
+        )
         self.clips.append(clip.key)
 
     def tables(self) -> dict[str, FeatureTable]:

@@ -1,13 +1,13 @@
-"""The test fold as a box that opens once, and only for a predictor whose every decision is already
-made.
+"""The test fold as a box that opens once, and only for a predictor whose every decision is
+already made.
 
     hold_out(table) ──▶ training table, Sealed(test table)
     fit and choose on the training table ──▶ Decided (settings, thresholds, everything looked at)
     sealed.open(decided) ──▶ the test table, once
 
-Published evaluators choose the epoch or the threshold on the test fold without anybody noticing.
-Here there is no way to the test labels but `open`; it refuses a second time, and it refuses a
-predictor that has seen a test subject or a test image, whatever it was used for.
+Published evaluators choose the epoch or the threshold on the test fold without anybody
+noticing. Here there is no way to the test labels but `open`; it refuses a second time, and it
+refuses a predictor that has seen a test subject or a test image, whatever it was used for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -96,7 +96,9 @@ class Sealed(Generic[T]):
         return payload
 
 
-def share_of_subjects(subjects: Sequence[str], share: float, *words: str | int) -> tuple[str, ...]:
+def share_of_subjects(
+    subjects: Sequence[str], share: float, *words: str | int
+) -> tuple[str, ...]:
     """A share of the subjects, at least one and not all, in an order given by the hash of their
     names.
 
@@ -109,7 +111,9 @@ def share_of_subjects(subjects: Sequence[str], share: float, *words: str | int) 
             "the corpus needs at least two identities"
         )
     if not 0 < share < 1:
-        raise ValueError(f"the share of subjects held out must lie between 0 and 1, not {share}")
+        raise ValueError(
+            f"the share of subjects held out must lie between 0 and 1, not {share}"
+        )
     ranked = sorted(subjects, key=lambda name: (stable_hash("split", *words, name), name))
     return tuple(sorted(ranked[: min(max(round(share * len(ranked)), 1), len(ranked) - 1)]))
 
@@ -130,8 +134,8 @@ def hold_out(
 
 
 def deal_subjects(subjects: Sequence[str], folds: int, *words: str | int) -> dict[str, int]:
-    """Fold number of each subject: dealt in the order of the hash of their names; fewer folds where
-    there are fewer subjects.
+    """Fold number of each subject: dealt in the order of the hash of their names; fewer folds
+    where there are fewer subjects.
     """
     if len(subjects) < 2:
         raise ValueError(

@@ -1,9 +1,9 @@
-"""The published subject-exclusive splits, set by set, and the translation of fold numbers between
-code bases.
+"""The published subject-exclusive splits, set by set, and the translation of fold numbers
+between code bases.
 
 All code bases use the same three sets of subjects of BP4D and DISFA, but number the folds
-differently; so folds are named P1, P2, P3 here, and a result says which set it was tested on. Where
-nothing is published, subjects are dealt to folds by the hash of their names.
+differently; so folds are named P1, P2, P3 here, and a result says which set it was tested on.
+Where nothing is published, subjects are dealt to folds by the hash of their names.
 """
 
 from collections.abc import Iterable
@@ -64,14 +64,19 @@ _PUBLISHED: dict[str, tuple[str, dict[str, dict[str, tuple[str, ...]]]]] = {
 
 
 def folds(
-    data_set: str, subjects: Iterable[str], *, split: str = "usual", count: int = 3, seed: int = 0
+    data_set: str,
+    subjects: Iterable[str],
+    *,
+    split: str = "usual",
+    count: int = 3,
+    seed: int = 0,
 ) -> list[Fold]:
     """The folds of a data set as test subjects among those present, by a published split where
     there is one.
 
     `split` names one of several published ones, as ARL's for the intensities of DISFA: 9 test
-    subjects, the other 18 train. ValueError when it is not known, when a subject present is in no
-    fold of several, or when a fold has nobody.
+    subjects, the other 18 train. ValueError when it is not known, when a subject present is in
+    no fold of several, or when a fold has nobody.
     """
     present = sorted(subjects)
     prefix, splits = _PUBLISHED.get(data_set, (data_set, {}))
@@ -112,4 +117,6 @@ def translate(code_base: str, fold: str) -> str:
         return TRANSLATION[code_base][fold]
     except KeyError as error:
         known = "; ".join(f"{name} {'/'.join(table)}" for name, table in TRANSLATION.items())
-        raise ValueError(f"fold {fold!r} of {code_base!r} is not known; known: {known}") from error
+        raise ValueError(
+            f"fold {fold!r} of {code_base!r} is not known; known: {known}"
+        ) from error

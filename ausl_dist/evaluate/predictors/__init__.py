@@ -1,3 +1,3 @@
-"""Whatever predicts action units from features, pictures or nothing: probes, networks, fine-tuning,
-constants.
+"""Whatever predicts action units from features, pictures or nothing: probes, networks,
+fine-tuning, constants.
 """

@@ -1,5 +1,5 @@
-"""What every probe, constant and network is to the rest of the room: something that predicts, with
-all its decisions made.
+"""What every probe, constant and network is to the rest of the room: something that predicts,
+with all its decisions made.
 """
 
 from typing import Literal, Protocol

@@ -1,13 +1,13 @@
-"""Fine-tuning: the whole network learns from the training labels, its early layers more slowly than
-its late ones.
+"""Fine-tuning: the whole network learns from the training labels, its early layers more slowly
+than its late ones.
 
     training table ──▶ pictures of its rows ──▶ backbone ──▶ linear layer, or a model over time
         ──▶ loss where labels are ──▶ Finetuned
 
 With `window` above 1 this is the second stage of Sanchez et al. (ACCV 2020): a spatio-temporal
-network trained end to end, the loss taken at the few frames that are labelled; the form of the loss
-and the recurrent layer are our choice. Layer-wise decay of the learning rate is that of BEiT and
-MAE (He et al., CVPR 2022).
+network trained end to end, the loss taken at the few frames that are labelled; the form of the
+loss and the recurrent layer are our choice. Layer-wise decay of the learning rate is that of
+BEiT and MAE (He et al., CVPR 2022).
 """
 
 import copy
@@ -25,7 +25,13 @@ from ausl_dist.evaluate.folds.sealed import Decided, Looked
 from ausl_dist.evaluate.predictors.base import Task
 from ausl_dist.evaluate.predictors.networks import Network
 from ausl_dist.evaluate.predictors.pictures import PictureStore
-from ausl_dist.evaluate.predictors.training import Inputs, Trainee, TrainingSchedule, predict, train
+from ausl_dist.evaluate.predictors.training import (
+    Inputs,
+    Trainee,
+    TrainingSchedule,
+    predict,
+    train,
+)
 from ausl_dist.model.backbones import import_timm
 
 
@@ -33,12 +39,13 @@ from ausl_dist.model.backbones import import_timm
 class FinetuneSettings:
     """How a backbone is fine-tuned."""
 
-    # adjacent frames that a model over time reads together; 1: single frames, and a linear layer
+    # adjacent frames that a model over time reads together; 1: single frames, and a linear
+    # layer
     window: int = 1
     max_epochs: int = 10
     batch_frames: int = 64
-    # of the new layers; each layer of the backbone below has `layer_decay` times that of the one
-    # above
+    # of the new layers; each layer of the backbone below has `layer_decay` times that of the
+    # one above
     learning_rate: float = 5e-4
     layer_decay: float = 0.75
     weight_decay: float = 0.05
@@ -50,11 +57,18 @@ class FinetuneSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.window, self.max_epochs, self.batch_frames, self.hidden) < 1 or self.folds < 2:
+        if (
+            min(self.window, self.max_epochs, self.batch_frames, self.hidden) < 1
+            or self.folds < 2
+        ):
             raise ValueError(
                 "window, max_epochs, batch_frames and hidden must be at least 1, folds at least 2"
             )
-        if not 0 < self.layer_decay <= 1 or not 0 <= self.warmup < 1 or not 0 <= self.dropout < 1:
+        if (
+            not 0 < self.layer_decay <= 1
+            or not 0 <= self.warmup < 1
+            or not 0 <= self.dropout < 1
+        ):
             raise ValueError("layer_decay must lie in (0, 1], warmup and dropout in [0, 1)")
 
     @property
@@ -85,7 +99,9 @@ class _Tuned(nn.Module):
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A fine-tuned network, all decisions made; it predicts from the pictures of a table's rows."""
+    """A fine-tuned network, all decisions made; it predicts from the pictures of a table's
+    rows.
+    """
 
     task: Task
     action_units: tuple[int, ...]
@@ -115,15 +131,17 @@ def fit_finetune(
     pictures: PictureStore,
     settings: FinetuneSettings,
 ) -> Finetuned:
-    """Fine-tune a copy of the backbone on a training table; its features are not used, its pictures
-    are.
+    """Fine-tune a copy of the backbone on a training table; its features are not used, its
+    pictures are.
     """
 
     def build(steps: int) -> Trainee:
         model = _Tuned(
             copy.deepcopy(backbone).requires_grad_(True), len(table.action_units), settings
         ).to(fastest_device())
-        optimizer = torch.optim.AdamW(parameter_groups(model, settings), lr=settings.learning_rate)
+        optimizer = torch.optim.AdamW(
+            parameter_groups(model, settings), lr=settings.learning_rate
+        )
         return Trainee(
             model,
             optimizer,
@@ -132,7 +150,9 @@ def fit_finetune(
             ),
         )
 
-    trained = train(table, task, settings.course, build, _pictures_of(table, pictures, settings))
+    trained = train(
+        table, task, settings.course, build, _pictures_of(table, pictures, settings)
+    )
     decisions = {
         "task": task,
         "kind": "finetune",
@@ -180,7 +200,9 @@ def _schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + float(np.cos(np.pi * (step - rise) / max(1, steps - rise))))
 
 
-def _pictures_of(table: FeatureTable, pictures: PictureStore, settings: FinetuneSettings) -> Inputs:
+def _pictures_of(
+    table: FeatureTable, pictures: PictureStore, settings: FinetuneSettings
+) -> Inputs:
     positions, device = pictures.positions(table), fastest_device()
 
     def inputs(rows: Tensor, training: bool) -> Tensor:

@@ -1,10 +1,11 @@
-"""The baseline that guesses: what a score is worth when nothing is known but the training labels.
+"""The baseline that guesses: what a score is worth when nothing is known but the training
+labels.
 
     occurrence ──▶ a fair coin per frame and action unit          intensity
         ──▶ a draw from the training labels of the action unit
 
-Beside the constant (`probe.fit_constant`) it shows what base rates alone are worth: F1 of a coin is
-r / (r + 1/2) for a rate r.
+Beside the constant (`probe.fit_constant`) it shows what base rates alone are worth: F1 of a
+coin is r / (r + 1/2) for a rate r.
 """
 
 from dataclasses import dataclass, field
@@ -47,7 +48,10 @@ def fit_guess(table: FeatureTable, task: Task, seed: int = 0) -> Guess:
     counts[0] += counts.sum(0) == 0
     decided = Decided(
         Looked.at(table),
-        {"task": task, "guess": "a fair coin" if task == "occurrence" else "training frequencies"},
+        {
+            "task": task,
+            "guess": "a fair coin" if task == "occurrence" else "training frequencies",
+        },
     )
     return Guess(
         task,

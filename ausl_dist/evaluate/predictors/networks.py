@@ -1,13 +1,13 @@
-"""Small networks on frozen features: an MLP per frame, and a recurrent model over time whose loss
-is on labelled frames only.
+"""Small networks on frozen features: an MLP per frame, and a recurrent model over time whose
+loss is on labelled frames only.
 
     training table ──▶ epochs counted on held-out training subjects, trained again on all
         ──▶ NetworkProbe (training.py)
 
 The model over time is the second stage of Sanchez et al. (ACCV 2020): a spatio-temporal encoder
-reads all frames, labelled or not, and the loss is taken where a label is, with as little as 2 % of
-the frames labelled (`keep_labels`). Here the features below it stay frozen; `finetune.py` trains
-them too.
+reads all frames, labelled or not, and the loss is taken where a label is, with as little as 2 %
+of the frames labelled (`keep_labels`). Here the features below it stay frozen; `finetune.py`
+trains them too.
 """
 
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,13 @@ from torch import Tensor, nn
 from ausl_dist.evaluate.features.table import FeatureTable
 from ausl_dist.evaluate.folds.sealed import Decided, Looked
 from ausl_dist.evaluate.predictors.base import Task
-from ausl_dist.evaluate.predictors.training import Inputs, Trainee, TrainingSchedule, predict, train
+from ausl_dist.evaluate.predictors.training import (
+    Inputs,
+    Trainee,
+    TrainingSchedule,
+    predict,
+    train,
+)
 from ausl_dist.randomness import random_stream
 
 
@@ -41,7 +47,10 @@ class NetworkSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.hidden, self.window, self.max_epochs, self.batch_frames) < 1 or self.folds < 2:
+        if (
+            min(self.hidden, self.window, self.max_epochs, self.batch_frames) < 1
+            or self.folds < 2
+        ):
             raise ValueError(
                 "hidden, window, max_epochs and batch_frames must be at least 1, folds at least 2"
             )
@@ -51,7 +60,9 @@ class NetworkSettings:
     @property
     def course(self) -> TrainingSchedule:
         window = self.window if self.kind == "temporal" else 1
-        return TrainingSchedule(window, self.batch_frames, self.max_epochs, self.folds, self.seed)
+        return TrainingSchedule(
+            window, self.batch_frames, self.max_epochs, self.folds, self.seed
+        )
 
 
 class Network(nn.Module):
@@ -65,7 +76,9 @@ class Network(nn.Module):
         super().__init__()
         self.hidden = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout))
         self.over_time = (
-            nn.GRU(hidden, hidden // 2, batch_first=True, bidirectional=True) if recurrent else None
+            nn.GRU(hidden, hidden // 2, batch_first=True, bidirectional=True)
+            if recurrent
+            else None
         )
         self.out = nn.Linear(hidden // 2 * 2 if recurrent else hidden, units)
 
@@ -116,7 +129,9 @@ def fit_network(table: FeatureTable, task: Task, settings: NetworkSettings) -> N
         return Trainee(
             network,
             torch.optim.AdamW(
-                network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+                network.parameters(),
+                lr=settings.learning_rate,
+                weight_decay=settings.weight_decay,
             ),
         )
 
@@ -129,7 +144,14 @@ def fit_network(table: FeatureTable, task: Task, settings: NetworkSettings) -> N
     }
     decided = Decided(Looked.at(table), decisions)
     return NetworkProbe(
-        task, table.action_units, trained.threshold, decided, trained.model, mean, scale, settings
+        task,
+        table.action_units,
+        trained.threshold,
+        decided,
+        trained.model,
+        mean,
+        scale,
+        settings,
     )
 
 

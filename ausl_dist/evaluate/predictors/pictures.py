@@ -1,11 +1,11 @@
-"""The pictures of a corpus on the local disk, as a backbone sees them, for training that reads each
-of them many times.
+"""The pictures of a corpus on the local disk, as a backbone sees them, for training that reads
+each of them many times.
 
     for clip in writer.passing(clips): ...      ──▶ one file of bytes, 3 S S for each frame
     writer.close().of(table, rows)              ──▶ normalised images, whichever rows are asked for
 
-Frames are rounded back to bytes: a 130,000-frame data set at 224 pixels takes 20 GB, in floats it
-would take 80.
+Frames are rounded back to bytes: a 130,000-frame data set at 224 pixels takes 20 GB, in floats
+it would take 80.
 """
 
 from collections.abc import Iterable, Iterator

@@ -5,13 +5,13 @@ occurrence.
         (and the threshold) ──▶ fit on all ──▶ Probe
 
 A probe knows what it looked at (`decided`), which the sealed test fold demands to see before it
-opens. Both fits standardise the features by the training frames, leave the intercept free, and mask
-unknown labels per action unit. Penalties are per frame: a penalty means the same on a thousand
-frames and on a million.
+opens. Both fits standardise the features by the training frames, leave the intercept free, and
+mask unknown labels per action unit. Penalties are per frame: a penalty means the same on a
+thousand frames and on a million.
 
-Speed: ridge and its whole selection need one pass, because the held-out error is a function of the
-folds' second moments; logistic runs L-BFGS over all action units at once on whitened features,
-where the curvature bound of Böhning (1992) is diagonal.
+Speed: ridge and its whole selection need one pass, because the held-out error is a function of
+the folds' second moments; logistic runs L-BFGS over all action units at once on whitened
+features, where the curvature bound of Böhning (1992) is diagonal.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +27,8 @@ from ausl_dist.evaluate.predictors.base import MAX_INTENSITY, Task
 from ausl_dist.evaluate.scores.formulas import best_thresholds
 
 CHUNK_ROWS = 16_384
-SELECTION_ROWS = 50_000  # logistic: the penalty is chosen on at most so many frames, evenly thinned
+# logistic: the penalty is chosen on at most so many frames, evenly thinned
+SELECTION_ROWS = 50_000
 ITERATIONS = 60
 
 Array = NDArray[np.float64]
@@ -70,7 +71,8 @@ class Probe:
     def predict(self, table: FeatureTable) -> NDArray[np.float32]:
         """Intensity clipped to 0-5, or probability, [N, K]."""
         parts = [
-            part.astype(np.float64) @ self.weight + self.bias for part in _chunks(table.features)
+            part.astype(np.float64) @ self.weight + self.bias
+            for part in _chunks(table.features)
         ]
         raw = np.concatenate(parts) if parts else np.zeros((0, len(self.bias)))
         values = np.clip(raw, 0, MAX_INTENSITY) if self.task == "intensity" else _sigmoid(raw)
@@ -95,7 +97,11 @@ def fit_linear(table: FeatureTable, task: Task, settings: ProbeSettings | None =
     folds = inner_folds(table, settings.folds, settings.seed)
     fit = _fit_ridge if task == "intensity" else _fit_logistic
     weight, bias, penalty, threshold = fit(table, folds, settings)
-    decisions: dict[str, Any] = {"task": task, "penalty": penalty.tolist(), "folds": settings.folds}
+    decisions: dict[str, Any] = {
+        "task": task,
+        "penalty": penalty.tolist(),
+        "folds": settings.folds,
+    }
     if task == "occurrence":
         decisions["threshold"] = threshold.tolist()
     return Probe(
@@ -130,8 +136,8 @@ def fit_constant(table: FeatureTable, task: Task) -> Probe:
 
 @dataclass
 class _Moments:
-    """Second moments of features [D] and labels [K] of one group of units with one mask; they add
-    up over folds.
+    """Second moments of features [D] and labels [K] of one group of units with one mask; they
+    add up over folds.
     """
 
     n: float
@@ -175,7 +181,9 @@ def _fit_ridge(
     weight, bias, penalty = np.zeros((dim, units)), np.zeros(units), np.zeros(units)
     for columns in _columns_by_mask(table.labels):
         known = table.labels[:, columns[0]] >= 0
-        present = [fold for fold in range(int(folds.max()) + 1) if (known & (folds == fold)).any()]
+        present = [
+            fold for fold in range(int(folds.max()) + 1) if (known & (folds == fold)).any()
+        ]
         moments = [
             _Moments.of(table.features[rows], table.labels[rows][:, columns])
             for rows in (known & (folds == f) for f in present)
@@ -255,7 +263,9 @@ def _select_logistic(
     folds: NDArray[np.int32],
     settings: ProbeSettings,
 ) -> tuple[Array, Array]:
-    """Penalty [K] by held-out log loss and threshold [K] by held-out F1, both over the inner folds."""
+    """Penalty [K] by held-out log loss and threshold [K] by held-out F1, both over the inner
+    folds.
+    """
     rows = np.arange(0, len(z), max(1, -(-len(z) // SELECTION_ROWS)))
     z, labels, folds = z[rows], labels[rows], folds[rows]
     logits = np.zeros((len(settings.penalties), *labels.shape))
@@ -286,8 +296,8 @@ def _minimise(
     penalty: Array,
     start: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
-    """Weights [D, K] on whitened features and intercepts [K] of least mean log loss + penalty / 2 *
-    |w|^2 in the standardised space.
+    """Weights [D, K] on whitened features and intercepts [K] of least mean log loss + penalty /
+    2 * |w|^2 in the standardised space.
     """
     data, known = torch.from_numpy(z), torch.from_numpy(labels >= 0).float()
     target = torch.from_numpy((labels == 1).astype(np.float32))
@@ -296,7 +306,9 @@ def _minimise(
     ridge = torch.from_numpy(np.outer(stretch, penalty)).float()
     # Böhning's bound of the curvature, diagonal here; dividing by it makes all directions alike
     root = torch.sqrt(0.25 + ridge)
-    weight = torch.zeros_like(root) if start is None else torch.from_numpy(start[0]).float() * root
+    weight = (
+        torch.zeros_like(root) if start is None else torch.from_numpy(start[0]).float() * root
+    )
     bias = torch.zeros(labels.shape[1]) if start is None else torch.from_numpy(start[1]).float()
     weight.requires_grad_(), bias.requires_grad_()
     optimizer = torch.optim.LBFGS(
@@ -323,8 +335,8 @@ def _minimise(
 
 
 def _whitening(features: NDArray[np.float32]) -> tuple[Array, Array, Array]:
-    """Mean [D], matrix [D, D] that whitens centred features, and how much it stretches a unit of
-    each direction [D].
+    """Mean [D], matrix [D, D] that whitens centred features, and how much it stretches a unit
+    of each direction [D].
     """
     moments = _Moments.of(features, np.zeros((len(features), 0), np.int8))
     mean = moments.x / moments.n

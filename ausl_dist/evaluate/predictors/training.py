@@ -4,7 +4,8 @@ training subjects, never on the test.
     training table ──▶ some subjects held out ──▶ the best epoch and thresholds there
         ──▶ trained again on everybody, for so many epochs
 
-What is trained, and what it reads for a row (features, or pictures), are functions of the caller.
+What is trained, and what it reads for a row (features, or pictures), are functions of the
+caller.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,8 +34,8 @@ Inputs = Callable[[Tensor, bool], Tensor]
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """The frame of a training; the model reads `window` adjacent frames together, or single frames
-    in any order.
+    """The frame of a training; the model reads `window` adjacent frames together, or single
+    frames in any order.
     """
 
     window: int
@@ -68,8 +69,8 @@ class Trained:
 def train(
     table: FeatureTable, task: Task, course: TrainingSchedule, build: Build, inputs: Inputs
 ) -> Trained:
-    """Count epochs, then train on the whole table; rows without a label are read by a model over
-    time, and cost nothing.
+    """Count epochs, then train on the whole table; rows without a label are read by a model
+    over time, and cost nothing.
     """
     held_out = inner_folds(table, course.folds, course.seed) == 0
     best, epochs, threshold = -np.inf, 1, np.full(len(table.action_units), 0.5)
@@ -196,13 +197,17 @@ def _batches(
 
 
 def _evenly(rows: Rows, most: int) -> list[Rows]:
-    """Parts of nearly equal length: a last one of a single frame would have no batch statistics."""
+    """Parts of nearly equal length: a last one of a single frame would have no batch
+    statistics.
+    """
     return [part for part in np.array_split(rows, max(1, -(-len(rows) // most))) if len(part)]
 
 
 def _stack(windows: list[Rows]) -> tuple[Tensor, Tensor]:
     """Row numbers B T, short windows filled with their last row, and which of them are real."""
     length = max(map(len, windows))
-    rows = np.stack([np.pad(window, (0, length - len(window)), mode="edge") for window in windows])
+    rows = np.stack(
+        [np.pad(window, (0, length - len(window)), mode="edge") for window in windows]
+    )
     real = np.stack([np.arange(length) < len(window) for window in windows])
     return torch.from_numpy(rows), torch.from_numpy(real)

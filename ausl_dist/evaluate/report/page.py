@@ -1,5 +1,5 @@
-"""The report as one HTML page: table, plots, folds, and everything it was made of; no script, no
-file beside it.
+"""The report as one HTML page: table, plots, folds, and everything it was made of; no script,
+no file beside it.
 
 report.json (report.to_json) ──▶ report.html
 """
@@ -61,7 +61,8 @@ def _units(report: Mapping[str, Any], published: Sequence[PublishedRow]) -> str:
     said = ""
     if published:
         named = "; ".join(
-            f"{line.name} {sum(line.f1) / len(line.f1):.1f} ({line.read_in})" for line in published
+            f"{line.name} {sum(line.f1) / len(line.f1):.1f} ({line.read_in})"
+            for line in published
         )
         said = (
             f"Lines across: published rows, mean of folds in per cent: {named}. "
@@ -155,8 +156,12 @@ def _identity(report: Mapping[str, Any]) -> str:
         return ""
     if "not measured" in leaks:
         return note(f"Not measured: {leaks['not measured']}.")
-    body = [[name, show(leak["accuracy"]), show(leak["chance"])] for name, leak in leaks.items()]
-    said = "Share of frames whose subject a linear probe names, and the share that guessing would."
+    body = [
+        [name, show(leak["accuracy"]), show(leak["chance"])] for name, leak in leaks.items()
+    ]
+    said = (
+        "Share of frames whose subject a linear probe names, and the share that guessing would."
+    )
     return note(said) + table(["", "named", "chance"], body, numbers=True)
 
 

@@ -1,5 +1,5 @@
-"""The plots of an evaluation's page: bars by action unit, subjects against each other, scores by
-share of labels and on disturbed crops.
+"""The plots of an evaluation's page: bars by action unit, subjects against each other, scores
+by share of labels and on disturbed crops.
 """
 
 import math
@@ -25,7 +25,9 @@ TITLES = {
 }
 ROWS = len(COLOURS)  # drawn at most
 
-Lines = Mapping[str, Sequence[Mapping[str, Any]]]  # of the alignment meter, by kind of disturbance
+Lines = Mapping[
+    str, Sequence[Mapping[str, Any]]
+]  # of the alignment meter, by kind of disturbance
 
 
 def units_plot(report: Mapping[str, Any], published: Sequence[PublishedRow]) -> str:
@@ -80,7 +82,9 @@ def subjects_plot(points: Sequence[tuple[str, float, float]], first: str, second
 def label_rates_plot(curve: Sequence[Mapping[str, Any]], title: str) -> str:
     """The score of each row over the share of labels, on a logarithmic axis."""
     names = list(curve[0]["rows"])[:ROWS]
-    values = [value for point in curve for name in names for value in _numbers(point["rows"][name])]
+    values = [
+        value for point in curve for name in names for value in _numbers(point["rows"][name])
+    ]
     logs = [math.log10(point["share"]) for point in curve]
     plot = _plot(700, 320, (min(logs) - 0.1, max(logs) + 0.1), values, title)
     labels = [f"{100 * point['share']:g} %" for point in curve]
@@ -126,7 +130,9 @@ def show(value: float | None) -> str:
 
 def show_interval(bounds: Sequence[float | None] | None) -> str:
     """An interval in a table."""
-    return "–" if bounds is None or None in bounds else f"[{show(bounds[0])}, {show(bounds[1])}]"
+    return (
+        "–" if bounds is None or None in bounds else f"[{show(bounds[0])}, {show(bounds[1])}]"
+    )
 
 
 def _plot(

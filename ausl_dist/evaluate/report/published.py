@@ -1,9 +1,9 @@
-"""Published rows to read a result beside: F1 per action unit in per cent, mean of three folds (four
-on BP4D+), as papers print them.
+"""Published rows to read a result beside: F1 per action unit in per cent, mean of three folds
+(four on BP4D+), as papers print them.
 
-They are context, not a ranking: splits mostly agree, but preprocessing, extra data and the choice
-of epoch and threshold do not, and several of these evaluators choose on the test fold. Rows whose
-printed average does not follow from the row are left out.
+They are context, not a ranking: splits mostly agree, but preprocessing, extra data and the
+choice of epoch and threshold do not, and several of these evaluators choose on the test fold.
+Rows whose printed average does not follow from the row are left out.
 """
 
 from collections.abc import Sequence
@@ -76,8 +76,12 @@ _ROWS: dict[tuple[str, tuple[int, ...]], tuple[PublishedRow, ...]] = {
         ),
     ),
     ("disfa", DISFA_UNITS): (
-        PublishedRow("SimCLR, as quoted", _AUNCE, (21.2, 23.3, 47.5, 42.4, 35.5, 66.8, 81.5, 52.7)),
-        PublishedRow("MoCo, as quoted", _AUNCE, (22.7, 18.2, 45.9, 45.4, 34.1, 72.9, 83.4, 54.5)),
+        PublishedRow(
+            "SimCLR, as quoted", _AUNCE, (21.2, 23.3, 47.5, 42.4, 35.5, 66.8, 81.5, 52.7)
+        ),
+        PublishedRow(
+            "MoCo, as quoted", _AUNCE, (22.7, 18.2, 45.9, 45.4, 34.1, 72.9, 83.4, 54.5)
+        ),
         PublishedRow(
             "JAA-Net, ECCV 2018", _ME_GRAPHAU, (43.7, 46.2, 56.0, 41.4, 44.7, 69.6, 88.3, 58.4)
         ),
@@ -87,7 +91,9 @@ _ROWS: dict[tuple[str, tuple[int, ...]], tuple[PublishedRow, ...]] = {
             _ME_GRAPHAU,
             (54.6, 47.1, 72.9, 54.0, 55.7, 76.7, 91.1, 53.0),
         ),
-        PublishedRow("WSRTL, TMM 2022", _MDHR, (57.3, 51.8, 74.3, 49.8, 44.8, 79.3, 94.6, 64.6)),
+        PublishedRow(
+            "WSRTL, TMM 2022", _MDHR, (57.3, 51.8, 74.3, 49.8, 44.8, 79.3, 94.6, 64.6)
+        ),
         PublishedRow(
             "MDHR Swin-B, CVPR 2024", _MDHR, (65.4, 60.2, 75.2, 50.2, 52.4, 74.3, 93.7, 58.2)
         ),

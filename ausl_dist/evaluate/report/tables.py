@@ -1,8 +1,8 @@
-"""A comparison as people and programs read it: a plain-text or Markdown table, report.json, and a
-page with plots (page.py).
+"""A comparison as people and programs read it: a plain-text or Markdown table, report.json, and
+a page with plots (page.py).
 
-Scores that live between 0 and 1 are printed as they are; no score is printed without the row of the
-constant beside it.
+Scores that live between 0 and 1 are printed as they are; no score is printed without the row of
+the constant beside it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,9 @@ REPORT_VERSION = 1
 
 
 def to_json(comparison: Comparison, **context: Any) -> dict[str, Any]:
-    """The whole comparison as plain values; `context` (corpus, backbone, settings) goes in front."""
+    """The whole comparison as plain values; `context` (corpus, backbone, settings) goes in
+    front.
+    """
     return {
         "version": REPORT_VERSION,
         **context,
@@ -85,8 +87,8 @@ def to_text(comparison: Comparison) -> str:
 
 
 def write_report(comparison: Comparison, folder: Path, **context: Any) -> None:
-    """report.json, .md and .html, predictions-NAME.csv of each row, and the linear probes of the
-    first row for a release to take over.
+    """report.json, .md and .html, predictions-NAME.csv of each row, and the linear probes of
+    the first row for a release to take over.
     """
     report = to_json(comparison, **context)
     write_json(folder / "report.json", report)

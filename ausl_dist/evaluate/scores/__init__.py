@@ -1,1 +1,3 @@
-"""From predictions to numbers: the formulas, the rows of a table with their intervals, the meters."""
+"""From predictions to numbers: the formulas, the rows of a table with their intervals, the
+meters.
+"""

@@ -1,12 +1,12 @@
-"""The alignment meter: how the score falls when the crop is shifted, scaled or turned, and nothing
-else changes.
+"""The alignment meter: how the score falls when the crop is shifted, scaled or turned, and
+nothing else changes.
 
     clips ──each disturbance──▶ features of disturbed pictures
         ──the probes of the folds, as they are──▶ score by disturbance
 
 Mismatched crops are the first reason why released facial backbones disappoint their users. The
-probes were fitted on the right crops; only the pictures they are tested on are disturbed, so the
-fall is what a user loses who crops a little differently.
+probes were fitted on the right crops; only the pictures they are tested on are disturbed, so
+the fall is what a user loses who crops a little differently.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,8 +32,8 @@ class Disturbance:
     amount: float  # shift: share of the side; scale: factor of the face's size; turn: degrees
 
     def matrix(self) -> Tensor:
-        """Where each place of the disturbed picture is taken from, [2, 3], in coordinates from -1
-        to 1.
+        """Where each place of the disturbed picture is taken from, [2, 3], in coordinates from
+        -1 to 1.
         """
         if self.kind == "scale":
             return torch.tensor([[1 / self.amount, 0, 0], [0, 1 / self.amount, 0]])
@@ -89,7 +89,9 @@ def measure(
         per_unit = []
         for (_, test_subjects), result in zip(comparison.folds, row.folds, strict=True):
             _, sealed = hold_out(table, test_subjects)
-            predictions = Predictions.of(result.predictor, sealed.open(result.predictor.decided))
+            predictions = Predictions.of(
+                result.predictor, sealed.open(result.predictor.decided)
+            )
             per_unit.append(score(predictions, resamples=0)[name].per_unit)
         lines.append(
             {

@@ -4,16 +4,16 @@
         ──▶ RegressionSums / DetectionCounts  (add up over batches, ranks, subjects)
                                                           │
                                                           ▼
-                                              ICC MAE MSE PCC / F1 accuracy …   one value per action
-                                              unit
+                                              ICC MAE MSE PCC / F1 accuracy …   one value per
+                                              action unit
 
 A sum object is one float64 array `values` [fields, ..., K]: two of them add with `+`, ranks add
 theirs with `over_ranks()`, and a bootstrap over subjects is a weighted sum of the per-subject
 slices. Only AUC and average precision need all predictions: they rank them.
 
 Conventions, all stated because the field does not agree on them: F1 with nothing to find and
-nothing found is 0 (scikit-learn); ICC and PCC of a constant predictor are 0; predictions are not
-rounded before ICC; AUC and average precision are NaN where a class is missing.
+nothing found is 0 (scikit-learn); ICC and PCC of a constant predictor are 0; predictions are
+not rounded before ICC; AUC and average precision are NaN where a class is missing.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,9 @@ class Sums:
 
     def total(self) -> Self:
         """Over all groups: [fields, K]."""
-        return type(self)(self.values.reshape(len(self.values), -1, self.values.shape[-1]).sum(1))
+        return type(self)(
+            self.values.reshape(len(self.values), -1, self.values.shape[-1]).sum(1)
+        )
 
     def over_ranks(self) -> Self:
         """The sum over all ranks of the process group, on each of them: a few kilobytes travel,
@@ -75,7 +77,9 @@ class Sums:
 
         With counts of a resample as weights this is one bootstrap.
         """
-        return type(self)(np.einsum("rg,fgk->frk", np.asarray(weights, np.float64), self.values))
+        return type(self)(
+            np.einsum("rg,fgk->frk", np.asarray(weights, np.float64), self.values)
+        )
 
     def __getattr__(self, name: str) -> Array:
         if name in type(self).FIELDS:
@@ -97,8 +101,8 @@ class RegressionSums(Sums):
         group: NDArray[np.integer] | None = None,
         num_groups: int = 0,
     ) -> Self:
-        """Sums over predictions [N, K] and labels [N, K], labels < 0 left out; with `group` [N],
-        apart for each group.
+        """Sums over predictions [N, K] and labels [N, K], labels < 0 left out; with `group`
+        [N], apart for each group.
         """
         p, y = _pair(prediction, label)
         return cls._collect(
@@ -109,8 +113,8 @@ class RegressionSums(Sums):
         )
 
     def icc(self) -> Array:
-        """ICC(3,1) of prediction and label: for two raters 2 cov / (var + var) (Shrout and Fleiss,
-        Psychological Bulletin 1979).
+        """ICC(3,1) of prediction and label: for two raters 2 cov / (var + var) (Shrout and
+        Fleiss, Psychological Bulletin 1979).
         """
         var_p, var_y, cov = self._moments()
         return _ratio(2 * cov, var_p + var_y)
@@ -154,7 +158,9 @@ class DetectionCounts(Sums):
         group: NDArray[np.integer] | None = None,
         num_groups: int = 0,
     ) -> Self:
-        """Counts of decisions [N, K] against labels [N, K]: 1 present, 0 absent, below 0 unknown."""
+        """Counts of decisions [N, K] against labels [N, K]: 1 present, 0 absent, below 0
+        unknown.
+        """
         d, y = np.asarray(decision, bool), np.asarray(label)
         if d.shape != y.shape or d.ndim != 2:
             raise ValueError(
@@ -197,8 +203,8 @@ def occurrence(intensity: NDArray[np.generic], positive_from: int) -> NDArray[np
 
 
 def icc_3_1(ratings: NDArray[np.floating]) -> float:
-    """ICC(3,1), consistency, of ratings [targets, raters] for any number of raters: (BMS - EMS) /
-    (BMS + (k-1) EMS).
+    """ICC(3,1), consistency, of ratings [targets, raters] for any number of raters: (BMS - EMS)
+    / (BMS + (k-1) EMS).
     """
     ratings = np.asarray(ratings, np.float64)
     n, k = ratings.shape
@@ -211,13 +217,15 @@ def icc_3_1(ratings: NDArray[np.floating]) -> float:
 
 
 def auc(probability: NDArray[np.floating], label: NDArray[np.generic]) -> Array:
-    """Area under the ROC curve per action unit, ties counted half; NaN where a class is missing."""
+    """Area under the ROC curve per action unit, ties counted half; NaN where a class is
+    missing.
+    """
     return _per_unit(_auc_of_one, probability, label)
 
 
 def average_precision(probability: NDArray[np.floating], label: NDArray[np.generic]) -> Array:
-    """Average precision per action unit (the step-wise sum, no interpolation); NaN where a class is
-    missing.
+    """Average precision per action unit (the step-wise sum, no interpolation); NaN where a
+    class is missing.
     """
     return _per_unit(_average_precision_of_one, probability, label)
 
@@ -235,7 +243,10 @@ def best_thresholds(
     """
     grid = np.linspace(0.01, 0.99, 99) if candidates is None else np.asarray(candidates)
     scores = np.stack(
-        [DetectionCounts.of(np.asarray(probability) >= threshold, label).f1() for threshold in grid]
+        [
+            DetectionCounts.of(np.asarray(probability) >= threshold, label).f1()
+            for threshold in grid
+        ]
     )
     return np.where(scores.max(0) > 0, grid[scores.argmax(0)], 0.5)
 

@@ -3,9 +3,9 @@
     feature table ──▶ each subject's clips in two halves ──▶ ridge on one-hot subjects, first half
         ──▶ share named rightly, second half
 
-Features of action units need not know the person, and what they know of him can mislead a probe on
-other people. Read it against chance and beside the scores of action units: a backbone that says
-nothing leaks nothing.
+Features of action units need not know the person, and what they know of him can mislead a probe
+on other people. Read it against chance and beside the scores of action units: a backbone that
+says nothing leaks nothing.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,9 @@ def identity_leak(table: FeatureTable) -> Leak:
     features, test = table.features[usable].astype(np.float64), second_half[usable]
     mean, spread = features[~test].mean(0), features[~test].std(0) + 1e-6
     features = (features - mean) / spread
-    gram = features[~test].T @ features[~test] / (~test).sum() + PENALTY * np.eye(features.shape[1])
+    gram = features[~test].T @ features[~test] / (~test).sum() + PENALTY * np.eye(
+        features.shape[1]
+    )
     one_hot = np.eye(len(subjects))[target]
     weight = np.linalg.solve(
         gram, features[~test].T @ (one_hot[~test] - one_hot[~test].mean(0)) / (~test).sum()

@@ -4,8 +4,8 @@
         ──▶ scores per action unit, their mean, 95 % intervals
 
 The interval resamples *subjects*, not frames: the frames of one face are almost copies of each
-other, and an interval over frames would be many times too narrow. It needs no second look at the
-frames, because every score but AUC and average precision is a function of sums per subject.
+other, and an interval over frames would be many times too narrow. It needs no second look at
+the frames, because every score but AUC and average precision is a function of sums per subject.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +57,9 @@ class Predictions:
         values = predictor.predict(table)
         chosen = values >= np.nan_to_num(predictor.threshold, nan=0.5)
         columns = (table.subject, table.subjects, table.clip, table.clips, table.frame)
-        return cls(predictor.task, predictor.action_units, values, table.labels, chosen, *columns)
+        return cls(
+            predictor.task, predictor.action_units, values, table.labels, chosen, *columns
+        )
 
     @classmethod
     def join(cls, parts: Sequence["Predictions"]) -> "Predictions":
@@ -70,7 +72,9 @@ class Predictions:
     def save(self, path: Path) -> None:
         """Write as CSV: subject, clip, frame, then value and label of each action unit."""
         names = [
-            name for unit in self.action_units for name in (f"AU{unit:02d}", f"AU{unit:02d}_label")
+            name
+            for unit in self.action_units
+            for name in (f"AU{unit:02d}", f"AU{unit:02d}_label")
         ]
         lines = [",".join(["subject", "clip", "frame", *names])]
         for row in range(len(self.values)):
@@ -94,8 +98,8 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Score:
-    """One score: per action unit, its mean, and the 95 % interval of the mean over subjects (None
-    with fewer than two subjects).
+    """One score: per action unit, its mean, and the 95 % interval of the mean over subjects
+    (None with fewer than two subjects).
     """
 
     per_unit: Array  # K, NaN where the score does not exist
@@ -136,7 +140,9 @@ def score(
     scores = {
         "f1": _with_interval(DetectionCounts.f1, at_half, weights),
         "f1_chosen": _with_interval(DetectionCounts.f1, at_chosen, weights),
-        "f1_skew_normalised": _with_interval(DetectionCounts.skew_normalised_f1, at_half, weights),
+        "f1_skew_normalised": _with_interval(
+            DetectionCounts.skew_normalised_f1, at_half, weights
+        ),
         "accuracy": _with_interval(DetectionCounts.accuracy, at_half, weights),
     }
     for name, values in (
@@ -150,8 +156,8 @@ def score(
 
 
 def per_subject(predictions: Predictions) -> dict[str, float]:
-    """The main score of each test subject alone, mean over action units: which faces the predictor
-    fails on.
+    """The main score of each test subject alone, mean over action units: which faces the
+    predictor fails on.
     """
     p = predictions
     groups = (p.subject, len(p.subjects))
@@ -177,15 +183,17 @@ def difference(
     per_unit = rows[0][0](rows[0][1].total()) - rows[1][0](rows[1][1].total())
     if weights is None:
         return Score(per_unit, mean_over_units(per_unit))
-    resampled = rows[0][0](rows[0][1].weighted(weights)) - rows[1][0](rows[1][1].weighted(weights))
+    resampled = rows[0][0](rows[0][1].weighted(weights)) - rows[1][0](
+        rows[1][1].weighted(weights)
+    )
     return Score(per_unit, mean_over_units(per_unit), *_percentiles(resampled))
 
 
 def subject_resamples(
     present: NDArray[np.integer], num_subjects: int, resamples: int, seed: int
 ) -> Array | None:
-    """How often each subject is drawn in each resample, [R, S]; None with fewer than two subjects
-    or no resamples.
+    """How often each subject is drawn in each resample, [R, S]; None with fewer than two
+    subjects or no resamples.
     """
     if len(present) < 2 or resamples < 1:
         return None
@@ -210,7 +218,9 @@ def _with_interval(
     per_unit = kind(sums.total())
     if weights is None:
         return Score(per_unit, mean_over_units(per_unit))
-    return Score(per_unit, mean_over_units(per_unit), *_percentiles(kind(sums.weighted(weights))))
+    return Score(
+        per_unit, mean_over_units(per_unit), *_percentiles(kind(sums.weighted(weights)))
+    )
 
 
 def _percentiles(resampled: Array) -> tuple[tuple[float, float], Array]:

@@ -1,5 +1,5 @@
-"""A foreign checkpoint must become the very network its authors trained, and a file that is none
-must be told, not half loaded.
+"""A foreign checkpoint must become the very network its authors trained, and a file that is
+none must be told, not half loaded.
 """
 
 import argparse
@@ -37,7 +37,10 @@ def test_a_timm_network_from_a_local_file_gives_its_own_features(tmp_path: Path)
     )
     entrant = open_foreign(
         ForeignSettings(
-            "timm", name="resnet10t", weights=str(tmp_path / "weights.safetensors"), image_size=32
+            "timm",
+            name="resnet10t",
+            weights=str(tmp_path / "weights.safetensors"),
+            image_size=32,
         )
     )
     x = images(32)
@@ -46,13 +49,20 @@ def test_a_timm_network_from_a_local_file_gives_its_own_features(tmp_path: Path)
     assert torch.equal(entrant.random_double(5)(x)[0], entrant.random_double(5)(x)[0])
 
 
-def test_pixels_arrive_with_the_statistics_the_backbone_was_trained_with(tmp_path: Path) -> None:
+def test_pixels_arrive_with_the_statistics_the_backbone_was_trained_with(
+    tmp_path: Path,
+) -> None:
     own = build_backbone(BackboneSettings("resnet10t", 32)).eval()
     save_file(own.net.state_dict(), tmp_path / "w.safetensors")
     half = (0.5, 0.5, 0.5)
     weights = str(tmp_path / "w.safetensors")
     settings = ForeignSettings(
-        "timm", name="resnet10t", weights=weights, image_size=32, pixel_mean=half, pixel_std=half
+        "timm",
+        name="resnet10t",
+        weights=weights,
+        image_size=32,
+        pixel_mean=half,
+        pixel_std=half,
     )
     raw = torch.rand(2, 3, 32, 32)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
@@ -143,7 +153,10 @@ def test_marlin_gives_what_its_own_arithmetic_gives_on_a_still_video(tmp_path: P
     attention = MarlinAttention(width)
     norm1, norm2, norm = (nn.LayerNorm(width) for _ in range(3))
     first, second = nn.Linear(width, 512), nn.Linear(512, width)
-    patches, position = nn.Conv3d(3, width, (2, 16, 16), (2, 16, 16)), torch.randn(1, tokens, width)
+    patches, position = (
+        nn.Conv3d(3, width, (2, 16, 16), (2, 16, 16)),
+        torch.randn(1, tokens, width),
+    )
     parts = {
         "patch_embedding.projection": patches,
         "blocks.0.norm1": norm1,
@@ -161,13 +174,20 @@ def test_marlin_gives_what_its_own_arithmetic_gives_on_a_still_video(tmp_path: P
         for name, value in part.state_dict().items()
     }
     torch.save(
-        {**tensors, "encoder.pos_embedding.emb": position, "decoder.norm.weight": torch.zeros(2)},
+        {
+            **tensors,
+            "encoder.pos_embedding.emb": position,
+            "decoder.norm.weight": torch.zeros(2),
+        },
         tmp_path / "marlin.pt",
     )
     entrant = open_foreign(ForeignSettings("marlin", weights=str(tmp_path / "marlin.pt")))
     assert entrant.image_size == 32
     raw = torch.rand(2, 3, 32, 32)
-    x = patches(raw[:, :, None].repeat(1, 1, FRAMES, 1, 1)).flatten(2).transpose(1, 2) + position
+    x = (
+        patches(raw[:, :, None].repeat(1, 1, FRAMES, 1, 1)).flatten(2).transpose(1, 2)
+        + position
+    )
     x = x + attention(norm1(x))
     x = x + second(nn.functional.gelu(first(norm2(x))))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))

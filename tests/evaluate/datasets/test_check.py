@@ -1,4 +1,6 @@
-"""A damaged copy must be noticed before a day of training, and a right one must not be suspected."""
+"""A damaged copy must be noticed before a day of training, and a right one must not be
+suspected.
+"""
 
 import json
 import shutil
@@ -18,16 +20,22 @@ from tools import verify_labels
 
 
 def wrong(name: str, root: Path) -> list[str]:
-    return [finding.text for finding in check(DATA_SETS[name], root) if finding.level == "wrong"]
+    return [
+        finding.text for finding in check(DATA_SETS[name], root) if finding.level == "wrong"
+    ]
 
 
 @pytest.mark.parametrize(
-    "name", ["bp4d", "bp4d_plus", "disfa", "disfa_plus", "gft", "aff_wild2", "ck_plus", "emotionet"]
+    "name",
+    ["bp4d", "bp4d_plus", "disfa", "disfa_plus", "gft", "aff_wild2", "ck_plus", "emotionet"],
 )
 def test_a_right_copy_is_not_suspected(name: str, tmp_path: Path) -> None:
-    subjects = {"disfa": "SN001", "disfa_plus": "SN001", "bp4d": "F001", "bp4d_plus": "F001"}.get(
-        name, "S005"
-    )
+    subjects = {
+        "disfa": "SN001",
+        "disfa_plus": "SN001",
+        "bp4d": "F001",
+        "bp4d_plus": "F001",
+    }.get(name, "S005")
     write_tree(name, tmp_path, drawn_faces([subjects]))
     assert wrong(name, tmp_path) == []
 
@@ -39,7 +47,9 @@ def test_pictures_counted_from_zero_beside_labels_counted_from_one_are_noticed(
     folder = tmp_path / "F001" / "T1"
     for path in sorted(folder.iterdir()):
         path.rename(folder / f"{int(path.stem) - 1:04d}.jpg")
-    assert any("first picture has no label" in text for text in wrong("bp4d_intensity", tmp_path))
+    assert any(
+        "first picture has no label" in text for text in wrong("bp4d_intensity", tmp_path)
+    )
 
 
 def test_labels_one_frame_late_on_a_video_are_noticed_by_the_command(
@@ -126,7 +136,10 @@ def test_lists_of_fg_net_and_libreface(images: Path) -> None:
 
 
 def test_lists_of_fmae_name_the_present_units_and_fill_with_999(images: Path) -> None:
-    line = {"img_path": PATHS[0], "AUs": [999, 2, 999, 999, 999, 10, 999, 999, 999, 999, 999, 999]}
+    line = {
+        "img_path": PATHS[0],
+        "AUs": [999, 2, 999, 999, 999, 10, 999, 999, 999, 999, 999, 999],
+    }
     (images / "BP4D_train1.json").write_text(json.dumps(line) + "\n")
     (recording,) = read_list(images / "BP4D_train1.json", "bp4d", images)
     present = [

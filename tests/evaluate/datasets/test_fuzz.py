@@ -1,4 +1,5 @@
-"""Whatever stands in a label file of a data set is read, or ends in one sentence, in little memory.
+"""Whatever stands in a label file of a data set is read, or ends in one sentence, in little
+memory.
 
 AUSL_SLOW=1 reads 20,000 inputs, else a few hundred.
 """
@@ -29,7 +30,9 @@ TABLES = {
     "frames": "frame,AU1,AU12\n0,1,5\n2,0,9\n3,,-1\n",
     "sources": "source,frame,AU1\na.mp4,0,1\na,2,4\nb.mp4,0,1\n",
     "rows": "AU1,AU2\n0,1\n-1,-1\n1,1\n",
-    "openface": "\n".join([OPENFACE_HEADER, openface_row(1, {"AU01_r": 2.5}), openface_row(2, {})]),
+    "openface": "\n".join(
+        [OPENFACE_HEADER, openface_row(1, {"AU01_r": 2.5}), openface_row(2, {})]
+    ),
 }
 KINDS = len(NAMES) + len(LISTS) + len(TABLES)
 COUNT = (20_000 if LONG else 400) // KINDS + 1

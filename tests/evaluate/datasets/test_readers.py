@@ -168,7 +168,9 @@ def test_disfa_frames_start_at_one_and_renumbered_labels_are_refused(tmp_path: P
 
 def test_occurrence_in_disfa_begins_at_intensity_two() -> None:
     table = make_table()
-    settings = CompareSettings(task="occurrence", positive_from=DATA_SETS["disfa"].positive_from)
+    settings = CompareSettings(
+        task="occurrence", positive_from=DATA_SETS["disfa"].positive_from
+    )
     np.testing.assert_array_equal(labelled_for(table, settings, ()).labels, table.labels >= 2)
 
 
@@ -184,7 +186,9 @@ def test_disfa_left_and_right_camera_are_not_mixed_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["Video_LeftCamera", "Videos_LeftCamera"])
 @pytest.mark.parametrize("file", ["leftVideoSN001_comp.avi", "LeftVideoSN001_Comp.avi"])
-def test_disfa_names_of_other_releases_are_found(folder: str, file: str, tmp_path: Path) -> None:
+def test_disfa_names_of_other_releases_are_found(
+    folder: str, file: str, tmp_path: Path
+) -> None:
     write_tree("disfa", tmp_path, drawn_faces(["SN001"]))
     video = tmp_path / "Videos_LeftCamera" / "LeftVideoSN001_comp.avi"
     video.rename(video.with_name(file))
@@ -208,7 +212,8 @@ def test_only_files_with_published_names_and_suffixes_are_taken(tmp_path: Path) 
     ):
         (videos / name).touch()
     assert (
-        DATA_SETS["disfa"].read(tmp_path / "disfa")[0].video == videos / "LeftVideoSN001_comp.avi"
+        DATA_SETS["disfa"].read(tmp_path / "disfa")[0].video
+        == videos / "LeftVideoSN001_comp.avi"
     )
     (videos / "LeftVideoSN001_comp.mp4").touch()
     with pytest.raises(ValueError, match="keep one"):

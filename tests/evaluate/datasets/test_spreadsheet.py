@@ -51,7 +51,9 @@ BOMBS: dict[str, Callable[[Path], Path]] = {
     "lzma": lambda path: workbook(path, "<row/>", method=zipfile.ZIP_LZMA),
     "shared": lambda path: workbook(path, '<row><c t="s"><v>7</v></c></row>', "<si/>"),
     "minus": lambda path: workbook(path, '<row><c t="s"><v>-1</v></c></row>', "<si/>"),
-    "digits": lambda path: workbook(path, f'<row><c t="s"><v>{"9" * 5000}</v></c></row>', "<si/>"),
+    "digits": lambda path: workbook(
+        path, f'<row><c t="s"><v>{"9" * 5000}</v></c></row>', "<si/>"
+    ),
 }
 
 

@@ -1,5 +1,5 @@
-"""Features that depend on the company a clip is in, or on another crop than the bundle's, cannot be
-compared with anything.
+"""Features that depend on the company a clip is in, or on another crop than the bundle's,
+cannot be compared with anything.
 """
 
 from pathlib import Path
@@ -40,7 +40,9 @@ def test_a_frame_has_the_same_features_to_the_bit_whatever_else_is_encoded(
     before = encode_frames(backbone, long)
     encode_frames(backbone, short)
     assert torch.equal(encode_frames(backbone, long), before)
-    assert torch.equal(encode_frames(backbone, long[: PASS_FRAMES + 1]), before[: PASS_FRAMES + 1])
+    assert torch.equal(
+        encode_frames(backbone, long[: PASS_FRAMES + 1]), before[: PASS_FRAMES + 1]
+    )
 
 
 def test_features_in_training_mode_are_refused(backbone: Backbone) -> None:

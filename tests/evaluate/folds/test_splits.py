@@ -1,5 +1,5 @@
-"""A subject on both sides of a split makes every score of it worthless; a fold named wrongly makes
-it incomparable.
+"""A subject on both sides of a split makes every score of it worthless; a fold named wrongly
+makes it incomparable.
 """
 
 import pytest
@@ -58,7 +58,9 @@ def test_sets_without_a_published_split_are_dealt_by_name() -> None:
     assert result == splits.folds("gft", names[::-1], count=3)
 
 
-def test_the_intensity_split_of_disfa_tests_its_nine_subjects_and_trains_on_the_others() -> None:
+def test_the_intensity_split_of_disfa_tests_its_nine_subjects_and_trains_on_the_others() -> (
+    None
+):
     present = [f"disfa:{name}" for name in disfa.SUBJECTS]
     ((name, members),) = splits.folds("disfa", present, split="ARL")
     assert name == "ARL"

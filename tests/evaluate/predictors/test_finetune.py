@@ -80,7 +80,9 @@ def test_each_layer_learns_more_slowly_than_the_one_above(name: str) -> None:
         else "backbone.net.layer4.0.conv1.weight"
     ]
     first = by_name[
-        "backbone.net.patch_embed.proj.weight" if "vit" in name else "backbone.net.conv1.0.weight"
+        "backbone.net.patch_embed.proj.weight"
+        if "vit" in name
+        else "backbone.net.conv1.0.weight"
     ]
     assert first < early < late < by_name["head.weight"] == FAST.learning_rate
     assert all(
@@ -92,8 +94,8 @@ def test_each_layer_learns_more_slowly_than_the_one_above(name: str) -> None:
 
 
 def striped() -> tuple[FeatureTable, PictureStore]:
-    """Pictures whose upper and lower stripe are as bright as the two labels say, on each subject's
-    own grey; features say nothing.
+    """Pictures whose upper and lower stripe are as bright as the two labels say, on each
+    subject's own grey; features say nothing.
     """
     table = make_table(subjects=4, frames=24, signal=False)
     pixels = np.empty((len(table), 3, 32, 32), np.uint8)
@@ -122,7 +124,9 @@ def test_fine_tuning_learns_what_pictures_show_of_people_it_has_not_seen(
     test = sealed.open(tuned.decided)
     assert RegressionSums.of(tuned.predict(test), test.labels).icc().mean() > 0.5
     # a copy was tuned
-    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in backbone.state_dict().items()
+    )
 
 
 def test_the_same_seed_gives_the_same_predictions(

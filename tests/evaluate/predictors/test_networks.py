@@ -1,5 +1,5 @@
-"""Networks on frozen features: they must learn what is there, look only where labels are, and count
-epochs without the test.
+"""Networks on frozen features: they must learn what is there, look only where labels are, and
+count epochs without the test.
 """
 
 from dataclasses import replace
@@ -14,7 +14,9 @@ from ausl_dist.evaluate.predictors.training import windows_of
 from ausl_dist.evaluate.scores.formulas import RegressionSums, mean_over_units, occurrence
 from tests.support.evaluation_tables import make_table
 
-FAST = NetworkSettings(hidden=32, max_epochs=12, batch_frames=128, learning_rate=5e-3, window=16)
+FAST = NetworkSettings(
+    hidden=32, max_epochs=12, batch_frames=128, learning_rate=5e-3, window=16
+)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +65,8 @@ def test_labels_that_were_taken_away_have_no_influence() -> None:
 
 
 def test_the_model_over_time_uses_unlabelled_frames_around_labelled_ones() -> None:
-    # Each frame shows a noisy feature of a slow signal: neighbours know more than the frame alone.
+    # Each frame shows a noisy feature of a slow signal: neighbours know more than the frame
+    # alone.
     random = np.random.default_rng(0)
     table = make_table(subjects=12, frames=48)
     level = np.repeat(random.integers(0, 6, (12 * 4, 2)), 12, axis=0)
@@ -76,7 +79,9 @@ def test_the_model_over_time_uses_unlabelled_frames_around_labelled_ones() -> No
             keep_labels(table.take(table.subject < 9), 0.3, 0), "intensity", settings
         )
         test = table.take(table.subject >= 9)
-        scores[kind] = mean_over_units(RegressionSums.of(probe.predict(test), test.labels).icc())
+        scores[kind] = mean_over_units(
+            RegressionSums.of(probe.predict(test), test.labels).icc()
+        )
     assert scores["temporal"] > scores["mlp"] + 0.02
 
 

@@ -1,5 +1,5 @@
-"""The page must say what the report says, draw every value where it belongs, and be one harmless
-file.
+"""The page must say what the report says, draw every value where it belongs, and be one
+harmless file.
 """
 
 import re
@@ -54,7 +54,9 @@ def test_every_row_of_every_unit_has_its_bar_and_its_interval() -> None:
     made = report()
     page = to_html(made)
     for row in made["rows"]:
-        for unit, value in zip(made["action_units"], row["pooled"]["icc"]["per_unit"], strict=True):
+        for unit, value in zip(
+            made["action_units"], row["pooled"]["icc"]["per_unit"], strict=True
+        ):
             assert (
                 f"{row['name'].replace('<', '&lt;').replace('>', '&gt;')}, AU{unit}: {value:.3f} ["
                 in page
@@ -91,7 +93,8 @@ def test_published_rows_stand_beside_exactly_their_units_and_their_average_is_th
     assert published_rows("disfa", "icc", DISFA_UNITS) == ()
     for (_, units), rows in _ROWS.items():
         assert all(
-            len(row.f1) == len(units) and all(0 < value < 100 for value in row.f1) for row in rows
+            len(row.f1) == len(units) and all(0 < value < 100 for value in row.f1)
+            for row in rows
         )
     averages = {row.name: np.mean(row.f1) for row in published_rows("disfa", "f1", DISFA_UNITS)}
     assert averages["CLP, TIP 2023"] == pytest.approx(57.4, abs=0.05)

@@ -1,5 +1,5 @@
-"""The alignment meter must move the picture the way it says, and see a score fall where position
-matters.
+"""The alignment meter must move the picture the way it says, and see a score fall where
+position matters.
 """
 
 from dataclasses import replace
@@ -66,5 +66,7 @@ def test_the_meter_reads_the_fall_of_the_score_of_the_same_probes() -> None:
         table_of,
         [Disturbance("shift right", amount) for amount in (0.02, 0.2)],
     )
-    assert right["score"] == pytest.approx(comparison.rows[0].mean_of_folds("icc").mean, abs=1e-6)
+    assert right["score"] == pytest.approx(
+        comparison.rows[0].mean_of_folds("icc").mean, abs=1e-6
+    )
     assert right["score"] > little["score"] > much["score"]

@@ -1,5 +1,5 @@
-"""A score that is off by a convention makes every table of the project wrong: each is held against
-an independent one.
+"""A score that is off by a convention makes every table of the project wrong: each is held
+against an independent one.
 """
 
 import numpy as np
@@ -31,7 +31,9 @@ def sample() -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, (400, 3)).astype(np.int8)
     labels[random.random((400, 3)) < 0.1] = -1
-    return random.random((400, 3)).round(2), labels  # rounded: ties are where AUC and AP go wrong
+    return random.random((400, 3)).round(
+        2
+    ), labels  # rounded: ties are where AUC and AP go wrong
 
 
 def test_detection_scores_agree_with_scikit_learn_under_a_mask(
@@ -58,9 +60,9 @@ def test_skew_normalised_f1_is_f1_with_the_negatives_weighted_to_balance(
     y, decision = labels[known, 0], probability[known, 0] >= 0.3
     weight = np.where(y == 1, 1 / (y == 1).sum(), 1 / (y == 0).sum())
     wanted = metrics.f1_score(y, decision, sample_weight=weight)
-    assert DetectionCounts.of(probability >= 0.3, labels).skew_normalised_f1()[0] == pytest.approx(
-        wanted
-    )
+    assert DetectionCounts.of(probability >= 0.3, labels).skew_normalised_f1()[
+        0
+    ] == pytest.approx(wanted)
 
 
 def test_regression_scores_agree_with_numpy_and_the_general_icc(
@@ -119,7 +121,10 @@ def distance_to_the_whole() -> list[float]:
         RegressionSums.of(prediction[own], labels[own]),
         DetectionCounts.of(prediction[own] >= 0.5, labels[own]),
     )
-    wanted = RegressionSums.of(prediction, labels), DetectionCounts.of(prediction >= 0.5, labels)
+    wanted = (
+        RegressionSums.of(prediction, labels),
+        DetectionCounts.of(prediction >= 0.5, labels),
+    )
     return [
         float(np.abs(part.over_ranks().values - whole.values).max())
         for part, whole in zip(parts, wanted, strict=True)
@@ -142,9 +147,9 @@ def test_always_on_scores_what_the_public_label_lists_give() -> None:
 def test_a_fair_coin_scores_what_its_formula_says() -> None:
     random = np.random.default_rng(4)
     labels = (random.random((200_000, 1)) < 0.2).astype(np.int8)
-    assert DetectionCounts.of(random.random((200_000, 1)) < 0.5, labels).f1()[0] == pytest.approx(
-        coin_f1(np.array(0.2)), abs=0.01
-    )
+    assert DetectionCounts.of(random.random((200_000, 1)) < 0.5, labels).f1()[
+        0
+    ] == pytest.approx(coin_f1(np.array(0.2)), abs=0.01)
 
 
 def test_unknown_stays_unknown_when_intensity_becomes_occurrence() -> None:
