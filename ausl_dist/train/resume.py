@@ -6,6 +6,7 @@ Weights go in before the engine is made, because it takes its masters from them;
 and optimizer state after.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ from ausl_dist.train.pieces import StoredPieces
 from ausl_dist.train.record import parse_rewind
 from ausl_dist.train.stability import Rewind
 
+# Raise it when the same clips and weights give losses that differ in their last bits.
+# 2: losses use operations that a GPU repeats.
+ARITHMETIC_VERSION = 2
+log = logging.getLogger(__name__)
+
 
 class Resume:
     """An opened checkpoint.
@@ -41,6 +47,15 @@ class Resume:
             raise ValueError(
                 f"{checkpoint} has format {self.state['format']}; this version reads format "
                 f"{CHECKPOINT_FORMAT}"
+            )
+        made_with = self.state.get("arithmetic_version", 1)
+        if made_with != ARITHMETIC_VERSION:
+            log.warning(
+                "%s was made with arithmetic_version=%s, this code has %s: the run goes on with the "
+                "same clips, but not to the same last bits as it would have",
+                checkpoint,
+                made_with,
+                ARITHMETIC_VERSION,
             )
         self._pieces = StoredPieces(sorted(checkpoint.glob("rank-*.safetensors")))
 

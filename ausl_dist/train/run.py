@@ -38,7 +38,7 @@ from ausl_dist.train.place import RunPlace
 from ausl_dist.train.process_group import broadcast_from_rank_0, end_startup, start_ranks
 from ausl_dist.train.record import note_start, read_rewinds
 from ausl_dist.train.remote import fetch_newest
-from ausl_dist.train.resume import Resume
+from ausl_dist.train.resume import ARITHMETIC_VERSION, Resume
 from ausl_dist.train.rewind import give_up, remove_spoilt
 from ausl_dist.train.schedule import StepValues, values_at
 from ausl_dist.train.settings import RunSettings
@@ -171,6 +171,7 @@ class Run:
             self.settings, self.loader
         )
         state |= {
+            "arithmetic_version": ARITHMETIC_VERSION,
             "attempt": self.place.attempt,
             "world_size": self.place.world_size,
             "stability": self.state.stability.state(),

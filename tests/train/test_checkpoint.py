@@ -18,6 +18,7 @@ from ausl_dist.train import fence
 from ausl_dist.train.checkpoint import Saver, Snapshot, sweep
 from ausl_dist.train.pieces import StoredPieces, piece_key
 from ausl_dist.train.place import RunPlace
+from ausl_dist.train.resume import Resume
 from ausl_dist.train.settings import CheckpointSettings
 
 SHAPES = {"backbone.net.conv": [4, 5], "objectives.a.head": [3]}
@@ -225,6 +226,17 @@ def test_a_byte_that_flips_while_the_run_goes_on_is_noticed_by_the_next_save(
     save(ranks, 30)
     # 20 does not count: 10 is the second whole one
     assert [folder.name[-2:] for folder in complete_checkpoints(tmp_path)] == ["10", "20", "30"]
+
+
+def test_a_checkpoint_of_code_that_rounds_otherwise_says_so_when_it_is_resumed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(savers(tmp_path), 5)
+    checkpoint = newest_whole_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert Resume(checkpoint).step == 5
+    assert "arithmetic_version=1" in caplog.text
+    assert "not to the same last bits" in caplog.text
 
 
 def spoil(path: Path) -> None:
