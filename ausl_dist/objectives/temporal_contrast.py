@@ -22,6 +22,7 @@ one projector for both.
   counts squared distance, twice the cosine.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -42,16 +43,7 @@ STRONG = View(
     grey=0.2,
     blur=0.5,
 )
-STRONG_KEY = View(
-    crop=(0.7, 0.875),
-    flip=0.5,
-    brightness=0.4,
-    contrast=0.4,
-    saturation=0.4,
-    grey=0.2,
-    blur=0.5,
-    draw=1,
-)
+STRONG_KEY = replace(STRONG, draw=1)
 
 
 class TemporalContrast(Objective):
