@@ -34,6 +34,7 @@ def step_record(step: int) -> StepRecord:
         "clips": 8 * step,
         "bytes": 1000 * step,
         "cache_hits": step,
+        "cache_failures": 1,
         "retries": step,
         "retries_timeout": step,
         "missing_decode": 1,
@@ -69,7 +70,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr(
             "ausl_dist.observe.pulse.read_usage",
-            lambda run_folder: Usage(1, 2, 3, 4, 5, 6, 0.5, 0.25),
+            lambda run_folder, gpu: Usage(1, 2, 3, 4, 5, 6, 0.5, 0.25),
         )
         server = stack.enter_context(
             Prometheus(folder / "prometheus", targets, MONITORING / "alerts.yml")

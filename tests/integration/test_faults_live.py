@@ -36,6 +36,7 @@ PADDING_BYTES = 1 << 20
 # of.
 NOT_HERE = (
     "ausl_cache_hits",
+    "ausl_cache_failures",
     "ausl_mfu",
     "ausl_gpu",
     "ausl_objective_weight",

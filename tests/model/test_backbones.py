@@ -7,8 +7,12 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from ausl_dist.model.backbones import BackboneSettings, build_backbone, import_timm
-from ausl_dist.model.video_network import VIDEO_NETWORKS
+from ausl_dist.model.backbones import (
+    OWN_NETWORKS,
+    BackboneSettings,
+    build_backbone,
+    import_timm,
+)
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "backbone"
 
@@ -81,6 +85,6 @@ def test_recomputing_activations_changes_nothing_but_memory() -> None:
 
 
 def test_every_backbone_config_names_a_model_there_is() -> None:
-    known = {*import_timm().list_models(), *VIDEO_NETWORKS}
+    known = {*import_timm().list_models(), *OWN_NETWORKS}
     for file in CONFIGS.glob("*.yaml"):
         assert OmegaConf.load(file).name in known, file

@@ -17,7 +17,9 @@ from ausl_dist.train.settings import EngineSettings, OptimizerSettings
 from tests.support.ranks import run_ranks
 from tests.support.tiny import IMAGE_SIZE, TRANSFORMER, make_batch
 
-FILES = sorted((Path(__file__).parents[2] / "configs" / "objective").glob("*.yaml"))
+OBJECTIVES = Path(__file__).parents[2] / "configs" / "objective"
+# two presets of flow look over unequal gaps, which one corpus cannot store
+FILES = sorted(set(OBJECTIVES.glob("*.yaml")) - {OBJECTIVES / "single_image_flow_near.yaml"})
 
 
 def train(*stages: int) -> list[list[tuple[float, float]]]:

@@ -12,6 +12,7 @@ import torch
 
 import ausl_dist
 from ausl_dist.files import read_json
+from ausl_dist.model import backbones
 from ausl_dist.release.bundle import write_bundle
 from tests.support.run_folders import checkpoint_of, make_run
 
@@ -60,8 +61,6 @@ def test_plain_timm_and_onnx_runtime_give_our_features_of_a_real_video(
     ours = backbone.features(frames).frames.numpy()
 
     np.save(tmp_path / "frames.npy", frames.numpy())
-    from ausl_dist.model.joint import backbones
-
     code = PLAIN_TIMM.format(declare=DECLARE if backbones._DECLARED else "")
     done = subprocess.run(
         [sys.executable, "-P", "-c", code],
