@@ -152,7 +152,7 @@ class Extractor:
         try:
             reader = FrameReader(path, self.settings.read)
         except Unreadable as problem:
-            return _reject_whole(result, problem)
+            return reject_whole(result, problem)
         tracker = FaceTracker(
             self._detector, self._landmarker, self.settings.faces, self.settings.read.fps
         )
@@ -175,7 +175,7 @@ class Extractor:
                         else piece
                     )
         except Unreadable as problem:
-            return _reject_whole(result, problem)
+            return reject_whole(result, problem)
         _close_accounts(result, reader)
         return result
 
@@ -243,7 +243,8 @@ def _counted(reader: FrameReader, progress: Callable[[int], None]) -> Iterator[F
         yield frame
 
 
-def _reject_whole(result: SourceResult, problem: Unreadable) -> SourceResult:
+def reject_whole(result: SourceResult, problem: Unreadable) -> SourceResult:
+    """The account of a source that gives nothing."""
     result.reason, result.message = problem.reason, str(problem)
     result.frames = round(problem.seconds * result.fps)
     if result.frames:

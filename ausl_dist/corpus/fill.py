@@ -20,10 +20,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from ausl_dist.corpus.bring import bring
 from ausl_dist.corpus.encode import VideoMismatch, encode_video, verify_video
 from ausl_dist.corpus.extract import key_of
 from ausl_dist.corpus.layouts import layout
-from ausl_dist.corpus.sources import Source, bring, collect
+from ausl_dist.corpus.sources import Source, collect
 from ausl_dist.faces.decode import Unreadable, open_pictures
 from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.faces.video import FrameReader
