@@ -15,7 +15,10 @@ from pathlib import Path
 from ausl_dist.corpus.bring import list_files, local_copy, reader_of
 from ausl_dist.corpus.fill import PREFIX, Filled, Filling, fill
 from ausl_dist.corpus.lock import Lock, locked
-from ausl_dist.corpus.publish import (
+from ausl_dist.corpus.raw_tar import list_samples
+from ausl_dist.shards import clip, storage
+from ausl_dist.shards.index import INDEX_NAME, ShardEntry, scan_shard, write_index
+from ausl_dist.shards.publish import (
     LEDGER_NAME,
     STATEMENT_NAME,
     Tally,
@@ -23,9 +26,6 @@ from ausl_dist.corpus.publish import (
     statement,
     to_json,
 )
-from ausl_dist.corpus.raw_tar import list_samples
-from ausl_dist.shards import clip, storage
-from ausl_dist.shards.index import INDEX_NAME, ShardEntry, scan_shard, write_index
 from ausl_dist.shards.reader import read_clips
 from ausl_dist.shards.tar import TarError
 
