@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ausl_dist.run_folder import CHECKPOINTS_FOLDER, METRICS_FILE, manifest_text
-from tools.kill_trial import differences, outcome, run_trial
+from tools.kills.trial import differences, outcome, run_trial
 
 
 @pytest.mark.timeout(1800)
