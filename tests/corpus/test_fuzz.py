@@ -3,6 +3,7 @@ sentence, and never ends a job otherwise.
 """
 
 import io
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from ausl_dist.faces.video import FrameReader
 from ausl_dist.shards.clip import ClipMeta
 from ausl_dist.shards.reader import clips_in
 from ausl_dist.shards.writer import clip_blocks
+from tests.support.fuzz import bounded, inputs, patience
 from tests.support.videos import moving_frames, write_video
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = patience
 KINDS = [
     ("a.mp4", "libx264", "yuv420p"),
     ("a.mkv", "libvpx-vp9", "yuv420p"),
@@ -45,7 +47,7 @@ def test_a_video_with_changed_bytes_gives_frames_or_a_reason(
     )
     whole = path.read_bytes()
     header = np.arange(len(whole))[-1000:] if name == "a.mp4" else np.arange(len(whole))[:1000]
-    for seed in range(24):
+    for seed in bounded(inputs(24 * len(KINDS)) // len(KINDS)):
         random, data = np.random.default_rng(seed), bytearray(whole)
         for place in random.choice(header if seed % 2 else len(whole), random.integers(1, 12)):
             data[place] = random.integers(0, 256)
@@ -59,23 +61,22 @@ def test_a_video_with_changed_bytes_gives_frames_or_a_reason(
         assert reader.missing_frames >= 0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=inputs(100))
 @given(
     text=st.text(alphabet=st.sampled_from('fileidntylc,.mp4"\n\r\x00 ab'), max_size=120).map(
         "file,identity\n".__add__
     )
     | st.text(max_size=60)
 )
-def test_any_table_of_identities_is_read_or_refused(
-    text: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("any")
-    (folder / "a.mp4").touch()
-    (folder / "people.csv").write_text(text)
-    try:
-        found = collect([str(folder / "a.mp4")], layout("plain"), table=folder / "people.csv")
-    except ValueError:
-        return
+def test_any_table_of_identities_is_read_or_refused(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        video, table = Path(folder) / "a.mp4", Path(folder) / "people.csv"
+        video.touch()
+        table.write_text(text)
+        try:
+            found = collect([str(video)], layout("plain"), table=table)
+        except ValueError:
+            return
     assert found.sources[0].name == "a.mp4"
 
 
@@ -87,7 +88,7 @@ def test_a_field_that_no_clip_can_hold_is_refused_before_the_work(tmp_path: Path
             collect([str(tmp_path / "a.mp4")], layout("plain"), table=tmp_path / "people.csv")
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=inputs(100))
 @given(
     path=st.text(alphabet=st.sampled_from("id0123/_.-abmp4 \u00e4"), min_size=1, max_size=60),
     name=st.sampled_from(sorted(LAYOUTS)),
@@ -101,7 +102,7 @@ def test_any_path_fits_a_layout_or_is_refused(path: str, name: str) -> None:
     assert identity is None or identity
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=inputs(100))
 @given(
     changes=st.lists(
         st.tuples(st.integers(0, 4607), st.integers(0, 255)), min_size=1, max_size=4

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ausl_dist.shards.clip import ClipMeta, array_from_bytes, array_to_bytes
+from tests.support.fuzz import inputs, patience
 
 GOOD = ClipMeta(
     "a.mp4", "someone", "CC0", 25.0, 1.5, 75, "yunet", "anchors7", {"sharpness": 0.1}, (1, 12)
@@ -34,7 +35,8 @@ def test_fields_of_other_builders_are_passed_over() -> None:
     )
 
 
-@settings(deadline=None)
+@patience
+@settings(deadline=None, max_examples=inputs(100))
 @given(name=st.sampled_from([*json.loads(GOOD.to_bytes())]), value=JSON)
 def test_any_value_in_any_field_is_read_or_refused(name: str, value: object) -> None:
     data = json.dumps(json.loads(GOOD.to_bytes()) | {name: value}).encode()
@@ -45,7 +47,8 @@ def test_any_value_in_any_field_is_read_or_refused(name: str, value: object) -> 
     assert ClipMeta.from_bytes(meta.to_bytes()) == meta
 
 
-@settings(deadline=None)
+@patience
+@settings(deadline=None, max_examples=inputs(100))
 @given(data=st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="clip metadata"):
@@ -75,7 +78,8 @@ def test_deep_nesting_does_not_overflow_the_stack() -> None:
         ClipMeta.from_bytes(b"[" * 100_000)
 
 
-@settings(deadline=None)
+@patience
+@settings(deadline=None, max_examples=inputs(100))
 @given(change=st.integers(0, 127), value=st.integers(0, 255))
 def test_a_changed_array_header_is_refused_or_harmless(change: int, value: int) -> None:
     data = bytearray(array_to_bytes(np.arange(12, dtype=np.int8).reshape(3, 4)))

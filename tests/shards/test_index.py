@@ -5,7 +5,6 @@ that does not fit its shards.
 import gzip
 import io
 import json
-import os
 import random
 import subprocess
 import sys
@@ -31,8 +30,9 @@ from ausl_dist.shards.index import (
     write_index,
 )
 from tests.support.corpora import draw_clip, make_corpus
+from tests.support.fuzz import bounded, inputs, patience
 
-MUTANTS = int(os.environ.get("AUSL_FUZZ", 100))  # the long run: AUSL_FUZZ=20000
+MUTANTS = inputs(100)
 META = ClipMeta("video", "who", "CC0-1.0", 25.0, 0.0, 20, "rendered", "none")
 
 
@@ -244,11 +244,12 @@ def test_an_index_that_does_not_fit_its_table_is_refused(corpus: Path, tmp_path:
         Index.load(str(tmp_path))
 
 
+@patience
 def test_a_mutated_index_is_right_or_refused(corpus: Path, tmp_path: Path) -> None:
     chance = random.Random(3)
     originals = {name: (corpus / name).read_bytes() for name in (INDEX_NAME, CHUNKS_NAME)}
     right, refusals = Index.load(str(corpus)).chunks.tolist(), 0
-    for number in range(MUTANTS):
+    for number in bounded(MUTANTS):
         for name, original in originals.items():
             mutant = bytearray(original)
             if name == (INDEX_NAME, CHUNKS_NAME)[number % 2]:

@@ -1,6 +1,5 @@
 """One clip: whatever its members hold, it becomes part of a batch or a line of the ledger."""
 
-import os
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +12,15 @@ from ausl_dist.json_lines import read_json_lines
 from ausl_dist.shards.clip import array_to_bytes
 from ausl_dist.shards.index import Index
 from ausl_dist.shards.reader import StoredClip
-from ausl_dist.stream.fetch import unpack
 from ausl_dist.stream.frames import FrameDecoder
 from ausl_dist.stream.ledger import BudgetPassed, Ledger, Missing, MissingClip
 from ausl_dist.stream.prepare import Preparation
 from ausl_dist.stream.settings import Budgets
+from ausl_dist.stream.unpack import unpack
 from tests.support.corpora import ACTION_UNITS, make_corpus
+from tests.support.fuzz import bounded, inputs, patience
 
-MUTANTS = int(os.environ.get("AUSL_FUZZ", 1000))  # the long run: AUSL_FUZZ=20000
+MUTANTS = inputs(1000)
 VIEW = View(rotation=5.0)
 PLAN = Needs.union([Needs({VIEW: (0, 2)}, landmarks=True, identity=True, action_units=True)])
 PREPARE = Preparation(
@@ -115,11 +115,12 @@ def test_a_clip_without_labels_has_unknown_ones(clip: StoredClip) -> None:
     assert (PREPARE(bare, "main", 0, FrameDecoder()).action_units[VIEW] == -1).all()
 
 
+@patience
 def test_mutated_members_are_used_or_refused(clip: StoredClip) -> None:
     chance = random.Random(2)
     decoder = FrameDecoder()
     refusals = 0
-    for number in range(MUTANTS):
+    for number in bounded(MUTANTS):
         name = ("json", "landmarks.npy", "au.npy", "mp4")[number % 4]
         mutant = bytearray(clip.members[name])
         for _ in range(chance.choice([1, 1, 2, 6])):

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 LONG = os.environ.get("AUSL_SLOW") == "1"
+LONG_INPUTS = 20_000
+patience = pytest.mark.timeout(14_400 if LONG else 300)
 MAX_SECONDS = 10.0  # of one input
 MAX_BYTES = 256 << 20
 
@@ -134,6 +137,24 @@ def fuzz(
         assert time.monotonic() - started < MAX_SECONDS, f"input {number} of seed {seed} hangs"
         path.write_bytes(whole[path])
         yield
+    assert peak() - before < MAX_BYTES
+
+
+def inputs(short: int) -> int:
+    """How many inputs a fuzzer tries: `short`, or 20,000 in the suite's long form."""
+    return LONG_INPUTS if LONG else short
+
+
+def bounded(count: int) -> Iterator[int]:
+    """The numbers of so many inputs, for fuzzers that use them by themselves: each has its time
+    until it asks for the next, and all have the memory of one.
+    """
+    reset_peak()
+    before = peak()
+    for number in range(count):
+        started = time.monotonic()
+        yield number
+        assert time.monotonic() - started < MAX_SECONDS, f"input {number} hangs"
     assert peak() - before < MAX_BYTES
 
 

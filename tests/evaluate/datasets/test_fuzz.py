@@ -14,10 +14,10 @@ from ausl_dist.evaluate.datasets.examples import write_tree
 from ausl_dist.evaluate.datasets.lists import read_list
 from tests.evaluate.datasets.test_readers import NAMES
 from tests.support.drawn_faces import drawn_faces
-from tests.support.fuzz import LONG, fuzz
+from tests.support.fuzz import fuzz, inputs, patience
 from tests.support.tables import OPENFACE_HEADER, openface_row
 
-pytestmark = pytest.mark.timeout(3600 if LONG else 300)
+pytestmark = patience
 LABEL_SUFFIXES = (".csv", ".txt", ".xlsx")
 LISTS = {
     "x_img_path_fold1.txt": "F001/T1/0001.jpg\nF002/T1/0002.jpg\n",
@@ -35,7 +35,7 @@ TABLES = {
     ),
 }
 KINDS = len(NAMES) + len(LISTS) + len(TABLES)
-COUNT = (20_000 if LONG else 400) // KINDS + 1
+COUNT = inputs(400) // KINDS + 1
 
 
 @pytest.mark.parametrize("name", NAMES)
