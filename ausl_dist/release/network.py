@@ -20,6 +20,7 @@ from ausl_dist.model.backbones import (
     BackboneSettings,
     build_backbone,
 )
+from ausl_dist.model.bounded import TooManyWeights, at_most
 from ausl_dist.release.preprocessing import Preprocessing
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.version import __version__
@@ -27,6 +28,8 @@ from ausl_dist.version import __version__
 FORMAT = 1  # of the whole bundle
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+# a network may hold tables beside what is stored of it, and a classifier before it is dropped
+SPARE_NUMBERS = 1 << 25
 READOUT_NAME = "readout.safetensors"  # not there where the readout has no weights
 
 
@@ -77,11 +80,12 @@ def load_tensors(
 
     Raises ValueError when they do not fit.
     """
-    with torch.random.fork_rng(devices=[]):
-        backbone = build_backbone(settings)
+    stored = sum(tensor.numel() for tensor in tensors.values())
     try:
+        with torch.random.fork_rng(devices=[]), at_most(2 * stored + SPARE_NUMBERS):
+            backbone = build_backbone(settings)
         backbone.load_weights(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, TooManyWeights) as error:
         raise ValueError(
             f"{where} does not hold the weights of {settings.name}: {error}"
         ) from error

@@ -1,7 +1,8 @@
 """A bundle and a config that somebody else made: used, or refused with a sentence, in bounded
 time and memory, whatever stands in them.
 
-AUSL_SLOW=1 reads 20,000 of each, else a few.
+AUSL_SLOW=1 reads 20,000 of each, else a few. The network of most is `small_conv`, which is
+built in milliseconds; `resnet10t` is one of timm's.
 """
 
 import contextlib
@@ -26,21 +27,27 @@ from ausl_dist.release.verify import (
     write_sums,
 )
 from ausl_dist.train.settings import load_settings
-from tests.support.fuzz import LONG, fuzz
-from tests.support.run_folders import checkpoint_of, make_run
+from tests.support.fuzz import MAX_BYTES, bounded, fuzz, inputs, patience, peak, reset_peak
+from tests.support.run_folders import TINY, checkpoint_of, make_run
 
-BUNDLES = 20_000 if LONG else 50  # each builds a network
-CONFIGS = 20_000 if LONG else 300
 HUGE = 10**400
-pytestmark = pytest.mark.timeout(14_400 if LONG else 180)
+UNITS = {"units": [1, 12], "context": "gru"}
+pytestmark = patience
 Change = Callable[[dict[str, Any]], object]
+
+
+def bundle_of(network: str, folder: Path) -> Path:
+    """A new bundle with this network and a head over time."""
+    torch.set_num_threads(1)
+    run = make_run(folder, name=network, action_units=UNITS)
+    write_bundle(run, folder / "bundle", checkpoint=checkpoint_of(run))
+    return folder / "bundle"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    units = {"units": [1, 12], "context": "gru"}
-    return make_run(tmp_path_factory.mktemp("fuzz"), action_units=units)
+    return make_run(tmp_path_factory.mktemp("fuzz"), action_units=UNITS)
 
 
 @pytest.fixture
@@ -49,7 +56,11 @@ def bundle(run: Path, tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-def test_changed_files_of_a_bundle_are_used_or_refused(bundle: Path) -> None:
+@pytest.mark.parametrize(("network", "count"), [("small_conv", inputs(40)), (TINY, 10)])
+def test_changed_files_of_a_bundle_are_used_or_refused(
+    network: str, count: int, tmp_path: Path
+) -> None:
+    bundle = bundle_of(network, tmp_path)
     names = ("config.json", "preprocessing.json", "record.json", "corpus.json", "head.json")
     files = [bundle / name for name in (*names, SUMS_NAME)]
     sums = (bundle / SUMS_NAME).read_bytes()
@@ -63,14 +74,15 @@ def test_changed_files_of_a_bundle_are_used_or_refused(bundle: Path) -> None:
             (bundle / SUMS_NAME).write_bytes(sums)
 
     read()  # what torch and timm keep for themselves is no input's fault
-    for _ in fuzz(files, read, BUNDLES):
+    for _ in fuzz(files, read, count):
         pass
 
 
 @pytest.mark.parametrize("name", ["head.safetensors", "model.safetensors"])
-def test_changed_headers_of_tensors_are_used_or_refused(bundle: Path, name: str) -> None:
+def test_changed_headers_of_tensors_are_used_or_refused(name: str, tmp_path: Path) -> None:
+    bundle = bundle_of("small_conv", tmp_path)
     chance, whole = np.random.default_rng(0), (bundle / name).read_bytes()
-    for _ in range(BUNDLES // 10):
+    for _ in bounded(inputs(5)):
         data = bytearray(whole)
         for place in chance.integers(0, 1024, chance.integers(1, 4)):
             data[place] = chance.integers(0, 256)
@@ -81,7 +93,7 @@ def test_changed_headers_of_tensors_are_used_or_refused(bundle: Path, name: str)
 
 
 def test_a_changed_config_of_a_run_is_used_or_refused(run: Path) -> None:
-    for _ in fuzz([run / "config.yaml"], lambda: load_settings(run), CONFIGS):
+    for _ in fuzz([run / "config.yaml"], lambda: load_settings(run), inputs(300)):
         pass
 
 
@@ -121,6 +133,21 @@ def test_settings_of_a_bundle_have_bounds(bundle: Path, name: str, change: Chang
     write_sums(bundle)
     with pytest.raises(BundleError):
         ausl_dist.load_backbone(bundle)
+
+
+@pytest.mark.parametrize("network", ["vit_giant_patch14_reg4_dinov2", "convnextv2_huge"])
+def test_a_network_much_larger_than_its_weights_is_not_built(
+    bundle: Path, network: str
+) -> None:
+    config = read_json(bundle / "config.json")
+    config["ausl_dist"]["backbone"]["name"] = network  # 4.5 and 2.6 GB
+    write_json(bundle / "config.json", config)
+    write_sums(bundle)
+    reset_peak()
+    before = peak()
+    with pytest.raises(BundleError, match="smaller"):
+        ausl_dist.load_backbone(bundle)
+    assert peak() - before < MAX_BYTES
 
 
 @pytest.mark.parametrize("name", ["config.json", "record.json", "corpus.json", "head.json"])
