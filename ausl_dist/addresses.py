@@ -4,11 +4,14 @@ lists.
     s3://KEY:SECRET@bucket/name        refused, shown as s3://***@bucket/name
     https://host/name?X-Amz-Signature=…     refused, shown as …?X-Amz-Signature=***
     AWS_SECRET_ACCESS_KEY=…            refused, shown as AWS_SECRET_ACCESS_KEY=***
+    hf_…, ghp_…, AIza…, Bearer …       refused, shown as hf_*** and so on
 
 What starts with $ is the name of a variable and no secret.
 """
 
+import logging
 import re
+import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,14 +20,23 @@ SHOWN = "***"
 # @.
 _USER = re.compile(
     r"(?P<before>[a-z][a-z0-9+.-]*://)"
-    r"(?:[^\s/@'\"]*:(?!\d+(?:[/\s'\"]|$))[^\s'\"]*@|[^\s/@'\"]+@)",
+    r"(?:[^\s/@'\"]*:(?!\d+(?:[/\s'\"]|$))[^\s'\"]*@"
+    # in Azure's addresses a container stands before the @
+    r"|(?<!abfs://)(?<!abfss://)(?<!wasb://)(?<!wasbs://)[^\s/@'\"]+@)",
     re.I,
 )
 _QUERY = re.compile(
-    r"(?P<before>[?&;](?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|AWSAccessKeyId"
-    r"|GoogleAccessId|Signature|sig|[a-z_-]*(?:token|secret|password|api_?key|access_?key))=)"
+    r"(?P<before>(?:[?&;#]|%3F|%26)"  # an address in another one's query is written with %
+    r"(?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|GoogleAccessId"
+    r"|Signature|sig|auth|authorization|credentials?"
+    r"|[a-z_-]*(?:token|secret|password|passwd|pwd|(?:api|access|account)[_-]?key))(?:=|%3D))"
     r"(?!\$|\*\*\*)[^&;\s'\"]+",
     re.I,
+)
+# Tokens that can be told by their form, wherever they stand.
+_TOKEN = re.compile(
+    r"(?P<before>\b(?:hf_|gh[pousr]_|github_pat_|glpat-|xox[abp]-|AIza|ya29\.|Bearer |Basic ))"
+    r"(?=[\w.~+/=-]*\d)[\w.~+/=-]{16,}"
 )
 _VARIABLE = re.compile(
     r"(?P<before>\b[A-Z0-9_]*(?:SECRET|TOKEN|PASSWORD|API_KEY)[A-Z0-9_]*=)"
@@ -33,6 +45,7 @@ _VARIABLE = re.compile(
 _SECRETS = (
     (_USER, rf"\g<before>{SHOWN}@"),
     (_QUERY, rf"\g<before>{SHOWN}"),
+    (_TOKEN, rf"\g<before>{SHOWN}"),
     (_VARIABLE, rf"\g<before>{SHOWN}"),
 )
 
@@ -42,6 +55,25 @@ def masked(text: str) -> str:
     for pattern, shown in _SECRETS:
         text = pattern.sub(shown, text)
     return text
+
+
+def masked_traceback() -> str:
+    """The traceback of the exception that is being handled, without secrets."""
+    return masked(traceback.format_exc())
+
+
+class MaskedFormatter(logging.Formatter):
+    """Lines of a log, and the tracebacks in it, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
+def log_masked(form: str) -> None:
+    """Log to the standard error from INFO on, in this form and without secrets."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(MaskedFormatter(form))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def refuse_secrets(value: Any, where: str = "") -> None:

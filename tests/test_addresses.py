@@ -1,13 +1,16 @@
 """A secret that was typed is written nowhere and repeated nowhere."""
 
+import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from ausl_dist.addresses import masked, refuse_secrets
+from ausl_dist.addresses import MaskedFormatter, masked, masked_traceback, refuse_secrets
+from ausl_dist.command import mask_threads
 from ausl_dist.shards.storage import connect
 from launch.compose import compose, compose_cluster
 from launch.prepare import change_cluster, prepare
@@ -24,14 +27,25 @@ WITH_SECRETS = [
     f"https://host/faces?sv=1&sig={SECRET}",
     f"https://storage/faces?X-Goog-Signature={SECRET}",
     f"https://host/faces?access_token={SECRET}#part",
+    f"https://account.blob.core.windows.net/c/faces?sv=2024-11-04&sp=r&sig={SECRET}",
+    f"az://c/faces?accountKey={SECRET}",
+    f"gs://bucket/faces?auth={SECRET}",
+    f"https://host/go?to=https%3A%2F%2Fother%2Ffaces%3FSignature%3D{SECRET}",
+    f"https://host/faces#access_token={SECRET}",
     f"export AWS_SECRET_ACCESS_KEY={SECRET}",
+    f"Authorization: Bearer {SECRET}",
+    f"huggingface-cli login hf_{SECRET.replace('/', '')}x9",
 ]
+ADDRESSES = [text for text in WITH_SECRETS if "://" in text]
 WITHOUT = [
     "s3://bucket/faces",
     "s3://bucket/someone@work/faces",
     "http://127.0.0.1:8333/bucket/a@b",
     "http://[::1]:8333/a",
     "/videos/me@home:2/clip.mp4",
+    "abfs://container@account.dfs.core.windows.net/faces",
+    "abfss://container@account.dfs.core.windows.net/faces",
+    "hf-hub:somebody/face_backbone_v2_2024_large",
     "https://host/faces?versionId=3&prefix=sig",
     "git@host:faces.git",
     "export HF_TOKEN=$(cat ~/.token)",
@@ -53,20 +67,61 @@ def test_a_secret_is_masked_and_refused_without_being_repeated(text: str) -> Non
     assert "data.corpora" in str(refused.value)
 
 
+def fails(text: str) -> None:
+    raise RuntimeError(f"cannot read {text}")
+
+
+@pytest.mark.parametrize("text", [WITH_SECRETS[0], WITH_SECRETS[4]])
+def test_no_traceback_log_or_thread_shows_a_secret(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    formatter = MaskedFormatter("%(message)s")
+    try:
+        fails(text)
+    except RuntimeError:
+        said = masked_traceback()
+        record = logging.LogRecord("a", 40, "a", 1, text, (), sys.exc_info())
+        said += formatter.format(record)
+    before = threading.excepthook
+    mask_threads()
+    try:
+        thread = threading.Thread(target=fails, args=(text,))
+        thread.start()
+        thread.join()
+    finally:
+        threading.excepthook = before
+    said += capsys.readouterr().err
+    assert said.count("RuntimeError: cannot read") == 3
+    assert SECRET[8:] not in said
+
+
+def test_a_rank_shows_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"name: '{WITH_SECRETS[0]}'\nnonsense: 1\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "ausl_dist.train", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert SECRET[8:] not in ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize("text", WITHOUT)
 def test_what_only_looks_like_one_passes(text: str) -> None:
     assert masked(text) == text
     refuse_secrets([text])
 
 
-@pytest.mark.parametrize("url", WITH_SECRETS[:-1])
+@pytest.mark.parametrize("url", ADDRESSES)
 def test_storage_does_not_open_an_address_with_a_secret(url: str) -> None:
     with pytest.raises(ValueError, match="credentials") as refused:
         connect(url)
     assert SECRET[8:] not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", WITH_SECRETS[:-1])
+@pytest.mark.parametrize("url", ADDRESSES)
 @pytest.mark.parametrize("key", ["data.corpora.main.url", "checkpoint.upload", "nonsense"])
 def test_a_config_with_a_secret_is_not_composed(url: str, key: str) -> None:
     with pytest.raises(ValueError, match="credentials") as refused:

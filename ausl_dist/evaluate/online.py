@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from ausl_dist import command
+from ausl_dist.addresses import log_masked
 from ausl_dist.batch import View
 from ausl_dist.evaluate.features.table import FeatureTable, extract
 from ausl_dist.evaluate.folds.sealed import Decided, Looked, hold_out, share_of_subjects
@@ -159,7 +160,7 @@ def main() -> int:
     parser.add_argument("run_folder", type=Path)
     parser.add_argument("checkpoint", type=Path, help="RUN_FOLDER/checkpoints/step-NNNNNNNN")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_masked("%(asctime)s %(levelname)s %(message)s")
     settings = load_settings(arguments.run_folder)
     if settings.online.corpus is None:
         raise ValueError("the run's config names no labelled corpus: set online.corpus=URL")

@@ -9,9 +9,10 @@ import argparse
 import logging
 import os
 import sys
-import traceback
 from pathlib import Path
 
+from ausl_dist.addresses import log_masked, masked, masked_traceback
+from ausl_dist.command import mask_threads
 from ausl_dist.train.exits import Exit
 
 MISTAKE = 2  # in the settings: starting again ends here again
@@ -25,10 +26,8 @@ def main() -> int:
         "run_folder", type=Path, help="folder with config.yaml, made by the launcher"
     )
     run_folder: Path = parser.parse_args().run_folder
-    logging.basicConfig(
-        level=logging.INFO,
-        format=f"%(asctime)s rank {os.environ.get('RANK', '?')} %(levelname)s %(message)s",
-    )
+    mask_threads()
+    log_masked(f"%(asctime)s rank {os.environ.get('RANK', '?')} %(levelname)s %(message)s")
 
     # says at every start where credentials were found
     logging.getLogger("botocore").setLevel(logging.WARNING)
@@ -43,16 +42,16 @@ def main() -> int:
     try:
         settings = load_settings(run_folder)
     except (SettingsError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return MISTAKE
     try:
         with open_run(settings, run_folder) as run:
             return train(run)
     except FencedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return Exit.FENCED
     except DivergedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return Exit.DIVERGED
 
 
@@ -60,11 +59,11 @@ if __name__ == "__main__":
     try:
         code = int(main())
     except ValueError as error:  # most often what was asked for; the sentence comes last
-        traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(masked_traceback(), end="", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         code = MISTAKE
     except Exception:  # noqa: BLE001 - said in full, and the process ends here
-        traceback.print_exc()
+        print(masked_traceback(), end="", file=sys.stderr)
         code = 1
     if code not in (Exit.DONE, Exit.PREEMPTED):
         # Without waiting for threads or for peers: one of them may be the reason, and hang.
