@@ -76,7 +76,7 @@ class ObjectStore:
         arguments = [
             *("-logtostderr=true", "server", f"-dir={data.resolve()}"),
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-            # Only S3 is spoken over HTTP; the servers behind it speak gRPC, with certificates.
+            # Only S3 is spoken over HTTP; the servers behind it talk over TLS, with certificates.
             *("-disableHttp", "-filer.disableHttp", "-filer", "-s3"),
             # Every port is named: SeaweedFS derives unnamed ones by adding 10000, which may be
             # taken.

@@ -1,9 +1,9 @@
 """Who may talk to the object store: nobody on this machine without its keys.
 
     FOLDER (0700)  identities.json   the one user of the S3 port
-                   security.toml     tokens for the HTTP ports of filer and volume server
-                   tls.crt, tls.key  one certificate, that both ends of every gRPC port must
-                   show
+                   security.toml     tokens for reads and writes behind the S3 port
+                   tls.crt, tls.key  one certificate, that both ends of every port behind the
+                   S3 port must show
 
 S3 requests are signed anyway; but behind the S3 port SeaweedFS has ports of its own, which
 serve whoever asks unless they are told not to. All is made anew at each start, but for the
@@ -11,6 +11,7 @@ user's keys.
 """
 
 import datetime
+import ipaddress
 import json
 import os
 import secrets
@@ -41,6 +42,10 @@ def _security(folder: Path) -> str:
     lines += ["[grpc]", f"ca = {certificate}"]
     for role in ROLES:
         lines += [f"[grpc.{role}]", f"cert = {certificate}", f"key = {key}"]
+    # HTTP ports behind S3, which would tell anybody what disk and volumes there are
+    for end in ("https.master", "https.filer", "https.volume", "https.client"):
+        lines += [f"[{end}]", f"cert = {certificate}", f"key = {key}", f"ca = {certificate}"]
+    lines += ["enabled = true"]
     return "\n".join([*lines, ""])
 
 
@@ -64,6 +69,7 @@ def _write_certificate(folder: Path) -> None:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     usage = [x509.ExtendedKeyUsageOID.SERVER_AUTH, x509.ExtendedKeyUsageOID.CLIENT_AUTH]
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
@@ -76,7 +82,7 @@ def _write_certificate(folder: Path) -> None:
         .not_valid_after(now + datetime.timedelta(days=DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM

@@ -72,6 +72,14 @@ def test_nobody_gets_a_place_to_write_to_or_to_read_from(store: ObjectStore, pat
         assert ask(port, "GET", path)[0] not in range(200, 300), name
 
 
+@pytest.mark.parametrize("path", ["/status", "/", "/ui/index.html", "/healthz", "/favicon.ico"])
+def test_nobody_hears_of_disks_and_volumes(store: ObjectStore, path: str) -> None:
+    for role in ("master", "volume", "filer"):
+        status, body = ask(store.ports[role], "GET", path)
+        assert status not in range(200, 300), (role, body[:100])
+        assert b"DiskStatuses" not in body
+
+
 def test_s3_refuses_without_keys_and_with_wrong_ones(store: ObjectStore) -> None:
     for stranger in (client(anon=True), client(key="ausl", secret="ausl")):
         with pytest.raises((PermissionError, FileNotFoundError)):
