@@ -8,7 +8,7 @@ On a path the operating system holds the lock, and lets go of it however the pro
 object store the lock is an object that is made only where there is none (If-None-Match) and
 written again every RENEW_SECONDS by its holder alone (If-Match). One that stays as it is for
 LEASE_SECONDS of the waiting process's own clock has lost its holder, and is taken over. Nothing
-stays behind.
+stays behind. A store that lets a write pass whose condition does not hold is refused.
 """
 
 import contextlib
@@ -29,9 +29,14 @@ LEASE_SECONDS = 60.0
 POLL_SECONDS = 0.5
 # HTTP: a condition did not hold; two conditional writes came at once; the object is gone.
 REFUSED = (412, 409, 404)
-
+NOT_IMPLEMENTED = 501
 
 NO_TAG = '"none"'
+_NO_CONDITIONS = (
+    "{}: this store does not keep to the conditions of a write (If-None-Match, If-Match), so two "
+    "processes could change the corpus at once and spoil it: use a store that does, or change a "
+    "copy of the corpus on a path and upload that"
+)
 
 
 class Lock(Protocol):
@@ -103,6 +108,7 @@ def _in_store(address: str, on_wait: Callable[[str], object], lease: float) -> I
             on_wait(f"another process changes this corpus ({address} is there): waiting for it")
             told = True
         time.sleep(POLL_SECONDS)
+    held.check_conditions()
     ended = threading.Event()
     keeper = threading.Thread(target=held.keep, args=(ended,), daemon=True)
     keeper.start()
@@ -136,6 +142,15 @@ class _StoreLock:
         """Make the object, or write over the one with this tag; False where another was first."""
         with self._writing:
             return self._put(replacing)
+
+    def check_conditions(self) -> None:
+        """With the object made: raise ValueError where the store makes it once more all the
+        same, or writes over one that has another tag.
+        """
+        with self._writing:
+            if self._put("") or self._put(NO_TAG):
+                self._call("delete_object")
+                raise ValueError(_NO_CONDITIONS.format(self._address))
 
     def found(self) -> str:
         """The tag of the object, "" where there is none."""
@@ -190,6 +205,8 @@ class _StoreLock:
         except OSError as error:
             if isinstance(error, FileNotFoundError) or _status(error) in REFUSED:
                 return None
+            if _status(error) == NOT_IMPLEMENTED:
+                raise ValueError(_NO_CONDITIONS.format(self._address)) from error
             raise OSError(f"{self._address}: {type(error).__name__}: {error}") from error
         return answer
 

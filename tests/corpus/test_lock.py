@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from ausl_dist.corpus import lock as locking
 from ausl_dist.corpus.lock import LOCK_NAME, locked
+from ausl_dist.corpus.publish import publish
 from ausl_dist.shards import storage
 from ausl_dist.shards.index import Index
-from ausl_dist.shards.publish import publish
 from launch.object_store import ObjectStore
 from tests.support.corpora import make_corpus
 
@@ -135,6 +136,36 @@ def test_a_lock_in_a_store_is_kept_by_its_holder(
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+class CarelessStore:
+    """An S3 store that takes every write, whatever its conditions; or knows none."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.objects: dict[str, bytes] = {}
+
+    def call_s3(self, what: str, *, Key: str, Body: bytes = b"", **options: str) -> object:
+        if what == "put_object" and self.status != 200:
+            response = {"ResponseMetadata": {"HTTPStatusCode": self.status}}
+            raise OSError("not implemented") from ClientError(response, what)  # type: ignore[arg-type]
+        if what == "put_object":
+            self.objects[Key] = Body
+        elif what == "delete_object":
+            self.objects.pop(Key, None)
+        return {"ETag": str(hash(self.objects.get(Key)))}
+
+
+@pytest.mark.parametrize("status", [200, 501])
+def test_a_store_that_ignores_conditions_is_refused(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CarelessStore(status)
+    monkeypatch.setattr(locking.storage, "connect", lambda url: (store, "bucket/c/corpus.lock"))
+    monkeypatch.setattr(locking.storage, "local_path", lambda url: None)
+    with pytest.raises(ValueError, match="If-None-Match"), locked("s3://bucket/c"):
+        pass
+    assert store.objects == {}
 
 
 def test_where_there_is_no_corpus_none_is_made(tmp_path: Path) -> None:
