@@ -8,7 +8,6 @@ keeps its bytes; another is encoded again at the corpus' rate. Detector and alig
 `unknown`, and there are no landmarks: nobody knows how these faces were cut.
 """
 
-import io
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -20,18 +19,18 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ausl_dist.corpus.bring import bring
+from ausl_dist.corpus.encode import VideoMismatch, encode_video, verify_video
+from ausl_dist.corpus.extract import key_of
 from ausl_dist.corpus.layouts import layout
-from ausl_dist.corpus.sources import Source, collect
-from ausl_dist.faces.decode import Unreadable, open_pictures
+from ausl_dist.corpus.sources import Source, bring, collect
+from ausl_dist.faces.decode import Unreadable, open_pictures, open_video
 from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.faces.video import FrameReader
 from ausl_dist.shards import clip
 from ausl_dist.shards.clip import MAX_CLIP_FRAMES, ClipMeta
-from ausl_dist.shards.encode import VideoMismatch, encode_video, verify_video
 from ausl_dist.shards.reader import StoredClip
 from ausl_dist.shards.tar import MAX_MEMBER_BYTES
-from ausl_dist.shards.writer import MAX_KEY, ShardWriter, key_of
+from ausl_dist.shards.writer import MAX_KEY, ShardWriter
 
 UNKNOWN = "unknown"
 PREFIX = "adopted"
@@ -163,7 +162,7 @@ def _own_video(path: Path, frames: NDArray[np.uint8]) -> bytes | None:
     if path.is_dir() or path.stat().st_size > MAX_MEMBER_BYTES:
         return None
     data = path.read_bytes()
-    with av.open(io.BytesIO(data)) as container:
+    with open_video(path, ReadSettings()) as container:
         (stream, *others) = container.streams
         if (
             others

@@ -21,6 +21,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from ausl_dist.faces.allocation import pieces_of_at_most
 from ausl_dist.faces.orientation import as_shown, display_matrix
 from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.tables import is_system_file
@@ -34,6 +35,8 @@ MAX_DECLARED_SECONDS = 7 * 86400.0
 MAX_IMAGE_BYTES = 64 << 20
 # times max_side^2; above, a decoder takes no memory and gives no size
 MAX_PIXELS_OF_LARGEST = 2
+MAX_BYTES_A_PIXEL = 4  # of a plane, while a file is opened
+SPARE_BYTES = 4 << 20  # for packets and tables
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 _COVER = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
 _SECOND = av.stream.Disposition.dependent | av.stream.Disposition.still_image
@@ -205,20 +208,22 @@ class FrameFolder:
     def __iter__(self) -> Iterator[Picture]:
         for number, file in self._files:
             try:
-                pixels = self._read(file)
+                pixels = read_image(file, self._settings)
             except Unreadable:
                 self.damaged += 1
                 continue
             seconds = (number - self._first) * self.frame_seconds
             yield Picture(seconds, number - self._base, lambda pixels=pixels: pixels)  # type: ignore[misc]
 
-    def _read(self, file: Path) -> NDArray[np.uint8]:
-        if file.stat().st_size > MAX_IMAGE_BYTES:
-            raise Unreadable("too_large", f"{file.name} has more than {MAX_IMAGE_BYTES} bytes")
-        image = next(iter(VideoFile(file, self._settings)), None)
-        if image is None:
-            raise Unreadable("unreadable", f"{file.name} is no image")
-        return image.pixels()
+
+def read_image(file: Path, settings: ReadSettings) -> NDArray[np.uint8]:
+    """The picture in a file as it is to be shown, H W 3, RGB; raises Unreadable."""
+    if file.stat().st_size > MAX_IMAGE_BYTES:
+        raise Unreadable("too_large", f"{file.name} has more than {MAX_IMAGE_BYTES} bytes")
+    image = next(iter(VideoFile(file, settings)), None)
+    if image is None:
+        raise Unreadable("unreadable", f"{file.name} is no image")
+    return image.pixels()
 
 
 def numbered_images(folder: Path) -> list[tuple[int, Path]]:
@@ -275,7 +280,8 @@ def open_video(path: Path, settings: ReadSettings) -> av.container.InputContaine
     try:
         # No other protocol: a playlist must not make the builder fetch addresses.
         options = {"protocol_whitelist": "file", **_memory_guard(settings.max_side)}
-        return av.open(str(path), "r", options=options, metadata_errors="replace")
+        with pieces_of_at_most(MAX_BYTES_A_PIXEL * settings.max_side**2 + SPARE_BYTES):
+            return av.open(str(path), "r", options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         empty = path.is_file() and path.stat().st_size == 0
         raise Unreadable(

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ausl_dist.faces.align import AlignedFace, align_tracks
-from ausl_dist.faces.decode import Unreadable
+from ausl_dist.faces.decode import Unreadable, read_image
 from ausl_dist.faces.detect import Detector, Landmarker
 from ausl_dist.faces.settings import FaceSettings, ReadSettings
 from ausl_dist.faces.track import FaceTracker
@@ -29,7 +28,8 @@ from ausl_dist.release.preprocessing import Preprocessing
 from ausl_dist.stream.augment import centred
 
 PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp"))
-MAX_PICTURE_BYTES = 256 << 20
+# a camera's; none is shrunk
+PICTURES = ReadSettings(max_side=8192, work_side=8192)
 DEFAULT_FPS = 25.0  # where the training corpora had several rates
 SLOWEST_FPS = 0.1
 
@@ -122,11 +122,11 @@ def read_frames(source: Source, fps: float) -> Iterator[Frame]:
         yield Frame(0, 0, np.ascontiguousarray(source), splice=False)
         return
     path = Path(source)
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        yield Frame(0, 0, _read_picture(path), splice=False)
-        return
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
+    if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
+        yield Frame(0, 0, _read_picture(path), splice=False)
+        return
     try:
         yield from FrameReader(path, ReadSettings(fps=fps, min_source_fps=SLOWEST_FPS))
     except Unreadable as error:
@@ -158,12 +158,7 @@ def to_input(crop: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
 
 
 def _read_picture(path: Path) -> NDArray[np.uint8]:
-    if path.stat().st_size > MAX_PICTURE_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_PICTURE_BYTES} bytes")
     try:
-        with av.open(str(path)) as container:
-            for frame in container.decode(video=0):
-                return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    except av.error.FFmpegError as error:
+        return read_image(path, PICTURES)
+    except Unreadable as error:
         raise ValueError(f"{path} cannot be read as a picture ({error})") from error
-    raise ValueError(f"{path} holds no picture")

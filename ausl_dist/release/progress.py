@@ -11,6 +11,8 @@ from pathlib import Path
 
 import av
 
+from ausl_dist.faces.decode import Unreadable, open_video
+from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.progress import progress
 
 
@@ -21,13 +23,13 @@ def expected_frames(video: Path, fps: float) -> int | None:
     if not video.is_file():
         return None
     try:
-        with av.open(str(video)) as container:
+        with open_video(video, ReadSettings()) as container:
             return (
                 None
                 if container.duration is None
                 else round(container.duration / av.time_base * fps)
             )
-    except av.error.FFmpegError:
+    except Unreadable:
         return None  # whoever reads it will say what is wrong
 
 

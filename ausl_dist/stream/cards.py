@@ -18,12 +18,13 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from ausl_dist.shards.clip import MAX_KEYFRAME_DISTANCE
-from ausl_dist.stream.mp4 import VideoError
+from ausl_dist.stream.mp4 import MAX_SIDE, VideoError
 
 SQUARES = 4  # a side
 FRAME_BITS, CLIP_BITS = 6, 4  # and the frame's bits again, inverted: a smear is no number
 CARD_FRAMES = 24
 DARK, BRIGHT = 40, 215
+_MEMORY_GUARD = {"max_pixels": str(MAX_SIDE**2)}
 
 _ENCODERS = {
     "vp9": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "0"}),
@@ -53,9 +54,11 @@ class Kind:
 def kind_of(video: bytes) -> Kind:
     """What a clip is, by its first frame; VideoError where FFmpeg does not decode it."""
     try:
-        with av.open(io.BytesIO(video), "r") as container:
+        with av.open(io.BytesIO(video), "r", options=_MEMORY_GUARD) as container:
+            context = container.streams.video[0].codec_context
+            context.options = _MEMORY_GUARD
             frame = next(container.decode(video=0))
-            codec = container.streams.video[0].codec_context.name
+            codec = context.name
     except (av.error.FFmpegError, StopIteration, IndexError) as error:
         raise VideoError(f"FFmpeg does not decode the clip ({error})") from error
     name = frame.format.name

@@ -27,6 +27,7 @@ from ausl_dist.stream.mp4 import Video, VideoError
 # taken for BT.601, as FFmpeg takes them.
 _BT601, _BT709 = (0.299, 0.114), (0.2126, 0.0722)
 _PIXEL_FORMATS = ("yuv420p", "yuvj420p")
+CODED_SPARE = 128  # pixels by which a coded picture may be wider and higher than is shown
 MAX_SCRATCH = 64  # arrays of a frame's size at most, for each thread
 
 
@@ -38,7 +39,7 @@ class FrameDecoder:
     """
 
     def __init__(self) -> None:
-        self._contexts: dict[tuple[str, bytes], av.VideoCodecContext] = {}
+        self._contexts: dict[tuple[str, bytes, int, int], av.VideoCodecContext] = {}
         self._scratch: dict[tuple[str | int, ...], NDArray[np.uint8]] = {}
 
     def scratch(self, name: str, level: int, *shape: int) -> NDArray[np.uint8]:
@@ -64,7 +65,7 @@ class FrameDecoder:
             raise VideoError(
                 f"frames {missing[0]} to {missing[-1]} are wanted of a clip of {video.frames}"
             )
-        key = video.codec, video.extradata
+        key = video.codec, video.extradata, video.width, video.height
         context = self._contexts.get(key) or _open(video)
         self._contexts = {key: context}
         finished = False
@@ -138,8 +139,12 @@ def _open(video: Video) -> av.VideoCodecContext:
     context = av.CodecContext.create(video.codec, "r")
     assert isinstance(context, av.VideoCodecContext)
     context.thread_count = 1  # the parallelism is over clips
-    # FFmpeg would paint over what is damaged
-    context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
+    context.options = {
+        # FFmpeg would paint over what is damaged
+        "err_detect": "crccheck+bitstream+buffer+explode",
+        # or take memory for whatever size a picture claims
+        "max_pixels": str((video.width + CODED_SPARE) * (video.height + CODED_SPARE)),
+    }
     if video.extradata:
         context.extradata = video.extradata
     return context

@@ -18,6 +18,7 @@ from tests.support.videos import (
     moving_frames,
     number_of,
     numbered_frames,
+    write_absurd_flash,
     write_absurd_header,
     write_no_frames,
     write_six_hours,
@@ -122,15 +123,25 @@ def test_a_cover_is_no_video(tmp_path: Path) -> None:
     assert refusal.value.reason == "no_video"
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.mkv"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.mkv", "a.flv"])
 def test_a_header_that_asks_for_much_memory_gets_none(tmp_path: Path, name: str) -> None:
-    path = write_absurd_header(tmp_path / name)
-    assert path.stat().st_size < 4096
+    write = write_absurd_flash if name.endswith(".flv") else write_absurd_header
+    path = write(tmp_path / name)
+    assert path.stat().st_size < 1 << 15
     before = peak_of_reading(write_video(tmp_path / "plain.mp4", moving_frames(4)))
     with pytest.raises(Unreadable) as refusal:
         read(path)
     assert refusal.value.reason == "too_large"
     assert peak_of_reading(path) - before < 32 << 20
+
+
+def test_a_picture_of_eight_bytes_a_pixel_is_read(tmp_path: Path) -> None:
+    deep = np.zeros((1024, 1024, 4), np.uint16)
+    deep[..., 3] = 65535
+    cv2.imwrite(str(tmp_path / "1.png"), deep)
+    _, frames = read(tmp_path, max_side=1024, work_side=1024)
+    assert len(frames) == 1
+    assert frames[0].pixels.shape == (1024, 1024, 3)
 
 
 def peak_of_reading(path: Path) -> int:

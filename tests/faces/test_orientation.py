@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ausl_dist.faces.decode import open_pictures
 from ausl_dist.faces.orientation import as_shown, display_matrix
 from ausl_dist.faces.settings import ReadSettings
+from ausl_dist.release.faces import read_frames
 from tests.support.videos import write_video
 
 HEIGHT, WIDTH = 64, 96
@@ -120,6 +121,8 @@ def test_a_picture_is_read_as_a_viewer_shows_it(
     path = tmp_path / f"00001.{make.__name__}"
     path.write_bytes(make(orientation))
     assert is_like(read(path), SHOWN[orientation](corners()))
+    (frame,) = read_frames(path, 25.0)
+    assert is_like(frame.pixels, SHOWN[orientation](corners())), "by a released backbone"
     (tmp_path / f"00002.{make.__name__}").write_bytes(make(orientation))
     assert is_like(read(tmp_path), SHOWN[orientation](corners())), "in a folder of frames"
 

@@ -129,6 +129,21 @@ def write_absurd_header(path: Path, side: int = 16128) -> Path:
     return path
 
 
+def write_absurd_flash(path: Path, side: int = 16128) -> Path:
+    """A small .flv whose pictures claim `side` x `side` pixels; its header names no stream."""
+    # start code, version, time, size in 16 bits, width, height, key picture, deblocking, quantiser
+    fields = ((1, 17), (0, 5), (0, 8), (1, 3), (side, 16), (side, 16), (0, 2), (0, 1), (10, 5))
+    bits = "".join(f"{value:0{width}b}" for value, width in fields)
+    picture = int(f"{bits:0<80}", 2).to_bytes(10, "big") + bytes(2000)
+    body = b"\x12" + picture  # key picture, Sorenson H.263
+    data = b"FLV\x01\x01" + bytes([0, 0, 0, 9, 0, 0, 0, 0])
+    for number in range(8):
+        head = b"\x09" + len(body).to_bytes(3, "big") + (40 * number).to_bytes(3, "big")
+        data += head + bytes(4) + body + (len(body) + 11).to_bytes(4, "big")
+    path.write_bytes(data)
+    return path
+
+
 def write_wide(path: Path) -> Path:
     """Pictures 20,000 pixels wide; .avi."""
     return write_video(
