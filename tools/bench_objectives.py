@@ -68,10 +68,10 @@ RECIPES: dict[str, list[str]] = {
     "temporal_contrast": ["stride=6", "teacher_momentum=0.99"],
     "temporal_ranking": ["n_far=7", "spacing=6", "batch_norm=merged", "crop=per_clip"],
     "cross_identity_reconstruction": ["stride=6", "teacher_momentum=0.99", "bank_size=4096"],
-    "predictive_coding": [],
-    "roi_inpainting": [],
-    "single_image_flow": [],
-    "masked_video": ["patch=8"],
+    "predictive_coding": ["stride=6", "negatives=clip", "reads=pooled"],
+    "roi_inpainting": ["frames=8", "stride=6", "target=deviation", "reads=pooled"],
+    "single_image_flow": ["source=stored", "frames=6", "norm=l2", "reads=pooled"],
+    "masked_video": ["patch=8", "frames=8", "stride=6", "target=deviation", "reads=pooled"],
     LABELS: [
         "task=intensity",
         f"units={list(ACTION_UNITS)}".replace(" ", ""),
@@ -80,6 +80,7 @@ RECIPES: dict[str, list[str]] = {
     ],
 }
 SINGLE = [name for name in RECIPES if name != LABELS]
+FLOW_GAP = 18  # of the motion that the world stores: single_image_flow's
 FOLDS = 4  # of the people who are probed: each is tested once
 REPORT_SECONDS = 10.0
 COST_ROUNDS = 5
@@ -170,7 +171,11 @@ def _parser() -> argparse.ArgumentParser:
 def _world(arguments: argparse.Namespace, part: str) -> WorldSettings:
     people, seed = (arguments.identities, 1) if part == "train" else (arguments.heldout, 2)
     return WorldSettings(
-        identities=people, clips=arguments.clips, size=max(2 * arguments.size, 64), seed=seed
+        identities=people,
+        clips=arguments.clips,
+        size=max(2 * arguments.size, 64),
+        seed=seed,
+        flow_gap=FLOW_GAP,
     )
 
 

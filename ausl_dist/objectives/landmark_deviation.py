@@ -114,9 +114,7 @@ def deviations(landmarks: Tensor) -> Tensor:
     """What is left of landmarks B T 68 2 without their mean face and its affine motion, in
     shares of the face's size: B T 68 2.
     """
-    mean = landmarks.mean(1, keepdim=True)
-    mean = mean - mean.mean(2, keepdim=True)
-    size = mean.square().sum(-1).mean(-1).sqrt().clamp(min=1e-6)[..., None, None]  # B 1 1 1
+    mean, size = _mean_face(landmarks)
     points, basis = landmarks / size, F.pad(mean / size, (0, 1), value=1.0)  # B 1 68 3
     weight = torch.ones_like(points[..., :1])  # B T 68 1
     eye = RIDGE * torch.eye(3, device=landmarks.device)
@@ -129,3 +127,19 @@ def deviations(landmarks: Tensor) -> Tensor:
         usual = distance.sort(2).values[:, :, 34:35].clamp(min=1e-4)
         weight = 1 / (1 + (distance / (1.5 * usual)).square())  # Cauchy's
     return left
+
+
+def still_landmarks(landmarks: Tensor) -> Tensor:
+    """Where landmarks B T 68 2 would lie if the face made no expression: the clip's mean face,
+    moved as the head moves.
+    """
+    _, size = _mean_face(landmarks)
+    return landmarks - deviations(landmarks) * size
+
+
+def _mean_face(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of landmarks B T 68 2 over frames, about its middle, B 1 68 2; its size, B 1 1 1."""
+    mean = landmarks.mean(1, keepdim=True)
+    mean = mean - mean.mean(2, keepdim=True)
+    size = mean.square().sum(-1).mean(-1).sqrt().clamp(min=1e-6)[..., None, None]
+    return mean, size

@@ -84,6 +84,23 @@ def projector(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+class PooledToMap(nn.Module):
+    """A map again, N C s s, of pooled features N D.
+
+    What is decoded from it has gone through the features that a consumer gets: the readout is
+    trained with the map.
+    """
+
+    def __init__(self, inputs: int, channels: int = 64, side: int = 6) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, channels * side * side)
+        self.channels, self.side = channels, side
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """N C s s of N D."""
+        return F.gelu(self.linear(pooled)).unflatten(-1, (self.channels, self.side, self.side))
+
+
 class UpDecoder(nn.Sequential):
     """Maps N D h w to N `channels` 2^k h 2^k w by k steps of nearest doubling, 3 x 3
     convolution, group norm and GELU.

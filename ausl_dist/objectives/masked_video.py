@@ -15,6 +15,10 @@ paints the frame from the last map, after SimMIM (Xie et al., CVPR 2022). Fact o
 on hidden pixels, the linear layer, ratio 0.6 with squares of 32 pixels. Our decisions: mean
 colour instead of learnt tokens, which not all backbones have, and 0.75 with squares of 16 as
 default for both encoders.
+
+Ours beside theirs: `target: deviation` paints how a frame differs from the mean of the clip's
+frames, since who it is and how it is lit are most of a face's pixels; `reads: pooled` paints from
+the backbone's readout, so that what is painted has gone through what a consumer gets.
 """
 
 from typing import Literal
@@ -26,7 +30,7 @@ from torch import Tensor, nn
 from ausl_dist.batch import Needs, View
 from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32
 from ausl_dist.objectives.draws import uniform
-from ausl_dist.objectives.layers import all_of, feed, learnt_tokens, resized
+from ausl_dist.objectives.layers import PooledToMap, all_of, feed, learnt_tokens, resized
 
 # crops and mirror images are all the augmentation that MAE uses
 MASKED = View(crop=(0.5, 0.875), flip=0.5)
@@ -41,6 +45,8 @@ class MaskedVideo(Objective):
         feature_dim: int,
         map_dim: int | None = None,
         encoder: Literal["fill", "drop"] = "fill",
+        reads: Literal["map", "pooled"] = "map",
+        target: Literal["pixels", "deviation"] = "pixels",
         patch: int = 16,
         ratio: float = 0.75,
         tube: bool = False,
@@ -55,6 +61,14 @@ class MaskedVideo(Objective):
         super().__init__()
         if encoder not in ("fill", "drop"):
             raise ValueError("masked_video: encoder must be fill or drop")
+        if reads not in ("map", "pooled") or target not in ("pixels", "deviation"):
+            raise ValueError(
+                "masked_video: reads must be map or pooled, target pixels or deviation"
+            )
+        if (target == "deviation" and frames < 2) or (reads == "pooled" and encoder == "drop"):
+            raise ValueError(
+                "masked_video: target=deviation needs frames >= 2, reads=pooled encoder=fill"
+            )
         if patch < 4 or not 0 < ratio < 1 or frames < 1 or stride < 1:
             raise ValueError(
                 "masked_video: need patch >= 4, 0 < ratio < 1, frames >= 1 and stride >= 1"
@@ -68,7 +82,9 @@ class MaskedVideo(Objective):
             view,
         )
         self.offsets = tuple(range(0, frames * stride, stride))
-        map_dim = map_dim or feature_dim
+        self.target = target
+        self.unpool = PooledToMap(feature_dim) if reads == "pooled" else None
+        map_dim = (map_dim or feature_dim) if self.unpool is None else self.unpool.channels
         pixels = 3 * patch * patch
         self.paint: nn.Module = nn.Conv2d(map_dim, pixels, 1)
         if encoder == "drop":
@@ -102,16 +118,16 @@ class MaskedVideo(Objective):
         hidden = self._hide(batch, size // self.patch)  # B T g g
         paint = self._fill_and_paint if self.encoder == "fill" else self._drop_and_paint
         painted = paint(batch, pixels, hidden)  # B T L P
-        truth = self._patches(pixels)
+        own = pixels if self.target == "pixels" else pixels - pixels.mean(1, keepdim=True)
+        truth = self._patches(own)
         with in_float32(pixels):
             if self.normalise:
                 truth = (truth - truth.mean(-1, keepdim=True)) / (
                     truth.var(-1, keepdim=True) + 1e-6
                 ).sqrt()
             difference = painted.float() - truth  # B T L P
-            error = (difference.square() if self.encoder == "drop" else difference.abs()).mean(
-                -1
-            )
+            absolute = self.encoder == "fill" and self.target == "pixels"
+            error = (difference.abs() if absolute else difference.square()).mean(-1)
         # Every clip hides the same number of patches: a mean in each clip, then over clips, is
         # the mean over hidden patches.
         mask = hidden.flatten(2).float()
@@ -134,7 +150,9 @@ class MaskedVideo(Objective):
         hole = hidden.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2)[
             :, :, None
         ]
-        maps = batch.encode(torch.where(hole, 0.0, pixels)).maps  # B T D h w
+        features = batch.encode(torch.where(hole, 0.0, pixels))
+        # B T D h w
+        maps = features.maps if self.unpool is None else feed(self.unpool, features.pooled)
         # BT 3 h*patch w*patch
         image = F.pixel_shuffle(feed(self.paint, maps.flatten(0, 1)), self.patch)
         # a backbone whose cells are not of `patch` pixels

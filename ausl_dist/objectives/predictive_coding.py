@@ -24,7 +24,8 @@ it).
 Two ranks do not give the loss of one, which is the authors' choice: with negatives of one rank,
 half as many clips a rank mean easier questions. Chance is ln(clips of the rank x P h w), logged
 as `chance`. `negatives: all_ranks` makes the loss independent of the number of ranks, but for
-dropout.
+dropout. Ours: `negatives: clip` asks only which step of the clip it is, which neither who it is nor
+how it is lit can tell; `reads: pooled` predicts the backbone's readout, a map of one place.
 """
 
 import math
@@ -62,7 +63,8 @@ class PredictiveCoding(Objective):
         stride: int = 5,
         width: int = 256,
         dropout: float = 0.1,
-        negatives: Literal["rank", "all_ranks"] = "rank",
+        negatives: Literal["rank", "all_ranks", "clip"] = "rank",
+        reads: Literal["map", "pooled"] = "map",
         view: View = JITTERED,
     ) -> None:
         super().__init__()
@@ -73,9 +75,14 @@ class PredictiveCoding(Objective):
                 f"not predicted={predicted}, blocks={blocks}, block_frames={block_frames}, "
                 f"stride={stride}"
             )
-        if encoder not in ("frame", "block") or negatives not in ("rank", "all_ranks"):
+        if encoder not in ("frame", "block") or negatives not in ("rank", "all_ranks", "clip"):
             raise ValueError(
-                "predictive_coding: encoder must be frame or block, negatives rank or all_ranks"
+                "predictive_coding: encoder must be frame or block, negatives rank, all_ranks or "
+                "clip"
+            )
+        if reads not in ("map", "pooled") or (reads == "pooled" and encoder == "block"):
+            raise ValueError(
+                "predictive_coding: reads must be map, or pooled with encoder=frame"
             )
         if encoder == "block" and view.per_frame:
             raise ValueError(
@@ -87,10 +94,10 @@ class PredictiveCoding(Objective):
             predicted,
             view,
         )
-        self.shape = (blocks, block_frames)
+        self.reads, self.shape = reads, (blocks, block_frames)
         self.offsets = tuple(range(0, blocks * block_frames * stride, stride))
         # then z is what the encoder gives, as with Han et al.
-        map_dim = map_dim or feature_dim
+        map_dim = feature_dim if reads == "pooled" else map_dim or feature_dim
         own_width = encoder == "block" and map_dim == width
         self.reduce = nn.Identity() if own_width else nn.Conv2d(map_dim, width, 1)
         self.aggregate = ConvGRU(width, width, dropout)
@@ -110,11 +117,12 @@ class PredictiveCoding(Objective):
         if self.negatives == "all_ranks":
             first, targets, usable = rank() * len(z), gather(targets), gather(batch.weight)
         # dot products over 256 channels, not normalised: large numbers, small differences
+        others = usable * (self.negatives != "clip")
         with in_float32(z):
             loss, found = dense_contrast(
-                predictions.float(), targets.float(), usable > 0, first
+                predictions.float(), targets.float(), others > 0, first
             )
-        logs = {"accuracy": batch.mean(found)} | count_negatives(targets, usable)
+        logs = {"accuracy": batch.mean(found)} | count_negatives(targets, others)
         return Loss(batch.mean(loss), logs, embedding=z.detach().mean((3, 4)).flatten(0, 1))
 
     def _encode(self, batch: BatchView) -> Tensor:
@@ -123,6 +131,9 @@ class PredictiveCoding(Objective):
                 1, self.shape
             )  # B N L C H W
             maps = batch.encode(blocks).maps  # B N D h w
+        elif self.reads == "pooled":  # a map of one place
+            pooled = batch.pooled(self.view, self.offsets).unflatten(1, self.shape)
+            maps = pooled.mean(2)[..., None, None]
         else:
             maps = (
                 batch.maps(self.view, self.offsets).unflatten(1, self.shape).mean(2)

@@ -14,16 +14,24 @@ removed, both sides together (or the mirror side gives the answer away), the fil
 3 x 3 bins of bilinear samples of the last map, tokens of 256, two transformer layers of four
 heads, patches of 32 x 32 and the plain L1 loss. Their tasks accompany a supervised loss; here
 they also pretrain alone.
+
+Ours beside the paper's: `target: deviation` paints how a region differs from its own mean over the
+clip's frames, in boxes that go along with the head alone, since who it is and how it is lit are
+most of a face's pixels; `reads: pooled` paints from the backbone's readout, so that what is painted
+has gone through what a consumer gets.
 """
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import BatchView, Loss, Objective, masked_mean
+from ausl_dist.objectives.base import BatchView, Features, Loss, Objective, masked_mean
 from ausl_dist.objectives.draws import uniform
-from ausl_dist.objectives.layers import UpDecoder
+from ausl_dist.objectives.landmark_deviation import still_landmarks
+from ausl_dist.objectives.layers import PooledToMap, UpDecoder, feed
 from ausl_dist.objectives.region_tokens import RegionTokens
 from ausl_dist.objectives.regions import BP4D_UNITS, centres, corners, cut, inside, places_of
 
@@ -42,6 +50,8 @@ class RoiInpainting(Objective):
         map_dim: int | None = None,
         action_units: tuple[int, ...] = BP4D_UNITS,
         max_removed: int = 2,
+        target: Literal["pixels", "deviation"] = "pixels",
+        reads: Literal["map", "pooled"] = "map",
         region: float = 0.17,
         width: int = 256,
         layers: int = 2,
@@ -62,10 +72,19 @@ class RoiInpainting(Objective):
                 "roi_inpainting: need 0 < region <= 0.5 of the image's side, "
                 "frames >= 1 and stride >= 1"
             )
+        if target not in ("pixels", "deviation") or reads not in ("map", "pooled"):
+            raise ValueError(
+                "roi_inpainting: target must be pixels or deviation, reads map or pooled"
+            )
+        if target == "deviation" and frames < 2:
+            raise ValueError("roi_inpainting: target=deviation needs frames >= 2")
+        self.target = target
+        self.unpool = PooledToMap(feature_dim) if reads == "pooled" else None
+        map_dim = (map_dim or feature_dim) if self.unpool is None else self.unpool.channels
         self.max_removed, self.region, self.view = max_removed, region, view
         self.offsets = tuple(range(0, frames * stride, stride))
         self.regions = RegionTokens(
-            map_dim or feature_dim,
+            map_dim,
             self.places,
             region=region,
             width=width,
@@ -83,9 +102,14 @@ class RoiInpainting(Objective):
         landmarks = batch.landmarks(self.view, self.offsets)  # B T 68 2
         valid = torch.isfinite(landmarks).all(-1).all(-1)  # B T
         side, size = round(self.region * pixels.shape[-1]), (pixels.shape[-2], pixels.shape[-1])
-        boxes = corners(centres(landmarks.nan_to_num(), self.places), side, size)  # B T P 2 2
+        landmarks = landmarks.nan_to_num()
+        if self.target == "deviation":  # a box that moves with a brow hides that it moves
+            landmarks = still_landmarks(landmarks)
+        middles = centres(landmarks, self.places)  # B T P 2 2
+        boxes = corners(middles, side, size)  # B T P 2 2
         chosen, removed = self._choose(batch)  # B T M, both
-        own = boxes.gather(2, chosen[..., None, None].expand(*chosen.shape, 2, 2))  # B T M 2 2
+        picked = chosen[..., None, None].expand(*chosen.shape, 2, 2)  # B T M 2 2
+        own = boxes.gather(2, picked)  # B T M 2 2
         hole = (
             (inside(own, side, size) & removed[..., None, None, None]).any(2).any(2)
         )  # B T H W
@@ -93,16 +117,21 @@ class RoiInpainting(Objective):
         damaged = torch.where(hole[:, :, None], 0.0, pixels)
         # BT 2P W
         tokens = self.regions(
-            batch.encode(damaged).maps.flatten(0, 1), boxes.flatten(0, 1), side, size[0]
+            self._maps(batch.encode(damaged)), boxes.flatten(0, 1), side, size[0]
         ).flatten(1, 2)
         # B T M 2 C p p
         painted = self._paint(tokens, chosen.flatten(0, 1)).unflatten(0, chosen.shape[:2])
-        # BT 2M C side side
-        truth = cut(pixels.flatten(0, 1), own.flatten(0, 1).flatten(1, 2), side)
-        truth = F.interpolate(
-            truth.flatten(0, 1), (PATCH, PATCH), mode="bilinear", antialias=True
-        ).view_as(painted)
-        error = (painted.float() - truth).abs().mean((-1, -2, -3))  # B T M 2
+        if self.target == "deviation":
+            truth = patches_between_pixels(pixels, middles.gather(2, picked), side)
+            difference = (painted.float() - (truth - truth.mean(1, keepdim=True))).square()
+        else:
+            # BT 2M C side side
+            truth = cut(pixels.flatten(0, 1), own.flatten(0, 1).flatten(1, 2), side)
+            truth = F.interpolate(
+                truth.flatten(0, 1), (PATCH, PATCH), mode="bilinear", antialias=True
+            ).view_as(painted)
+            difference = (painted.float() - truth).abs()
+        error = difference.mean((-1, -2, -3))  # B T M 2
         mask = (removed & valid[..., None])[..., None] * batch.weight[:, None, None, None]
         logs = {
             "hidden": batch.mean(hole.float().mean((1, 2, 3))),
@@ -112,15 +141,23 @@ class RoiInpainting(Objective):
 
     def _choose(self, batch: BatchView) -> tuple[Tensor, Tensor]:
         """Indices of places B T M for each frame, and which of the M are removed: the first one
-        always.
+        always. A deviation is from the mean over frames, so there all frames lose the same.
         """
-        frames = len(self.offsets)
+        frames = 1 if self.target == "deviation" else len(self.offsets)
         chosen = uniform(batch, f"{self.label}/places", frames, len(self.places)).argsort(-1)[
             ..., : self.max_removed
         ]
         # one less than are removed
         count = (uniform(batch, f"{self.label}/count", frames, 1) * self.max_removed).long()
-        return chosen, torch.arange(self.max_removed, device=chosen.device) <= count
+        removed = torch.arange(self.max_removed, device=chosen.device) <= count
+        shape = (-1, len(self.offsets), -1)
+        return chosen.expand(shape), removed.expand(shape)
+
+    def _maps(self, features: Features) -> Tensor:
+        if self.unpool is None:
+            return features.maps.flatten(0, 1)
+        maps: Tensor = feed(self.unpool, features.pooled.flatten(0, 1))
+        return maps
 
     def _paint(self, tokens: Tensor, chosen: Tensor) -> Tensor:
         """Patches N M 2 C p p from tokens N 2P W for the chosen places N M."""
@@ -130,3 +167,23 @@ class RoiInpainting(Objective):
         )  # N M 2 W
         seeds = self.spread(own).unflatten(-1, (-1, 2, 2))  # N M 2 W 2 2
         return self.decode(seeds.flatten(0, 2)).unflatten(0, own.shape[:3])
+
+
+@torch.no_grad()
+def patches_between_pixels(images: Tensor, middles: Tensor, side: int) -> Tensor:
+    """Patches B T M 2 C p p, p = PATCH, of images B T C H W around middles B T M 2 2 (x, y),
+    `side` pixels wide, read between pixels: a region stands still where its middle is tracked.
+    """
+    height, width = images.shape[-2:]
+    steps = ((torch.arange(PATCH, device=images.device) + 0.5) / PATCH - 0.5) * side
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    at = middles.flatten(0, 1).flatten(1, 2)[:, :, None, None] + torch.stack([x, y], -1)
+    grid = (2 * at + 1) / at.new_tensor([width, height]) - 1  # BT R p p 2
+    read = F.grid_sample(
+        images.flatten(0, 1).float(),
+        grid.flatten(1, 2),
+        padding_mode="border",
+        align_corners=False,
+    )  # BT C R*p p
+    patches = read.unflatten(2, (grid.shape[1], PATCH)).transpose(1, 2)  # BT R C p p
+    return patches.unflatten(1, (-1, 2)).unflatten(0, images.shape[:2])

@@ -19,6 +19,11 @@ frame's action units alone explain 7 % (`python -m tools.bench_targets`): by the
 (stream/motion.py), on its own threads; stored is what the corpus keeps, measured once when it
 was built or true by construction in the rendered world: then only frame t is decoded.
 
+Ours beside the paper's: `reads: pooled` decodes from the backbone's readout, "to bring motion into
+the global feature" literally, where `map` leaves a learnt readout untrained; `frames` (of stored
+motion only) guesses from that many frames of a clip, `stride` apart; `norm: l2` is the mean
+where l1 is the median, and the median of motion is to stand still.
+
 One frame does not say whether a movement begins or ends. `direction`: signed is the plain flow;
 either takes, for each pair, the better of u and -u; unsigned learns length and orientation
 modulo 180 degrees, as (|u| cos 2a, |u| sin 2a).
@@ -33,7 +38,7 @@ from torch import Tensor
 from ausl_dist.batch import PLAIN, Needs, View
 from ausl_dist.objectives.base import BatchView, Loss, Objective, masked_mean
 from ausl_dist.objectives.head_motion import head_motion_removed
-from ausl_dist.objectives.layers import UpDecoder, feed
+from ausl_dist.objectives.layers import PooledToMap, UpDecoder, feed
 
 REFERENCE_SIZE = 224  # pixels: the image size that lengths of flow are stated for
 
@@ -49,6 +54,10 @@ class SingleImageFlow(Objective):
         gap: int = 18,
         direction: Literal["signed", "either", "unsigned"] = "signed",
         source: Literal["measured", "stored"] = "measured",
+        reads: Literal["map", "pooled"] = "map",
+        norm: Literal["l1", "l2"] = "l1",
+        frames: int = 1,
+        stride: int = 6,
         scale: float = 1.0,
         largest: float = 20.0,
         median_between: tuple[float, float] = (0.1, 10.0),
@@ -69,6 +78,13 @@ class SingleImageFlow(Objective):
             raise ValueError("single_image_flow: direction must be signed, either or unsigned")
         if source not in ("measured", "stored"):
             raise ValueError("single_image_flow: source must be measured or stored")
+        if reads not in ("map", "pooled") or norm not in ("l1", "l2"):
+            raise ValueError("single_image_flow: reads must be map or pooled, norm l1 or l2")
+        if frames < 1 or stride < 1 or (frames > 1 and source == "measured"):
+            raise ValueError(
+                "single_image_flow: need frames >= 1 and stride >= 1, and more than one frame "
+                "only of stored motion: set source=stored"
+            )
         if view.per_frame:
             raise ValueError(
                 "single_image_flow: both frames need the same crop, or the crop is what moves: "
@@ -76,11 +92,16 @@ class SingleImageFlow(Objective):
             )
         self.gap, self.direction, self.source, self.view = gap, direction, source, view
         self.scale, self.largest, self.median_between = scale, largest, median_between
-        self.decode = UpDecoder(map_dim or feature_dim, (128, 64, 32), 2)
+        self.norm = norm
+        self.offsets = tuple(range(0, frames * stride, stride))
+        self.unpool = PooledToMap(feature_dim) if reads == "pooled" else None
+        map_dim = map_dim or feature_dim
+        inputs = map_dim if self.unpool is None else self.unpool.channels
+        self.decode = UpDecoder(inputs, (128, 64, 32), 2)
 
     def needs(self) -> Needs:
         if self.source == "stored":
-            return Needs(views={self.view: (0,)}, landmarks=True, flow_gap=self.gap)
+            return Needs(views={self.view: self.offsets}, landmarks=True, flow_gap=self.gap)
         return Needs(
             views={self.view: (0, self.gap)},
             landmarks=True,
@@ -89,32 +110,39 @@ class SingleImageFlow(Objective):
         )
 
     def forward(self, batch: BatchView) -> Loss:
-        pixels = batch.pixels(self.view, (0,)).shape[-1]
-        landmarks = batch.landmarks(self.view, (0,))[:, 0]  # B 68 2
-        usable = torch.isfinite(landmarks).all(-1).all(-1)  # B
-        guess = feed(self.decode, batch.maps(self.view, (0,))[:, 0]).float()  # B 2 g g
+        # N: the frames of all clips, B T
+        pixels = batch.pixels(self.view, self.offsets).shape[-1]
+        landmarks = batch.landmarks(self.view, self.offsets).flatten(0, 1)  # N 68 2
+        usable = torch.isfinite(landmarks).all(-1).all(-1)  # N
+        guess = feed(self.decode, self._maps(batch)).float()  # N 2 g g
         unit = pixels / REFERENCE_SIZE  # pixels of this image for one of the reference
-        # B 2 h w, in pixels of the image whatever h and w
-        flow = batch.flow(self.view, (0,))[:, 0].float()
+        # N 2 h w, in pixels of the image whatever h and w
+        flow = batch.flow(self.view, self.offsets).flatten(0, 1).float()
         usable &= torch.isfinite(flow).flatten(1).all(1)
         flow = flow.nan_to_num()
         # on the flow's grid
         landmarks = (landmarks.nan_to_num() + 0.5) * (flow.shape[-1] / pixels) - 0.5
         flow = head_motion_removed(flow, landmarks)
         flow = flow.clamp(-self.largest * unit, self.largest * unit)
-        face = face_box(landmarks, flow.shape[-2:])  # B h w
+        face = face_box(landmarks, flow.shape[-2:])  # N h w
         usable &= self._plausible(flow, face, unit)
         target = F.adaptive_avg_pool2d(flow, guess.shape[-2:]) / (unit * self.scale)
-        mask = (
-            F.adaptive_avg_pool2d(face[:, None].float(), guess.shape[-2:])[:, 0] > 0.5
-        )  # B g g
-        error = self._error(guess, target, mask)  # B g g
-        weight = mask * (usable * batch.weight)[:, None, None]
+        # N g g
+        mask = F.adaptive_avg_pool2d(face[:, None].float(), guess.shape[-2:])[:, 0] > 0.5
+        error = self._error(guess, target, mask)  # N g g
+        frames = len(self.offsets)
+        weight = mask * (usable * batch.weight.repeat_interleave(frames))[:, None, None]
         logs = {
-            "usable": batch.mean(usable.float()),
+            "usable": batch.mean(usable.float().unflatten(0, (-1, frames)).mean(1)),
             "target": masked_mean(target.abs().mean(1), weight),
         }
         return Loss(masked_mean(error, weight), logs)
+
+    def _maps(self, batch: BatchView) -> Tensor:
+        if self.unpool is None:
+            return batch.maps(self.view, self.offsets).flatten(0, 1)
+        maps: Tensor = feed(self.unpool, batch.pooled(self.view, self.offsets).flatten(0, 1))
+        return maps
 
     def _plausible(self, flow: Tensor, face: Tensor, unit: float) -> Tensor:
         length = flow.norm(dim=1).masked_fill(~face, torch.nan).flatten(1)
@@ -126,12 +154,15 @@ class SingleImageFlow(Objective):
     def _error(self, guess: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         if self.direction == "unsigned":
             target = orientation(target)
-        error = (guess - target).abs().mean(1)
+        error = self._distance(guess - target)
         if self.direction == "either":
-            opposite = (guess + target).abs().mean(1)
+            opposite = self._distance(guess + target)
             flipped = (opposite * mask).sum((1, 2)) < (error * mask).sum((1, 2))
             error = torch.where(flipped[:, None, None], opposite, error)
         return error
+
+    def _distance(self, difference: Tensor) -> Tensor:
+        return (difference.abs() if self.norm == "l1" else difference.square()).mean(1)
 
 
 def _nanmedian(values: Tensor) -> Tensor:
