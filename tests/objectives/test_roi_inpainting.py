@@ -7,6 +7,7 @@ import torch
 
 from ausl_dist.faces.landmarks import MIRROR
 from ausl_dist.objectives.base import BatchView
+from ausl_dist.objectives.landmark_deviation import still_landmarks
 from ausl_dist.objectives.region_tokens import bin_weights
 from ausl_dist.objectives.regions import (
     BP4D_UNITS,
@@ -18,7 +19,7 @@ from ausl_dist.objectives.regions import (
     inside,
     places_of,
 )
-from ausl_dist.objectives.roi_inpainting import PATCH, RoiInpainting
+from ausl_dist.objectives.roi_inpainting import PATCH, RoiInpainting, patches_between_pixels
 from tests.support.tiny import make_batch, make_model
 
 SIZE = 96
@@ -140,3 +141,26 @@ def test_regions_are_read_as_a_grid_of_samples_would_read_them() -> None:
     )
     theirs = torch.nn.functional.avg_pool2d(read, 2).unflatten(2, (4, 3)).transpose(1, 2)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_a_still_face_under_a_moving_head_leaves_nothing_to_paint() -> None:
+    picture = torch.nn.functional.interpolate(
+        torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0)), size=SIZE + 8
+    )
+    frames = torch.stack([picture[0, :, 4:-4, shift : SIZE + shift] for shift in (0, 3, 8)])
+    points = torch.stack([face() - torch.tensor([shift, 0.0]) for shift in (0.0, 3.0, 8.0)])
+    still = still_landmarks(points[None])  # 1 T 68 2
+    middles = centres(still, places_of([1, 12]))  # 1 T 2 2 2
+    patches = patches_between_pixels(frames[None], middles, 16)
+    assert (patches - patches.mean(1, keepdim=True)).abs().max() < 0.02
+
+
+def test_a_deviation_is_painted_at_the_same_places_of_all_frames() -> None:
+    with pytest.raises(ValueError, match="frames >= 2"):
+        RoiInpainting(feature_dim=8, target="deviation")
+    objective = RoiInpainting(feature_dim=8, target="deviation", frames=3)
+    batch = make_batch(objective.needs(), 2)
+    view = BatchView(batch, objective.needs().views, lambda *_: None, None)  # type: ignore[arg-type, return-value]
+    chosen, removed = objective._choose(view)
+    assert torch.equal(chosen[:, 0], chosen[:, 2])
+    assert torch.equal(removed[:, 0], removed[:, 2])

@@ -18,8 +18,10 @@ from tests.support.ranks import run_ranks
 from tests.support.tiny import IMAGE_SIZE, TRANSFORMER, make_batch
 
 OBJECTIVES = Path(__file__).parents[2] / "configs" / "objective"
-# two presets of flow look over unequal gaps, which one corpus cannot store
-FILES = sorted(set(OBJECTIVES.glob("*.yaml")) - {OBJECTIVES / "single_image_flow_near.yaml"})
+# of the presets of flow one: a run has one gap, and one source of it
+FILES = sorted(
+    set(OBJECTIVES.glob("*.yaml")) - set(OBJECTIVES.glob("single_image_flow_*.yaml"))
+)
 
 
 def train(*stages: int) -> list[list[tuple[float, float]]]:
