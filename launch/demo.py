@@ -118,6 +118,10 @@ def _judge(job: DemoJob) -> None:
     judged_on = ["--corpus", f"s3://{BUCKET}/world-heldout", "--stride", "3"]
     report = job.run / "evaluation" / "rendered"
     _step("tools.evaluate", "compare", str(unjudged), *judged_on, "--out", str(report))
+    from launch.demo_page import write_page  # imports torch
+
+    shown = write_page(job.run, f"s3://{BUCKET}/world-heldout")
+    print(f"in pictures: {_short(shown)}")
 
 
 def _rendered_job() -> DemoJob:

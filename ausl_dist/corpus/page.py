@@ -6,7 +6,6 @@ rejected and why, and how clips are spread.
 The sample is every n-th chunk, so that a page of a terabyte costs as much as one of a gigabyte.
 """
 
-import base64
 import html
 import io
 import json
@@ -24,6 +23,7 @@ from ausl_dist.corpus.publish import LEDGER_NAME, STATEMENT_FORMAT, STATEMENT_NA
 from ausl_dist.faces.landmarks import NUM_LANDMARKS
 from ausl_dist.pages import page as pages
 from ausl_dist.pages.charts import histogram
+from ausl_dist.pages.jpeg import jpeg_base64
 from ausl_dist.pages.page import note, picture, pictures_row, section, table, verbatim
 from ausl_dist.shards import clip, storage
 from ausl_dist.shards.clip import ClipMeta, array_from_bytes
@@ -139,7 +139,7 @@ def _kept(stored: StoredClip) -> str:
     row = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames.values()]
     whole = f"{meta.source} @ {meta.start_second:.2f} s, {meta.identity}, {meta.frames} frames"
     caption = f"{_short(meta.source)} @ {meta.start_second:.1f} s"
-    return picture(_jpeg(np.hstack(row)), caption, whole)
+    return picture(jpeg_base64(np.hstack(row)), caption, whole)
 
 
 def _short(source: str) -> str:
@@ -192,8 +192,3 @@ def _histograms(metas: list[ClipMeta]) -> str:
             values[name].append(value)
     drawn = [histogram(numbers, label=name) for name, numbers in values.items()]
     return f'<div class="panels">{"".join(drawn)}</div>' if drawn else ""
-
-
-def _jpeg(picture: NDArray[np.uint8]) -> str:
-    _, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return base64.b64encode(data.tobytes()).decode()
