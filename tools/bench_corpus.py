@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from ausl_dist import command
-from ausl_dist.corpus.encode import encode_video, verify_video
 from ausl_dist.corpus.layouts import layout
 from ausl_dist.corpus.pack import ResultStore
 from ausl_dist.corpus.quality import measure, signature
@@ -37,6 +36,7 @@ from ausl_dist.faces.landmarks import alignment_to_template
 from ausl_dist.faces.steadiness import tremble
 from ausl_dist.faces.track import FaceTracker
 from ausl_dist.faces.video import Frame, FrameReader
+from ausl_dist.shards.encode import encode_video, verify_video
 
 STAGE_FRAMES = 150
 STILL_FRAMES, CAMERA_NOISE = 60, 4.0  # levels

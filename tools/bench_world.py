@@ -19,7 +19,7 @@ from typing import TypeVar
 import cv2
 
 from ausl_dist import command
-from ausl_dist.corpus.encode import encode_video, verify_video
+from ausl_dist.shards.encode import encode_video, verify_video
 from ausl_dist.world.file_head import FileHead
 from ausl_dist.world.head import BuiltinHead, HeadModel
 from ausl_dist.world.render import World

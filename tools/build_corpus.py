@@ -4,8 +4,8 @@ account of every second.
     python -m tools.build_corpus INPUT ... --out s3://bucket/name|DIR
 
 INPUT is a folder, a file, a glob in quotes, a list of paths (.txt), WebDataset shards (.tar) of
-videos or of frames, or an s3:// prefix. Run the same command again to go on after a kill; when
-everything is done it does nothing.
+videos or of frames, a Parquet file or a Hugging Face data set of videos, or an s3:// prefix.
+Run the same command again to go on after a kill; when everything is done it does nothing.
 """
 
 import argparse
@@ -37,6 +37,7 @@ def main() -> int:
         licence=arguments.licence,
         table=arguments.table,
         identity_field=arguments.identity_field,
+        video_column=arguments.video_column,
     )
     part, parts = _part(arguments.part)
     job = BuildJob(
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="folders, files, globs, lists (.txt), shards (.tar), s3:// prefixes",
+        help="folders, files, globs, lists (.txt), shards (.tar), .parquet, s3:// prefixes",
     )
     parser.add_argument(
         "--out",
@@ -148,7 +149,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--identity-field",
         metavar="NAME",
-        help="of WebDataset shards: class (KEY.cls), or the field of KEY.json that says who it is",
+        help="who is seen: in WebDataset shards class (KEY.cls) or a field of KEY.json, in "
+        "Parquet a column",
+    )
+    parser.add_argument(
+        "--video-column",
+        metavar="NAME",
+        help="of Parquet: what holds the videos, their paths or URLs (default: found by itself)",
     )
     parser.add_argument(
         "--labels",

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ausl_dist import command
-from ausl_dist.corpus.encode import CODECS
 from ausl_dist.faces.models import cache_folder
 from ausl_dist.progress import progress
+from ausl_dist.shards.encode import CODECS
 from ausl_dist.world.make import WorldSettings, make_world, work_folder
 
 

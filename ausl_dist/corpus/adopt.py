@@ -12,9 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ausl_dist.corpus.bring import list_files, local_copy, reader_of
 from ausl_dist.corpus.fill import PREFIX, Filled, Filling, fill
 from ausl_dist.corpus.lock import Lock, locked
-from ausl_dist.corpus.publish import (
+from ausl_dist.corpus.raw_tar import list_samples
+from ausl_dist.shards import clip, storage
+from ausl_dist.shards.index import INDEX_NAME, ShardEntry, scan_shard, write_index
+from ausl_dist.shards.publish import (
     LEDGER_NAME,
     STATEMENT_NAME,
     Tally,
@@ -22,10 +26,6 @@ from ausl_dist.corpus.publish import (
     statement,
     to_json,
 )
-from ausl_dist.corpus.raw_tar import list_samples
-from ausl_dist.corpus.sources import list_files, local_copy, open_tar
-from ausl_dist.shards import clip, storage
-from ausl_dist.shards.index import INDEX_NAME, ShardEntry, scan_shard, write_index
 from ausl_dist.shards.reader import read_clips
 from ausl_dist.shards.tar import TarError
 
@@ -146,7 +146,7 @@ def _index(
 def _is_foreign(url: str, name: str) -> bool:
     """Whether the first sample of a shard has nothing of a clip record."""
     try:
-        first = next(list_samples(*open_tar(storage.join(url, name))), None)
+        first = next(list_samples(*reader_of(storage.join(url, name))), None)
     except TarError:
         return False  # the scan says what is wrong, and where
     return first is not None and not {"alignment", "detector"} <= first.about.keys()

@@ -30,7 +30,6 @@ from ausl_dist.corpus.parts import (
     publish_part,
     read_part,
 )
-from ausl_dist.corpus.publish import MAX_STATEMENT_BYTES, STATEMENT_NAME, send_shards, survey
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import Source
 from ausl_dist.corpus.workers import Crew, Task, label_tables
@@ -44,6 +43,7 @@ from ausl_dist.corpus.workspace import (
 from ausl_dist.faces.models import MODELS, find_model
 from ausl_dist.shards import storage
 from ausl_dist.shards.index import INDEX_NAME
+from ausl_dist.shards.publish import MAX_STATEMENT_BYTES, STATEMENT_NAME, send_shards, survey
 
 BUILDER_VERSION = 3  # part of a build's digest: raise it when the same input gives other bytes
 MAX_PICTURES = 24  # of rejected pieces in the ledger, for each reason

@@ -10,8 +10,6 @@ Everything streams: memory does not grow with the length of the video.
 """
 
 import dataclasses
-import hashlib
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +19,6 @@ import numpy as np
 
 from ausl_dist.corpus.books import KEPT, Books, Timeline, TrackPiece
 from ausl_dist.corpus.cut import Candidate, TrackCutter
-from ausl_dist.corpus.encode import VideoMismatch, encode_video, verify_video
 from ausl_dist.corpus.flow import motion
 from ausl_dist.corpus.labels import Labels
 from ausl_dist.corpus.quality import first_problem, measure, signature
@@ -35,9 +32,8 @@ from ausl_dist.faces.models import models_id
 from ausl_dist.faces.track import FaceTracker
 from ausl_dist.faces.video import Frame, FrameReader
 from ausl_dist.shards.clip import ClipMeta
-from ausl_dist.shards.writer import clip_blocks
-
-MAX_KEY_NAME = 40
+from ausl_dist.shards.encode import VideoMismatch, encode_video, verify_video
+from ausl_dist.shards.writer import clip_blocks, key_of
 
 
 @dataclass
@@ -152,7 +148,7 @@ class Extractor:
         try:
             reader = FrameReader(path, self.settings.read)
         except Unreadable as problem:
-            return _reject_whole(result, problem)
+            return reject_whole(result, problem)
         tracker = FaceTracker(
             self._detector, self._landmarker, self.settings.faces, self.settings.read.fps
         )
@@ -175,7 +171,7 @@ class Extractor:
                         else piece
                     )
         except Unreadable as problem:
-            return _reject_whole(result, problem)
+            return reject_whole(result, problem)
         _close_accounts(result, reader)
         return result
 
@@ -229,21 +225,14 @@ class Extractor:
         )
 
 
-def key_of(source: str) -> str:
-    """A source's name as the start of clip keys: readable where its name is plain, distinct
-    always.
-    """
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", source.rsplit(".", 1)[0])[-MAX_KEY_NAME:].strip("-")
-    return f"{plain}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
-
-
 def _counted(reader: FrameReader, progress: Callable[[int], None]) -> Iterator[Frame]:
     for frame in reader:
         progress(1)
         yield frame
 
 
-def _reject_whole(result: SourceResult, problem: Unreadable) -> SourceResult:
+def reject_whole(result: SourceResult, problem: Unreadable) -> SourceResult:
+    """The account of a source that gives nothing."""
     result.reason, result.message = problem.reason, str(problem)
     result.frames = round(problem.seconds * result.fps)
     if result.frames:

@@ -19,18 +19,18 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ausl_dist.corpus.encode import VideoMismatch, encode_video, verify_video
-from ausl_dist.corpus.extract import key_of
+from ausl_dist.corpus.bring import bring
 from ausl_dist.corpus.layouts import layout
-from ausl_dist.corpus.sources import Source, bring, collect
+from ausl_dist.corpus.sources import Source, collect
 from ausl_dist.faces.decode import Unreadable, open_pictures, open_video
 from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.faces.video import FrameReader
 from ausl_dist.shards import clip
 from ausl_dist.shards.clip import MAX_CLIP_FRAMES, ClipMeta
+from ausl_dist.shards.encode import VideoMismatch, encode_video, verify_video
 from ausl_dist.shards.reader import StoredClip
 from ausl_dist.shards.tar import MAX_MEMBER_BYTES
-from ausl_dist.shards.writer import MAX_KEY, ShardWriter
+from ausl_dist.shards.writer import MAX_KEY, ShardWriter, key_of
 
 UNKNOWN = "unknown"
 PREFIX = "adopted"

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ausl_dist.corpus.books import REASONS, Books
-from ausl_dist.corpus.publish import LEDGER_NAME, STATEMENT_FORMAT, STATEMENT_NAME
 from ausl_dist.faces.landmarks import NUM_LANDMARKS
 from ausl_dist.pages import page as pages
 from ausl_dist.pages.charts import histogram
@@ -28,6 +27,7 @@ from ausl_dist.pages.page import note, picture, pictures_row, section, table, ve
 from ausl_dist.shards import clip, storage
 from ausl_dist.shards.clip import ClipMeta, array_from_bytes
 from ausl_dist.shards.index import Chunk, Index
+from ausl_dist.shards.publish import LEDGER_NAME, STATEMENT_FORMAT, STATEMENT_NAME
 from ausl_dist.shards.reader import StoredClip, clips_in
 from ausl_dist.shards.retry import Retry
 

@@ -18,7 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ausl_dist.corpus.books import REASONS, Books
-from ausl_dist.corpus.publish import (
+from ausl_dist.shards import storage
+from ausl_dist.shards.index import Index, ShardEntry, write_index
+from ausl_dist.shards.publish import (
     LEDGER_NAME,
     Tally,
     index_entries,
@@ -27,8 +29,6 @@ from ausl_dist.corpus.publish import (
     to_json,
     write_corpus,
 )
-from ausl_dist.shards import storage
-from ausl_dist.shards.index import Index, ShardEntry, write_index
 
 PARTS_FOLDER = "parts"
 PART_NAME = "part.json"

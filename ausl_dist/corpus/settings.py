@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from ausl_dist.corpus.encode import Codec
 from ausl_dist.faces.landmarks import CROP_SIZE
 from ausl_dist.faces.settings import FaceSettings, ReadSettings, require
 from ausl_dist.settings import from_mapping
 from ausl_dist.shards.clip import MAX_CLIP_FRAMES
+from ausl_dist.shards.encode import Codec
 
 FlowEstimator = Literal["dis_ultrafast", "dis_fast", "dis_medium"]
 

@@ -1,35 +1,39 @@
 """What the user names becomes a sorted list of sources, each with a name that lasts.
 
-    folder | file | glob | list file | shards | s3://bucket/prefix
+    folder | file | glob | list file | shards | tables | s3://bucket/prefix
         ──▶ Source (name, location, identity, licence), …
 
-A folder is searched for video files by their suffix, for folders of numbered images and for
-WebDataset shards of either; what it holds besides is counted, so that nobody wonders. Files
-that are named themselves are taken whatever they are called: FFmpeg looks at the content.
+A folder is searched for video files by their suffix, for folders of numbered images, for
+WebDataset shards of either and for Parquet files of videos; what it holds besides is counted,
+so that nobody wonders. Files that are named themselves are taken whatever they are called:
+FFmpeg looks at the content.
 """
 
 import glob
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from ausl_dist.corpus import raw_tar
+from ausl_dist.corpus import raw_tar, video_table
+from ausl_dist.corpus.bring import list_files, reader_of
 from ausl_dist.corpus.label_table import SOURCE_COLUMNS
 from ausl_dist.corpus.layouts import Layout
 from ausl_dist.corpus.names import Names
-from ausl_dist.corpus.suffixes import LIST_SUFFIXES, SHARD_SUFFIX, VIDEO_SUFFIXES
+from ausl_dist.corpus.suffixes import (
+    LIST_SUFFIXES,
+    SHARD_SUFFIX,
+    TABLE_SUFFIXES,
+    VIDEO_SUFFIXES,
+)
 from ausl_dist.faces.decode import frame_number
 from ausl_dist.shards import storage
-from ausl_dist.shards.retry import Retry
 from ausl_dist.shards.tar import TarError
-from ausl_dist.tables import Row, has_system_part, is_system_file, read_rows
+from ausl_dist.tables import Row, is_system_file, read_rows
 
-FETCH_BYTES = 8 << 20
 TABLE_COLUMNS = {
     "file": SOURCE_COLUMNS,
     "identity": ("identity", "subject", "speaker"),
@@ -46,7 +50,8 @@ class Source:
     location: str  # path or URL; that of a folder in an object store ends in a slash
     identity: str | None = None  # who is seen, where that is known
     licence: str = "unknown"
-    about: tuple[tuple[str, str], ...] = ()  # class, caption, …, where it comes from a shard
+    # class, caption, …, where it comes from a shard or a table
+    about: tuple[tuple[str, str], ...] = ()
 
 
 class Found(NamedTuple):
@@ -54,8 +59,16 @@ class Found(NamedTuple):
 
     name: str  # path below the input
     location: str
-    shard: str = ""  # the tar it lies in, below the input, without suffix
+    shard: str = ""  # the tar or table it lies in, below the input, without suffix
     about: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class _Walk:
+    """What is known of all inputs."""
+
+    passed_over: Counter[str]
+    video_column: str | None
 
 
 @dataclass
@@ -74,6 +87,7 @@ def collect(
     licence: str | None = None,
     table: Path | None = None,
     identity_field: str | None = None,
+    video_column: str | None = None,
 ) -> Collection:
     """List the sources of all inputs; ValueError or FileNotFoundError with what to type instead
     where there is none.
@@ -81,12 +95,14 @@ def collect(
     `licence` replaces the layout's; `table` is a CSV file with the columns file, identity and
     licence (either may be missing), where `file` means a source as in `names.py`, and replaces
     both for the sources it lists; `identity_field` is what shards of raw video call the person
-    (class, or a field of their JSON).
+    (class, or a field of their JSON), or the column of a Parquet file that does; `video_column`
+    is its column of videos, where that cannot be told.
     """
     passed_over: Counter[str] = Counter()
     found: dict[str, Source] = {}
     misfits = []
-    expanded = [item for text in inputs for item in _expand(text, passed_over)]
+    walk = _Walk(passed_over, video_column)
+    expanded = [item for text in inputs for item in _expand(text, walk)]
     for item in _distinct(expanded):
         try:
             # A name that is not UTF-8 is written with escapes, as \xe9: the corpus is UTF-8.
@@ -118,6 +134,8 @@ def collect(
             f"no video in {', '.join(inputs)}" + (f" (other files: {others})" if others else "")
         )
     sources = sorted(found.values())
+    for url in {urlsplit(one.location).scheme: one.location for one in sources}.values():
+        storage.connect(url)  # a scheme that nothing here reads is said before the work
     if table is not None:
         sources = _with_table(sources, table)
     return Collection(sorted(_checked(source) for source in sources), passed_over)
@@ -131,17 +149,17 @@ def _distinct(items: list[Found]) -> Iterator[Found]:
         yield item._replace(name=f"{item.shard}/{item.name}") if twice else item
 
 
-def _expand(text: str, passed_over: Counter[str]) -> Iterator[Found]:
+def _expand(text: str, walk: _Walk) -> Iterator[Found]:
     """Every source that one input names."""
     path = Path(text)
     if "://" in text:
-        yield from _expand_url(text, passed_over)
+        yield from _expand_url(text, walk)
     elif path.is_dir():
-        yield from _expand_folder(path, passed_over)
+        yield from _expand_folder(path, walk)
     elif path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
-        yield from _expand_list(path, passed_over)
+        yield from _expand_list(path, walk)
     elif path.is_file():
-        yield from _file(path.name, text, passed_over)
+        yield from _file(path.name, text, walk)
     elif glob.has_magic(text):
         found = sorted(glob.glob(text, recursive=True))
         matches = [match for match in found if not is_system_file(os.path.basename(match))]
@@ -151,9 +169,9 @@ def _expand(text: str, passed_over: Counter[str]) -> Iterator[Found]:
         for match in matches:
             below = Path(os.path.relpath(match, base)).as_posix()
             if not os.path.isdir(match):
-                yield from _file(below, match, passed_over)
+                yield from _file(below, match, walk)
                 continue
-            for item in _expand_folder(Path(match), passed_over):
+            for item in _expand_folder(Path(match), walk):
                 # A folder of frames is a source itself.
                 yield (
                     item._replace(name=below) if item.location == match else _under(below, item)
@@ -162,7 +180,7 @@ def _expand(text: str, passed_over: Counter[str]) -> Iterator[Found]:
         raise FileNotFoundError(f"{text} does not exist")
 
 
-def _expand_folder(folder: Path, passed_over: Counter[str]) -> Iterator[Found]:
+def _expand_folder(folder: Path, walk: _Walk) -> Iterator[Found]:
     for place, folders, files in os.walk(folder, followlinks=False):
         folders[:] = sorted(name for name in folders if not is_system_file(name))
         files = [name for name in files if not is_system_file(name)]
@@ -175,10 +193,10 @@ def _expand_folder(folder: Path, passed_over: Counter[str]) -> Iterator[Found]:
             continue
         for file in sorted(files):
             name = (here / file).relative_to(folder).as_posix()
-            yield from _file(name, str(here / file), passed_over, known=VIDEO_SUFFIXES)
+            yield from _file(name, str(here / file), walk, known=VIDEO_SUFFIXES)
 
 
-def _expand_list(path: Path, passed_over: Counter[str]) -> Iterator[Found]:
+def _expand_list(path: Path, walk: _Walk) -> Iterator[Found]:
     for number, line in enumerate(
         path.read_text(encoding="utf-8", errors="replace").splitlines()
     ):
@@ -188,7 +206,7 @@ def _expand_list(path: Path, passed_over: Counter[str]) -> Iterator[Found]:
         entry = text if "://" in text or os.path.isabs(text) else str(path.parent / text)
         if "://" not in entry and not os.path.exists(entry):
             raise FileNotFoundError(f"{path} line {number + 1}: {text} does not exist")
-        for item in _expand(entry, passed_over):
+        for item in _expand(entry, walk):
             # A list names its entries; a folder in it keeps its name in front.
             if os.path.isdir(entry):
                 yield _under(text.strip("/"), item)
@@ -198,10 +216,10 @@ def _expand_list(path: Path, passed_over: Counter[str]) -> Iterator[Found]:
                 yield item._replace(name=text.split("://")[-1].lstrip("/"))
 
 
-def _expand_url(url: str, passed_over: Counter[str]) -> Iterator[Found]:
+def _expand_url(url: str, walk: _Walk) -> Iterator[Found]:
     names = list_files(url)
     if names == [""]:  # the URL of a file
-        yield from _file(PurePosixPath(url).name, url, passed_over)
+        yield from _file(PurePosixPath(url).name, url, walk)
         return
     folders: dict[str, list[str]] = {}
     for name in names:
@@ -212,13 +230,13 @@ def _expand_url(url: str, passed_over: Counter[str]) -> Iterator[Found]:
             yield Found(folder or PurePosixPath(url).name, f"{place}/")
             continue
         for name in files:
-            yield from _file(name, storage.join(url, name), passed_over, known=VIDEO_SUFFIXES)
+            yield from _file(name, storage.join(url, name), walk, known=VIDEO_SUFFIXES)
 
 
 def _file(
     name: str,
     location: str,
-    passed_over: Counter[str],
+    walk: _Walk,
     known: Container[str] | None = None,
 ) -> Iterator[Found]:
     """One file: a shard's samples, or itself; passed over where its suffix is none of the
@@ -228,15 +246,30 @@ def _file(
     if suffix == SHARD_SUFFIX:
         shard = name.removesuffix(PurePosixPath(name).suffix)
         try:
-            for sample in raw_tar.list_samples(*open_tar(location)):
+            for sample in raw_tar.list_samples(*reader_of(location)):
                 about = tuple(sorted(sample.about.items()))
                 yield Found(sample.name, raw_tar.location_of(location, sample), shard, about)
         except TarError as error:
             raise ValueError(f"{location}: {error}") from error
+    elif suffix in TABLE_SUFFIXES:
+        yield from _table(name, location, walk, is_named=known is None)
     elif known is None or suffix in known:
         yield Found(name, location)
     else:
-        passed_over[suffix] += 1
+        walk.passed_over[suffix] += 1
+
+
+def _table(name: str, location: str, walk: _Walk, is_named: bool) -> Iterator[Found]:
+    """The videos of a Parquet file; one without any is passed over in a folder."""
+    suffix = PurePosixPath(name).suffix
+    try:
+        for video in video_table.list_videos(location, *reader_of(location), walk.video_column):
+            about = tuple(sorted(video.about.items()))
+            yield Found(video.name, video.location, name.removesuffix(suffix), about)
+    except video_table.NoVideos:
+        if is_named or walk.video_column is not None:
+            raise
+        walk.passed_over[suffix.lower()] += 1
 
 
 def _under(folder: str, item: Found) -> Found:
@@ -245,108 +278,11 @@ def _under(folder: str, item: Found) -> Found:
     return item._replace(name=f"{folder}/{item.name}")
 
 
-def open_tar(location: str) -> tuple[raw_tar.ReadAt, int]:
-    """How to read a tar at any place, and its size."""
-    filesystem, path = storage.connect(location)
-    size = storage.size_of(location)
-
-    def read_at(start: int, end: int) -> bytes:
-        if start >= end:
-            return b""
-        return Retry().call(
-            lambda seconds: storage.read_range(filesystem, path, start, end, seconds)
-        )
-
-    return read_at, size
-
-
 def _is_frame_folder(files: Sequence[str]) -> bool:
     """Whether the files of one folder are the frames of a video."""
     return sum(frame_number(file) is not None for file in files) > 1 and not any(
         PurePosixPath(file).suffix.lower() in VIDEO_SUFFIXES for file in files
     )
-
-
-def list_files(url: str) -> list[str]:
-    """Names of all files below a URL, sorted, but for what a system left there; [""] for the
-    URL of a file.
-
-    FileNotFoundError when there is nothing.
-    """
-    filesystem, root = storage.connect(url)
-    try:
-        files = sorted(filesystem.find(root))
-    except Exception as error:
-        raise OSError(f"{url} cannot be listed: {type(error).__name__}: {error}") from error
-    if not files:
-        raise FileNotFoundError(f"{url} holds nothing")
-    names = [file.removeprefix(root).lstrip("/") for file in files]
-    return [name for name in names if not has_system_part(name)]
-
-
-def fetch(url: str) -> Iterator[bytes]:
-    """The content of a source in an object store, in pieces; OSError when it cannot be had
-    whole.
-    """
-    filesystem, path = storage.connect(url)
-    try:
-        size = int(filesystem.info(path)["size"])
-    except Exception as error:
-        raise OSError(f"{url} cannot be read: {type(error).__name__}: {error}") from error
-    for start in range(0, size, FETCH_BYTES):
-        end = min(start + FETCH_BYTES, size)
-        yield Retry().call(
-            lambda seconds, start=start, end=end: storage.read_range(  # type: ignore[misc]
-                filesystem, path, start, end, seconds
-            )
-        )
-
-
-def bring(location: str, folder: Path, on_bytes: Callable[[int], object]) -> Path:
-    """A local path of a source: its own, or that of a copy in `folder` of what lies in an
-    object store. `on_bytes` hears of each piece.
-    """
-    if raw_tar.is_in_tar(location):
-        tar, start, end = raw_tar.tar_of(location)
-        return raw_tar.extract(open_tar(tar)[0], start, end, folder, on_bytes)
-    if "://" not in location:
-        return Path(location)
-    copy = folder / (
-        "frames" if location.endswith("/") else "source" + PurePosixPath(location).suffix
-    )
-    copies = {location: copy}
-    if location.endswith("/"):
-        copy.mkdir()
-        images = [
-            name
-            for name in list_files(location)
-            if "/" not in name and frame_number(name) is not None
-        ]
-        copies = {storage.join(location, name): copy / name for name in images}
-    for url, path in copies.items():
-        with open(path, "wb") as file:
-            for piece in fetch(url):
-                file.write(piece)
-                on_bytes(len(piece))
-    return copy
-
-
-@contextmanager
-def local_copy(url: str, name: str) -> Iterator[Path]:
-    """A path on this machine of the file `name` at `url`: the file itself, or a copy that goes
-    again.
-    """
-    address = storage.join(url, name)
-    path = storage.local_path(address)
-    if path is not None:
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="ausl-copy-") as folder:
-        copy = Path(folder) / PurePosixPath(name).name
-        with open(copy, "wb") as file:
-            for piece in fetch(address):
-                file.write(piece)
-        yield copy
 
 
 def _with_table(sources: list[Source], path: Path) -> list[Source]:

@@ -21,3 +21,4 @@ VIDEO_SUFFIXES = frozenset(
 )
 LIST_SUFFIXES = frozenset((".txt", ".lst"))
 SHARD_SUFFIX = ".tar"
+TABLE_SUFFIXES = frozenset((".parquet", ".arrow"))

@@ -20,9 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ausl_dist.corpus.bring import list_files, local_copy
 from ausl_dist.corpus.lock import Lock, locked
 from ausl_dist.corpus.parts import PARTS_FOLDER
-from ausl_dist.corpus.publish import (
+from ausl_dist.shards import storage
+from ausl_dist.shards.clip import ClipMeta
+from ausl_dist.shards.index import INDEX_NAME, Index, ShardEntry, scan_shard, write_index
+from ausl_dist.shards.publish import (
     LEDGER_NAME,
     STATEMENT_NAME,
     Tally,
@@ -31,10 +35,6 @@ from ausl_dist.corpus.publish import (
     statement,
     to_json,
 )
-from ausl_dist.corpus.sources import list_files, local_copy
-from ausl_dist.shards import storage
-from ausl_dist.shards.clip import ClipMeta
-from ausl_dist.shards.index import INDEX_NAME, Index, ShardEntry, scan_shard, write_index
 from ausl_dist.shards.reader import StoredClip, read_clips
 from ausl_dist.shards.removals import Removals
 from ausl_dist.shards.writer import ShardWriter

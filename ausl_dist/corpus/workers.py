@@ -20,10 +20,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ausl_dist.corpus.bring import bring
 from ausl_dist.corpus.labels import LabelError, Labels, LabelTables, thinned
 from ausl_dist.corpus.pack import ResultStore
 from ausl_dist.corpus.settings import CorpusSettings
-from ausl_dist.corpus.sources import Source, bring
+from ausl_dist.corpus.sources import Source
+from ausl_dist.faces.decode import Unreadable
 
 if TYPE_CHECKING:
     from ausl_dist.corpus.extract import Extractor
@@ -226,13 +228,20 @@ def _extract(
     labels: Labels | None,
     counters: Any,
 ) -> None:
+    from ausl_dist.corpus.extract import SourceResult, reject_whole
+
     store = ResultStore(task.results)
     with tempfile.TemporaryDirectory(prefix=f"{index:08d}.", dir=task.results) as folder:
 
         def fetched(size: int) -> None:
             counters[1] += size
 
-        path = bring(source.location, Path(folder), fetched)
+        try:
+            path = bring(source.location, Path(folder), fetched)
+        except Unreadable as problem:
+            result = SourceResult(source.name, task.settings.read.fps)
+            store.write(index, reject_whole(result, problem))
+            return
         clips = Path(folder) / "clips"
         with open(clips, "wb") as file:
 

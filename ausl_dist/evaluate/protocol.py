@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ausl_dist.corpus.publish import LEDGER_NAME
 from ausl_dist.evaluate.adapters import ForeignSettings, open_foreign
 from ausl_dist.evaluate.compare import CompareSettings, Comparison, Fit, compare
 from ausl_dist.evaluate.datasets import DataSet, Recording, find_data_set
@@ -45,6 +44,7 @@ from ausl_dist.evaluate.scores.alignment import Disturbance, disturbed, measure
 from ausl_dist.evaluate.scores.identity_leak import identity_leak
 from ausl_dist.progress import shown
 from ausl_dist.shards import storage
+from ausl_dist.shards.publish import LEDGER_NAME
 
 MAX_LEDGER_BYTES = 256 << 20
 

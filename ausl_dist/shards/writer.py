@@ -1,15 +1,17 @@
 """Clips to WebDataset tars: equal clips in equal order give equal bytes.
 
-    writer = ShardWriter(folder) writer.add("alice-0001", meta, video, landmarks)   # KEY.mp4,
-    KEY.json, KEY.landmarks.npy, ... paths = writer.close()                             #
-    shard-000000.tar, shard-000001.tar, ...
+    writer = ShardWriter(folder)
+    writer.add("alice-0001", meta, video, landmarks)  # KEY.mp4, KEY.json, KEY.landmarks.npy, ...
+    paths = writer.close()                            # shard-000000.tar, shard-000001.tar, ...
 
 A shard under construction is called `.partial`; only a whole, flushed one gets its name.
 Members carry no owner and no time, so that a rebuilt corpus can be compared by checksum. The
 members of a clip stand side by side in one shard, whatever the size limit.
 """
 
+import hashlib
 import os
+import re
 from pathlib import Path
 from typing import IO
 
@@ -23,11 +25,20 @@ from ausl_dist.shards.tar import BLOCK_BYTES, member_block
 
 END_OF_TAR = bytes(2 * BLOCK_BYTES)
 DEFAULT_MAX_BYTES = 256 << 20
+MAX_KEY_NAME = 40  # of a source's name, at the start of its clips' keys
 MAX_KEY = 100 - 1 - len(clip.LANDMARKS_SUFFIX)  # ustar gives a member's name 100 bytes
 
 
 def shard_name(number: int, prefix: str = "shard") -> str:
     return f"{prefix}-{number:06d}.tar"
+
+
+def key_of(source: str) -> str:
+    """A source's name as the start of clip keys: readable where its name is plain, distinct
+    always.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", source.rsplit(".", 1)[0])[-MAX_KEY_NAME:].strip("-")
+    return f"{plain}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
 
 def clip_blocks(

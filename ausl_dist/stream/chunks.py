@@ -14,8 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
+from ausl_dist.stream.ledger import Clips
 from ausl_dist.stream.order import Slot
-from ausl_dist.stream.unpack import Clips
 
 ChunkKey = tuple[str, int]  # corpus, row in its chunk table
 

@@ -1,14 +1,16 @@
-"""Chunks from storage, verified: the bytes that the index promised, or a reason why they cannot
-be had.
+"""Chunks from storage, verified and unpacked: the clips that the index promised, or a reason why
+they cannot be had.
 
     chunk ──▶ disk cache? ──▶ ranged read, until a deadline ──▶ checksum ──▶ bytes ──▶ clips
 
 A chunk of which clips were taken down is read from its new place (removed.py).
 
 A flipped bit and a body cut short are silent in every client, so nothing counts as read before
-its checksum is right.
+its checksum is right. What is unpacked has passed it: `unpack` guards against a corpus that was
+built wrong or with intent, not against transport.
 """
 
+import io
 import math
 import threading
 from collections import Counter
@@ -16,13 +18,15 @@ from collections.abc import Mapping
 
 import xxhash
 
+from ausl_dist.shards.clip import KEY_PATTERN, REQUIRED_SUFFIXES, SUFFIXES
 from ausl_dist.shards.index import MAX_CHECKSUM_TRIES, Chunk, Index
 from ausl_dist.shards.ranges import Way, open_ranges
+from ausl_dist.shards.reader import StoredClip, clips_in
+from ausl_dist.shards.removals import Moved
 from ausl_dist.shards.retry import DeadlinePassed, Permanent, Retry
 from ausl_dist.stream.cache import DiskCache
-from ausl_dist.stream.ledger import MissingClip
-from ausl_dist.stream.removed import TakenDown, unpack_moved
-from ausl_dist.stream.unpack import Clips, unpack
+from ausl_dist.stream.ledger import Clips, MissingClip
+from ausl_dist.stream.removed import TakenDown, removed_clip
 
 
 class ChecksumError(OSError):
@@ -139,6 +143,40 @@ class Fetcher:
     def _count(self, **amounts: int) -> None:
         with self._lock:
             self._counts.update(amounts)
+
+
+def unpack(data: bytes, clips: int) -> Clips:
+    """The clips of a chunk, in order; a clip that cannot be used stands as a MissingClip in its
+    place, and members of unknown type are left out.
+
+    Raises MissingClip when the chunk as a whole is not what the index says.
+    """
+    try:
+        found = [_usable(clip) for clip in clips_in(io.BytesIO(data))]
+    except ValueError as error:
+        raise MissingClip("unpack", f"chunk is no run of clips: {error}") from error
+    if len(found) != clips:
+        raise MissingClip("unpack", f"chunk holds {len(found)} clips, the index says {clips}")
+    return found
+
+
+def _usable(clip: StoredClip) -> StoredClip | MissingClip:
+    if not KEY_PATTERN.fullmatch(clip.key):
+        return MissingClip(
+            "unpack",
+            f"clip key {clip.key[:200]!r} has characters other than letters, digits, '-' and '_'",
+        )
+    members = {suffix: clip.members[suffix] for suffix in SUFFIXES if suffix in clip.members}
+    for suffix in REQUIRED_SUFFIXES:
+        if suffix not in members:
+            return MissingClip("unpack", f"clip {clip.key} has no {clip.key}.{suffix}")
+    return StoredClip(clip.key, members)
+
+
+def unpack_moved(data: bytes, moved: Moved, clips: int) -> Clips:
+    """The clips of a chunk that moved, from what is left of it, in their old places."""
+    left = iter(unpack(data, len(moved.kept)) if moved.kept else [])
+    return [next(left) if clip in moved.kept else removed_clip() for clip in range(clips)]
 
 
 def reason_of(error: OSError) -> str:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ausl_dist.json_lines import append_json_line
+from ausl_dist.shards.reader import StoredClip
 from ausl_dist.stream.settings import REASONS, Budgets
 
 MIN_CLIPS_JUDGED = 1000  # a share of fewer clips says little
@@ -24,6 +25,9 @@ class MissingClip(Exception):
         assert reason in REASONS
         super().__init__(detail)
         self.reason = reason
+
+
+Clips = list[StoredClip | MissingClip]  # of a chunk, in order
 
 
 class BudgetPassed(ValueError):

@@ -41,13 +41,12 @@ from ausl_dist.stream.corpora import check_memory, open_corpora, order_of
 from ausl_dist.stream.decode import Graph, GraphPlan
 from ausl_dist.stream.fetch import Fetcher
 from ausl_dist.stream.frames import FrameDecoder
-from ausl_dist.stream.ledger import Ledger, Missing, MissingClip
+from ausl_dist.stream.ledger import Clips, Ledger, Missing, MissingClip
 from ausl_dist.stream.order import Slot, lanes_of_rank
 from ausl_dist.stream.prepare import Preparation, Prepared, assemble
 from ausl_dist.stream.removed import TakenDown
 from ausl_dist.stream.settings import DataSettings
 from ausl_dist.stream.stages import Stages
-from ausl_dist.stream.unpack import Clips
 
 Result = Prepared | MissingClip
 

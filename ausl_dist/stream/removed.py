@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping
 from ausl_dist.shards.index import Index
 from ausl_dist.shards.removals import Moved, Removals
 from ausl_dist.shards.retry import Retry
-from ausl_dist.stream.ledger import MissingClip
-from ausl_dist.stream.unpack import Clips, unpack
+from ausl_dist.stream.ledger import Clips, MissingClip
 
 log = logging.getLogger(__name__)
 
@@ -87,20 +86,15 @@ class TakenDown:
                         listener(corpus, row, moved)
 
 
-def unpack_moved(data: bytes, moved: Moved, clips: int) -> Clips:
-    """The clips of a chunk that moved, from what is left of it, in their old places."""
-    left = iter(unpack(data, len(moved.kept)) if moved.kept else [])
-    return [next(left) if clip in moved.kept else _missing() for clip in range(clips)]
-
-
 def let_go(clips: Clips, moved: Moved) -> None:
     """Let go of the clips of a chunk that were removed."""
     for clip in range(len(clips)):
         if clip not in moved.kept:
-            clips[clip] = _missing()
+            clips[clip] = removed_clip()
 
 
-def _missing() -> MissingClip:
+def removed_clip() -> MissingClip:
+    """What stands in the place of a clip that was taken down."""
     return MissingClip(
         "removed", "taken down from the corpus after this run's index was written"
     )

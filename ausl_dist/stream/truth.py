@@ -24,11 +24,10 @@ from ausl_dist.shards.clip import VIDEO_SUFFIX
 from ausl_dist.shards.index import Index
 from ausl_dist.shards.retry import Retry
 from ausl_dist.stream.cards import CARD_FRAMES, Kind, card, kind_of, read_back
-from ausl_dist.stream.fetch import Fetcher
+from ausl_dist.stream.fetch import Fetcher, unpack
 from ausl_dist.stream.ledger import MissingClip
 from ausl_dist.stream.mp4 import VideoError
 from ausl_dist.stream.probe import ProbeOutcome, Trial, try_out
-from ausl_dist.stream.unpack import unpack
 
 WAYS = {
     "pyav": "ausl_dist.stream.probe:Pyav",

@@ -25,14 +25,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ausl_dist.corpus.encode import CODECS, Codec, encode_video, verify_video
-from ausl_dist.corpus.flow import in_cells
-from ausl_dist.corpus.publish import STATEMENT_NAME, publish
 from ausl_dist.faces.landmarks import template_id
 from ausl_dist.files import read_json, sha256_of, write_json
 from ausl_dist.shards import storage
 from ausl_dist.shards.clip import ClipMeta
+from ausl_dist.shards.encode import CODECS, Codec, encode_video, verify_video
+from ausl_dist.shards.flow import in_cells
 from ausl_dist.shards.index import INDEX_NAME
+from ausl_dist.shards.publish import STATEMENT_NAME, publish
 from ausl_dist.shards.writer import ShardWriter, shard_name
 from ausl_dist.world.file_head import FileHead
 from ausl_dist.world.head import BuiltinHead, HeadModel

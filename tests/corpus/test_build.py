@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 
 from ausl_dist.corpus.build import BuildJob, build
-from ausl_dist.corpus.extract import Extractor, key_of
+from ausl_dist.corpus.extract import Extractor
 from ausl_dist.corpus.labels import LabelTables
 from ausl_dist.corpus.layouts import layout
-from ausl_dist.corpus.publish import survey
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import Source, collect
 from ausl_dist.corpus.takedown import Request, take_down
 from ausl_dist.faces.video import FrameReader
 from ausl_dist.shards.clip import array_from_bytes
 from ausl_dist.shards.index import Index
+from ausl_dist.shards.publish import survey
 from ausl_dist.shards.reader import read_clips
-from ausl_dist.shards.writer import MAX_KEY
+from ausl_dist.shards.writer import MAX_KEY, key_of
 from tests.support.tars import write_tar
 from tests.support.videos import (
     cut_short,

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from ausl_dist.corpus.adopt import adopt
-from ausl_dist.corpus.encode import encode_video
 from ausl_dist.corpus.fill import Filling
+from ausl_dist.shards.encode import encode_video
 from ausl_dist.shards.index import Index
 from ausl_dist.shards.reader import StoredClip, read_clips
 from tests.support.corpora import draw_clip

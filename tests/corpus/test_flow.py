@@ -16,8 +16,8 @@ from ausl_dist.corpus.sources import Source
 from ausl_dist.shards.clip import FLOW_STEPS_PER_PIXEL, ClipMeta, array_from_bytes
 from ausl_dist.shards.reader import StoredClip, read_clips
 from ausl_dist.shards.writer import clip_blocks
+from ausl_dist.stream.fetch import unpack
 from ausl_dist.stream.prepare import read_flow
-from ausl_dist.stream.unpack import unpack
 
 pytestmark = pytest.mark.timeout(120)
 NAME = "intel-iot-devkit__sample-videos__eat.mkv"

@@ -11,9 +11,9 @@ from botocore.exceptions import ClientError
 
 from ausl_dist.corpus import lock as locking
 from ausl_dist.corpus.lock import LOCK_NAME, locked
-from ausl_dist.corpus.publish import publish
 from ausl_dist.shards import storage
 from ausl_dist.shards.index import Index
+from ausl_dist.shards.publish import publish
 from launch.object_store import ObjectStore
 from tests.support.corpora import make_corpus
 

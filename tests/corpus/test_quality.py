@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ausl_dist.corpus.encode import encode_video
 from ausl_dist.corpus.quality import first_problem, measure, signature
 from ausl_dist.corpus.settings import QualitySettings
 from ausl_dist.faces.align import AlignedFace
+from ausl_dist.shards.encode import encode_video
 from tests.support.corpora import draw_clip
 from tests.support.faces_drawn import aligned
 

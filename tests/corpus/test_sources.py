@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ausl_dist.corpus.bring import bring, fetch
 from ausl_dist.corpus.layouts import LAYOUTS, layout
-from ausl_dist.corpus.sources import bring, collect, fetch
+from ausl_dist.corpus.sources import collect
 from launch.object_store import ObjectStore
 
 PLAIN = layout("plain")

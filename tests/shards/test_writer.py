@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ausl_dist.corpus.encode import encode_video
 from ausl_dist.faces.landmarks import template_id
 from ausl_dist.shards.clip import ClipMeta
+from ausl_dist.shards.encode import encode_video
 from ausl_dist.shards.reader import read_clips
 from ausl_dist.shards.writer import MAX_KEY, ShardWriter, clip_blocks
 from tests.support.corpora import draw_clip

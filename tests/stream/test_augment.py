@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ausl_dist.batch import View
-from ausl_dist.corpus.encode import encode_video
 from ausl_dist.faces.landmarks import MIRROR, NUM_LANDMARKS
+from ausl_dist.shards.encode import encode_video
 from ausl_dist.stream.augment import (
     centred,
     draw,

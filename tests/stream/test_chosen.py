@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ausl_dist.batch import Needs, View
-from ausl_dist.corpus.encode import CODECS
+from ausl_dist.shards.encode import CODECS
 from ausl_dist.stream import chosen
 from ausl_dist.stream.settings import CorpusSource, DataSettings
 from ausl_dist.stream.truth import NVDEC, WAYS, Choice

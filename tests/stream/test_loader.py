@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ausl_dist.batch import Batch, Needs, View
-from ausl_dist.corpus.encode import Codec
+from ausl_dist.shards.encode import Codec
 from ausl_dist.shards.index import scan_shard, write_index
 from ausl_dist.stream import fetch
 from ausl_dist.stream import loader as loader_module

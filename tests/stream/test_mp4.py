@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from ausl_dist.corpus.encode import encode_video
+from ausl_dist.shards.encode import encode_video
 from ausl_dist.stream.cards import kind_of
 from ausl_dist.stream.frames import FrameDecoder
 from ausl_dist.stream.mp4 import VideoError, parse

@@ -12,11 +12,11 @@ from ausl_dist.json_lines import read_json_lines
 from ausl_dist.shards.clip import array_to_bytes
 from ausl_dist.shards.index import Index
 from ausl_dist.shards.reader import StoredClip
+from ausl_dist.stream.fetch import unpack
 from ausl_dist.stream.frames import FrameDecoder
 from ausl_dist.stream.ledger import BudgetPassed, Ledger, Missing, MissingClip
 from ausl_dist.stream.prepare import Preparation
 from ausl_dist.stream.settings import Budgets
-from ausl_dist.stream.unpack import unpack
 from tests.support.corpora import ACTION_UNITS, make_corpus
 from tests.support.fuzz import bounded, inputs, patience
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ausl_dist.corpus.encode import CODECS, Codec
+from ausl_dist.shards.encode import CODECS, Codec
 from ausl_dist.stream.cards import CARD_FRAMES, Kind, card, encode_as, kind_of, read_back
 from ausl_dist.stream.truth import NVDEC, WAYS, TruthRow, choose, samples_of, table, truth
 from tests.support.corpora import draw_clip, make_corpus

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ausl_dist.corpus.encode import Codec, encode_video
 from ausl_dist.faces.landmarks import NUM_LANDMARKS, template_id
 from ausl_dist.shards.clip import ClipMeta
+from ausl_dist.shards.encode import Codec, encode_video
 from ausl_dist.shards.index import scan_shard, write_index
 from ausl_dist.shards.writer import ShardWriter
 

@@ -24,12 +24,11 @@ from ausl_dist.shards.clip import VIDEO_SUFFIX
 from ausl_dist.shards.index import Index
 from ausl_dist.shards.reader import StoredClip
 from ausl_dist.shards.retry import Retry
-from ausl_dist.stream.fetch import Fetcher
+from ausl_dist.stream.fetch import Fetcher, unpack
 from ausl_dist.stream.frames import FrameDecoder
 from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.mp4 import parse
 from ausl_dist.stream.settings import CorpusSource, DataSettings
-from ausl_dist.stream.unpack import unpack
 from tools.stream_bench.measure import ReadingJob, Result, measure, run, tree_cpu_seconds
 
 VIEW = View()  # a random crop of 213 of 256 pixels, normalised

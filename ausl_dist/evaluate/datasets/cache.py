@@ -19,9 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ausl_dist.corpus.encode import encode_video
-from ausl_dist.corpus.extract import key_of
-from ausl_dist.corpus.publish import publish
 from ausl_dist.evaluate.datasets.base import Recording
 from ausl_dist.faces.align import AlignedFace, align_tracks
 from ausl_dist.faces.decode import Unreadable, open_pictures
@@ -33,7 +30,9 @@ from ausl_dist.faces.track import FaceTracker
 from ausl_dist.faces.video import Frame
 from ausl_dist.shards import storage
 from ausl_dist.shards.clip import ClipMeta
-from ausl_dist.shards.writer import ShardWriter
+from ausl_dist.shards.encode import encode_video
+from ausl_dist.shards.publish import publish
+from ausl_dist.shards.writer import ShardWriter, key_of
 
 CLIP_FRAMES = 64
 # clips hold the labelled pictures one after the other, whatever their own rate

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ausl_dist.corpus.encode import CODECS, Codec, VideoMismatch, encode_video, verify_video
 from ausl_dist.shards.clip import MAX_KEYFRAME_DISTANCE
+from ausl_dist.shards.encode import CODECS, Codec, VideoMismatch, encode_video, verify_video
 from tests.support.corpora import draw_clip
 
 

@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ausl_dist.corpus import publish as publishing
 from ausl_dist.corpus import takedown
 from ausl_dist.corpus.adopt import adopt
 from ausl_dist.corpus.books import Books
-from ausl_dist.corpus.encode import encode_video
 from ausl_dist.corpus.page import account_text, page, read_account
 from ausl_dist.corpus.parts import BuildPart, join_parts, publish_part
-from ausl_dist.corpus.publish import Tally, publish, survey
 from ausl_dist.corpus.takedown import Request, next_revision, take_down
 from ausl_dist.faces.landmarks import template_id
+from ausl_dist.shards import publish as publishing
 from ausl_dist.shards import storage
 from ausl_dist.shards.clip import ClipMeta
+from ausl_dist.shards.encode import encode_video
 from ausl_dist.shards.index import Index
+from ausl_dist.shards.publish import Tally, publish, survey
 from ausl_dist.shards.reader import read_clips
 from ausl_dist.shards.writer import ShardWriter
 from tests.support.corpora import draw_clip
