@@ -58,7 +58,13 @@ from launch.ports import free_ports
 
 RANDOM, JOINT, LABELS = "random", "joint", "action_units"
 CROP = (0.58, 0.64)  # of the frame's side, as in experiment=joint_small
-MILD = {"crop": list(CROP), "brightness": 0.2, "contrast": 0.2, "saturation": 0.2}
+MILD = {
+    "crop": list(CROP),
+    "centre": 0.66,
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "saturation": 0.2,
+}
 MILD |= {"flip": 0.0, "grey": 0.0, "blur": 0.0}
 # What each objective wants in small runs where it is no part of the joint one: frames further
 # apart, since a small picture moves little from frame to frame, and a teacher as fast as the
@@ -68,6 +74,7 @@ RECIPES: dict[str, list[str]] = {
     "temporal_contrast": ["stride=6", "teacher_momentum=0.99"],
     "temporal_ranking": ["n_far=7", "spacing=6", "batch_norm=merged", "crop=per_clip"],
     "cross_identity_reconstruction": ["stride=6", "teacher_momentum=0.99", "bank_size=4096"],
+    "predictive_coding": ["stride=6", "reads=pooled"],
     "predictive_coding_in_clip": [],
     "roi_inpainting_deviation": [],
     "single_image_flow_stored": [],

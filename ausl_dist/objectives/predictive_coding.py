@@ -110,6 +110,10 @@ class PredictiveCoding(Objective):
 
     def forward(self, batch: BatchView) -> Loss:
         z = self._encode(batch)  # B N W h w
+        if (
+            self.negatives == "clip"
+        ):  # what all its steps have in common tells none from another
+            z = z - z.mean(1, keepdim=True)
         steps = z.shape[1] - self.predicted
         predictions = self._roll_out(z[:, :steps])
         targets = z[:, steps:].permute(0, 1, 3, 4, 2).flatten(2, 3)  # B P S W
