@@ -13,6 +13,9 @@ torch.
         manifest.json            size and SHA-256 of every file beside it, and of itself
         ...                      written by train/checkpoint.py
 
+Attempts at a run are numbered from FIRST_ATTEMPT on, in all of these files, in what is printed
+and in the labels of metrics: train/fence.py hands the numbers out.
+
 A checkpoint is *complete* when its folder has its final name, and *whole* when every byte is
 what the manifest says. Whoever reads one takes it from here, checked.
 """
@@ -36,6 +39,7 @@ FLOPS_FILE = "flops.json"  # of training on one clip, counted when the run first
 EVENTS_FOLDER, RANKS_FOLDER, LOGS_FOLDER = "events", "ranks", "logs"
 CHECKPOINTS_FOLDER, PROFILES_FOLDER = "checkpoints", "profiles"
 SUBMISSIONS_FILE = "slurm/submissions.jsonl"
+FIRST_ATTEMPT = 1
 
 MANIFEST_FILE, STATE_FILE, BUFFERS_FILE = "manifest.json", "state.json", "buffers.safetensors"
 BACKBONE_FILE, TEACHER_FILE = "backbone.safetensors", "teacher.safetensors"

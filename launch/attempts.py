@@ -7,7 +7,8 @@ draw the same conclusion.
     RUN/supervision/history.jsonl          one line per attempt that has ended
 
 NAME is JOB-RESTART-AGAIN: the scheduler's job, its count of requeues, and the starts within one
-requeue.
+requeue: all ranks know it without asking each other. The attempt's number, the one that training
+has claimed or would have claimed next (train/fence.py), is what people are told.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from typing import Any
 from ausl_dist.files import read_json, write_json
 from ausl_dist.json_lines import LineWriter, read_log_lines
 from ausl_dist.observe.history import last_metrics
+from ausl_dist.train import fence
 from launch.verdict import Decision, Ended, RankReport
 
 FOLDER = "supervision"
@@ -34,6 +36,7 @@ class Attempt:
 
     def __init__(self, run_folder: Path, name: str) -> None:
         self.run_folder, self.name = Path(run_folder), name
+        self.number = fence.newest(self.run_folder) + 1
         self.folder = self.run_folder / FOLDER / name
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -73,16 +76,17 @@ class Attempt:
         return Decision(**{**values, "exclude": tuple(values["exclude"])})
 
 
-def append_history(run_folder: Path, name: str, now: Ended, decision: Decision) -> None:
+def append_history(attempt: Attempt, now: Ended, decision: Decision) -> None:
     """Add an ended attempt to the run's history."""
     line = {
         "time": time.time(),
-        "attempt": name,
+        "attempt": attempt.number,
+        "start": attempt.name,
         **dataclasses.asdict(now),
         "action": decision.action,
         "why": decision.why,
     }
-    writer = LineWriter(Path(run_folder) / FOLDER / HISTORY_FILE)
+    writer = LineWriter(attempt.run_folder / FOLDER / HISTORY_FILE)
     writer.write({**line, "excluded": list(decision.exclude)})
     writer.close()
 

@@ -20,6 +20,7 @@ from ausl_dist.settings import SettingsError, from_mapping
 from launch.cluster import LocalCluster, SlurmCluster, read_settings
 from launch.compose import Composed
 from launch.findings import Unchecked
+from launch.prepare import check_packages
 
 if TYPE_CHECKING:
     from ausl_dist.batch import Batch
@@ -129,6 +130,7 @@ class Examination:
 
     def packages(self) -> str:
         names = ("torch", "deepspeed", "nvidia-dali-cuda130", "timm", "submitit")
+        check_packages(self.composed.run)
         return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 
     def index(self) -> str:

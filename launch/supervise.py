@@ -128,7 +128,7 @@ def supervise(run_folder: Path, place: Place, module: str = TRAINER) -> None:
         report = _run_rank(run_folder, place, attempt, signals, again, module)
         attempt.report(report)
         decision = _conclude(run_folder, place, attempt, signals)
-        _say(f"attempt {attempt.name}: {decision.action}: {decision.why}")
+        _say(f"attempt {attempt.number}: {decision.action}: {decision.why}")
         if decision.action == "done":
             return
         if decision.action == "stop":
@@ -165,7 +165,7 @@ def _run_rank(
     log_path = log_file(run_folder, place.rank)
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with open(log_path, "ab") as log:
-        log.write(f"--- attempt {attempt.name} on {host} ---\n".encode())
+        log.write(f"--- attempt {attempt.number} ({attempt.name}) on {host} ---\n".encode())
         log.flush()
         child = start_rank(run_folder, environment, log, module=module)
     _say(f"rank {place.rank} is process {child.pid}, its log {log_path}")
@@ -270,14 +270,14 @@ def _decide(
         made = attempt.decision()
         assert made is not None
         return made
-    append_history(run_folder, attempt.name, now, decision)
+    append_history(attempt, now, decision)
     append_event(
         run_folder,
         "launcher",
         {
             "time": time.time(),
             "kind": "attempt_ended",
-            "attempt": attempt.name,
+            "attempt": attempt.number,
             "why": decision.why,
         },
     )

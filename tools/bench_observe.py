@@ -84,7 +84,7 @@ def measure(
             run_name="bench",
             rank=rank,
             world_size=1,
-            restart=0,
+            attempt=1,
             start_step=0,
             total_steps=steps * REPEATS,
             stream=io.StringIO(),

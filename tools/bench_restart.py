@@ -114,15 +114,17 @@ def restart(folder: Path) -> dict[str, float]:
     )
 
 
-def _first_step(folder: Path, attempt: int, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+def _first_step(
+    folder: Path, attempts: int, process: subprocess.Popen[bytes]
+) -> dict[str, Any]:
     deadline = time.monotonic() + WAIT_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         newest = last_metrics(folder)
-        if newest is not None and newest.get("attempt", 0) >= attempt:
+        if newest is not None and newest.get("attempt", 0) > attempts:
             return next(
                 line
                 for line in read_log_lines(folder / METRICS_FILE)
-                if line.get("attempt", 0) == attempt
+                if line.get("attempt", 0) == attempts + 1
             )
         time.sleep(0.05)
     raise RuntimeError(

@@ -26,11 +26,13 @@ from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import collect
 from ausl_dist.corpus.workspace import WORK_FOLDER
 from ausl_dist.faces.models import cache_folder
+from ausl_dist.shards.storage import check_bucket
 
 
 def main() -> int:
     arguments = _parser().parse_args()
     settings = read_settings(arguments.config, arguments.set)
+    check_bucket(arguments.out)
     collection = collect(
         arguments.inputs,
         layout(arguments.layout),

@@ -15,7 +15,7 @@ from ausl_dist import command
 from ausl_dist.release.load import load_backbone
 from ausl_dist.release.overlay import Overlay
 from ausl_dist.release.progress import expected_frames, frames_shown
-from ausl_dist.release.tables import TableWriter
+from ausl_dist.release.tables import TableWriter, check_table
 
 
 def main() -> int:
@@ -61,6 +61,7 @@ def main() -> int:
         return _overlay(arguments)
     if arguments.out is None:
         raise ValueError("give --out FILE for a table, or --overlay FILE for a video")
+    check_table(arguments.out)
     missing = [str(video) for video in arguments.videos if not video.exists()]
     if missing:
         raise ValueError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ausl_dist import command
 from ausl_dist.release.bundle import write_bundle, write_named_bundle
-from ausl_dist.release.export import KINDS
+from ausl_dist.release.export import KINDS, check_exports
 from ausl_dist.release.hub import check_repository, push
 from ausl_dist.release.load import load_backbone
 from ausl_dist.release.run import parse_statement
@@ -16,6 +16,7 @@ from ausl_dist.release.run import parse_statement
 
 def main() -> int:
     arguments = _parser().parse_args()
+    check_exports(arguments.export)
     if arguments.push:
         check_repository(arguments.push)
     corpora = {

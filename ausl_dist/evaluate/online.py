@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from ausl_dist import command
-from ausl_dist.addresses import log_masked
 from ausl_dist.batch import View
 from ausl_dist.evaluate.features.table import FeatureTable, extract
 from ausl_dist.evaluate.folds.sealed import Decided, Looked, hold_out, share_of_subjects
@@ -33,6 +32,7 @@ from ausl_dist.evaluate.predictors.base import Predictor, Task
 from ausl_dist.evaluate.predictors.probe import fit_linear
 from ausl_dist.evaluate.scores.rows import MAIN_SCORE, Predictions, score
 from ausl_dist.json_lines import append_json_line
+from ausl_dist.logs import start_logging
 from ausl_dist.model.backbones import Backbone, build_backbone
 from ausl_dist.run_folder import BACKBONE_FILE, ONLINE_FILE, checked_checkpoint, step_of
 from ausl_dist.stream.scan import scan
@@ -160,7 +160,7 @@ def main() -> int:
     parser.add_argument("run_folder", type=Path)
     parser.add_argument("checkpoint", type=Path, help="RUN_FOLDER/checkpoints/step-NNNNNNNN")
     arguments = parser.parse_args()
-    log_masked("%(asctime)s %(levelname)s %(message)s")
+    start_logging()
     settings = load_settings(arguments.run_folder)
     if settings.online.corpus is None:
         raise ValueError("the run's config names no labelled corpus: set online.corpus=URL")

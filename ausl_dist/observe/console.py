@@ -119,8 +119,8 @@ def plain_line(state: RankState) -> str:
 
 def headline(state: RankState) -> str:
     """How far the run is and how long it will take."""
-    left = state.window.seconds_left(max(state.total_steps - state.steps_done, 0))
-    ending = f"{duration(left)} left" if state.last is not None else f"{state.phase[0]}…"
+    left = state.left.seconds
+    ending = f"{state.phase[0]}…" if left is None else f"{duration(left)} left"
     return f"step {state.steps_done}/{state.total_steps} | {ending}"
 
 

@@ -15,6 +15,7 @@ from ausl_dist.observe.events import in_words, is_trouble
 from ausl_dist.observe.history import Line
 from ausl_dist.pages.charts import Mark, Series, areas, is_flat, lines, panels, say_number
 from ausl_dist.pages.page import charts_grid, note
+from ausl_dist.run_folder import FIRST_ATTEMPT
 
 MAX_EVENTS = 200
 MAX_CURVES = 8  # over one another; of more, the smallest are left to the small multiples
@@ -209,7 +210,8 @@ def _marks(events: list[Line], place: Callable[[Line], float | None]) -> list[Ma
     marks = []
     for event in events[-MAX_EVENTS:]:
         kind = str(event.get("kind"))
-        restart = kind == "started" and event.get("attempt") and not event.get("rank")
+        again = event.get("attempt", FIRST_ATTEMPT) > FIRST_ATTEMPT
+        restart = kind == "started" and again and not event.get("rank")
         x = place(event)
         if x is not None and (restart or is_trouble(kind)):
             marks.append(Mark(x, f"{who(event)} {in_words(kind, event)}", bad=not restart))

@@ -22,7 +22,7 @@ from ausl_dist.observe.history import Line, read_events
 from ausl_dist.observe.thresholds import SLOW_FACTOR, is_silent
 from ausl_dist.observe.throughput import culprit
 from ausl_dist.observe.wording import counted, duration
-from ausl_dist.run_folder import LEDGER_FILE
+from ausl_dist.run_folder import FIRST_ATTEMPT, LEDGER_FILE
 
 Kind = Literal[
     "rank down",
@@ -267,7 +267,7 @@ def place_of(line: dict[str, Any]) -> str:
 
 
 def _unsaved(beats: list[Heartbeat], events: list[Line], now: float) -> list[Diagnosis]:
-    attempt = max(beat.restart for beat in beats)
+    attempt = max(beat.attempt for beat in beats)
     marks = [
         float(event["time"])
         for event in events
@@ -298,9 +298,8 @@ def _disk(run_folder: Path) -> list[Diagnosis]:
 
 
 def _restarts(events: list[Line]) -> list[Diagnosis]:
-    restarts = {event.get("attempt") for event in events if event.get("kind") == "started"} - {
-        0
-    }
+    started = {event.get("attempt") for event in events if event.get("kind") == "started"}
+    restarts = started - {FIRST_ATTEMPT}
     if not restarts:
         return []
     reasons = [

@@ -2,7 +2,7 @@
 share.
 
     ausl-RUN-1a2b3c4d-00003.json   [{"targets": ["node7:41234"], "labels": {"run": …, "rank":
-    "3", "node": …, "restart": "0", …}}]
+    "3", "node": …, "attempt": "1", …}}]
 
 1. a rank writes its file when its port is open, and a later attempt of the same rank replaces
    it;
@@ -53,15 +53,15 @@ def write_target(path: Path, identity: RankIdentity, target: str, scheme: str) -
 
 def remove_target(path: Path, identity: RankIdentity) -> None:
     """Take a rank's own target away; one that a later attempt has put in its place stays."""
-    if path.exists() and _labels(path).get("restart") == str(identity.restart):
+    if path.exists() and _labels(path).get("attempt") == str(identity.attempt):
         path.unlink(missing_ok=True)
 
 
 def remove_older_attempts(folder: Path, run_folder: Path, identity: RankIdentity) -> None:
     """Take away what earlier attempts of this run left behind: ranks that there are no more."""
     for path in folder.glob(f"{_run_stem(run_folder, identity.run)}-*.json"):
-        restart = _labels(path).get("restart", "")
-        if restart.isdigit() and int(restart) < identity.restart:
+        attempt = _labels(path).get("attempt", "")
+        if attempt.isdigit() and int(attempt) < identity.attempt:
             path.unlink(missing_ok=True)
 
 

@@ -21,7 +21,7 @@ class EventKind:
 
 KINDS: Mapping[str, EventKind] = {
     "started": EventKind(
-        "attempt {restart} starts at step {step} on {world_size} ranks", trouble=False
+        "attempt {attempt} starts at step {step} on {world_size} ranks", trouble=False
     ),
     "ended": EventKind("ended at step {step}", trouble=False),
     "failed": EventKind("failed at step {step}: {error}"),

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from ausl_dist.files import read_json, write_json
 from ausl_dist.observe.state import RankState
+from ausl_dist.run_folder import FIRST_ATTEMPT
 
 RANKS_FOLDER = "ranks"
 MAX_BYTES = 1 << 20
@@ -30,7 +31,7 @@ class Heartbeat:
     rank: int
     world_size: int
     node: str
-    restart: int
+    attempt: int  # from 1
     pid: int
     time: float
     standing: Standing
@@ -41,6 +42,7 @@ class Heartbeat:
     phase_since: float
     interval_seconds: float  # until the next heartbeat is due
     step_seconds: float = 0.0
+    seconds_left: float | None = None  # of the run; None before the first step
     own_seconds: float = 0.0
     data_share: float = 0.0
     # seconds by stage during the last steps
@@ -73,7 +75,7 @@ def heartbeat_of(
         rank=identity.rank,
         world_size=identity.world_size,
         node=identity.node,
-        restart=identity.restart,
+        attempt=identity.attempt,
         pid=os.getpid(),
         time=state.clock(),
         standing=standing,
@@ -84,6 +86,7 @@ def heartbeat_of(
         phase_since=since,
         interval_seconds=interval_seconds,
         step_seconds=state.window.step_seconds,
+        seconds_left=state.left.seconds,
         own_seconds=state.window.own_seconds,
         data_share=state.window.share("data"),
         blocked=state.window.blocked,
@@ -106,8 +109,8 @@ def read_heartbeats(run_folder: Path | str) -> list[Heartbeat]:
     beats = [
         _read(path) for path in sorted((Path(run_folder) / RANKS_FOLDER).glob("rank-*.json"))
     ]
-    newest = max((beat.restart for beat in beats), default=0)
-    return [beat for beat in beats if beat.restart == newest]
+    newest = max((beat.attempt for beat in beats), default=FIRST_ATTEMPT)
+    return [beat for beat in beats if beat.attempt == newest]
 
 
 def slowest_rank(beats: list[Heartbeat]) -> Heartbeat | None:

@@ -4,7 +4,7 @@
 
 A series therefore ends when its source does, and the training loop pays nothing for a metric. A
 row's `read` gives a number, a mapping from label value(s) to numbers, or None where there is
-nothing to tell. Run, rank, node and restart are not labels here: the discovery file gives them
+nothing to tell. Run, rank, node and attempt are not labels here: the discovery file gives them
 to each target.
 """
 
@@ -25,6 +25,7 @@ from prometheus_client.core import (
 
 import ausl_dist
 from ausl_dist.observe.state import STEP_SECONDS_BUCKETS, RankState
+from ausl_dist.run_folder import FIRST_ATTEMPT
 from ausl_dist.stream.ledger import MIN_CLIPS_JUDGED
 
 Reading = (
@@ -212,7 +213,7 @@ TABLE: tuple[MetricRow, ...] = (
         "ausl_run_restarts",
         "gauge",
         "How often the run has been started again.",
-        lambda s: s.identity.restart,
+        lambda s: s.identity.attempt - FIRST_ATTEMPT,
     ),
     MetricRow("ausl_run_ranks", "gauge", "Ranks of the run.", lambda s: s.identity.world_size),
     MetricRow(

@@ -1,6 +1,6 @@
 """The one object through which a rank tells what happens to it.
 
-with Observer(settings, run_folder=..., run_name=..., rank=0, world_size=2, restart=0,
+with Observer(settings, run_folder=..., run_name=..., rank=0, world_size=2, attempt=1,
 start_step=0, total_steps=1000) as observer:
     for step in range(1000):
         observer.enter("data")  # optional: lets a hang be named
@@ -55,7 +55,7 @@ class Observer:
         run_name: str,
         rank: int,
         world_size: int,
-        restart: int,
+        attempt: int,
         start_step: int,
         total_steps: int,
         clock: Callable[[], float] = time.time,
@@ -63,7 +63,7 @@ class Observer:
     ) -> None:
         node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         identity = RankIdentity(
-            run=run_name, rank=rank, world_size=world_size, node=node, restart=restart
+            run=run_name, rank=rank, world_size=world_size, node=node, attempt=attempt
         )
         self._settings = settings
         self._run_folder = run_folder
@@ -105,7 +105,7 @@ class Observer:
                 self.event,
                 self._console.trouble,
             )
-            self.event("started", restart=restart, step=start_step, world_size=world_size)
+            self.event("started", attempt=attempt, step=start_step, world_size=world_size)
             if self.metrics_url is not None:
                 self._console.tell(f"metrics of rank {rank}: {self.metrics_url}")
 
@@ -158,7 +158,7 @@ class Observer:
             if self._events is None:
                 return
             identity = self._state.identity
-            who = {"rank": identity.rank, "node": identity.node, "attempt": identity.restart}
+            who = {"rank": identity.rank, "node": identity.node, "attempt": identity.attempt}
             self._events.write({"time": self._state.clock(), "kind": kind, **who, **fields})
             speak = self._console.trouble if is_trouble(kind) else self._console.tell
             speak(in_words(kind, fields))
@@ -232,7 +232,7 @@ def _line(record: StepRecord, state: RankState) -> Line:
     ranks = state.identity.world_size
     return {
         "step": record.step,
-        "attempt": state.identity.restart,
+        "attempt": state.identity.attempt,
         "time": state.last_at,
         "clips": record.clips * ranks,
         "frames": record.frames * ranks,

@@ -104,7 +104,7 @@ def _tiles(steps: list[Line], beats: list[Heartbeat]) -> str:
         ("waiting for data", f"{_share(steps, 'data'):.1%}"),
         ("saving", f"{_share(steps, 'save'):.1%}"),
         ("goodput", f"{last['useful_seconds'] / wall:.0%}" if wall > 0 else "–"),
-        ("attempts", str(1 + max(line["attempt"] for line in steps))),
+        ("attempts", str(max(line["attempt"] for line in steps))),
         ("ranks", str(beats[0].world_size) if beats else "–"),
         ("read from storage by rank 0", size(last["counts"].get("bytes", 0))),
     ]

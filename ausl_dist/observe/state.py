@@ -16,6 +16,7 @@ from ausl_dist.observe.record import StepRecord
 from ausl_dist.observe.settings import ObserveSettings
 from ausl_dist.observe.starvation import StarvationClock
 from ausl_dist.observe.throughput import TimedStep, Window
+from ausl_dist.observe.time_left import TimeLeft
 from ausl_dist.stream.settings import Budgets
 
 # Upper bounds of the step-time histogram, seconds: a factor of about two from a toy on a laptop
@@ -31,7 +32,7 @@ class RankIdentity:
     rank: int
     world_size: int
     node: str
-    restart: int
+    attempt: int  # from 1
 
     @property
     def labels(self) -> dict[str, str]:
@@ -39,7 +40,7 @@ class RankIdentity:
             "run": self.run,
             "rank": str(self.rank),
             "node": self.node,
-            "restart": str(self.restart),
+            "attempt": str(self.attempt),
         }
 
 
@@ -69,6 +70,7 @@ class RankState:
         self.total_seconds = self.waited_seconds = 0.0
         self.step_buckets = [0] * (len(STEP_SECONDS_BUCKETS) + 1)
         self.window = Window(settings.window_steps)
+        self.left = TimeLeft(self.window)
         # What the loop is doing now and since when: the only thing that a step that never ends
         # still tells.
         self.phase: tuple[str, float] = ("start", self.started_at)
@@ -113,6 +115,7 @@ class RankState:
             TimedStep(record.clips, record.frames, seconds, waited, dict(record.loader_blocked))
         )
         self.logs.update(record.logs)
+        self.left.add(total, max(self.total_steps - record.step - 1, 0))
         self.last_at = self.clock()
         self.phase = ("step", self.last_at)
         self.last = record

@@ -2,10 +2,10 @@
 bend.
 
     in: the length, clips and seconds by phase of each step       out: clips/s, frames/s, shares
-    of time, seconds left
+    of time
 
-Rates are taken from the median step; shares and the time left from sums, because there the long
-steps are the point.
+Rates are taken from the median step; shares from sums, because there the long steps are the
+point.
 """
 
 from collections import deque
@@ -70,17 +70,6 @@ class Window:
         steps = self._snapshot()
         first, last = (steps[0].blocked, steps[-1].blocked) if steps else ({}, {})
         return {stage: seconds - first.get(stage, 0.0) for stage, seconds in last.items()}
-
-    def seconds_left(self, steps_left: int) -> float:
-        """Time for the remaining steps at the mean pace of the window, saves and stalls
-        included.
-        """
-        steps = self._snapshot()
-        return (
-            steps_left * sum(step.seconds.get("total", 0.0) for step in steps) / len(steps)
-            if steps
-            else 0.0
-        )
 
     def _snapshot(self) -> list[TimedStep]:
         return list(self._steps)  # one step of the interpreter: another thread may be adding

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ausl_dist.observe.settings import TrackerSettings
 from ausl_dist.observe.state import RankIdentity
+from ausl_dist.packages import require
 
 
 class Tracker(Protocol):
@@ -23,10 +24,19 @@ class Tracker(Protocol):
     def close(self) -> None: ...
 
 
+def check_trackers(settings: TrackerSettings) -> None:
+    """Raise ValueError where a tracker that is asked for lacks its package."""
+    if settings.tensorboard:
+        require("observe.trackers.tensorboard")
+    if settings.wandb_project is not None:
+        require("observe.trackers.wandb_project")
+
+
 def make_trackers(
     settings: TrackerSettings, identity: RankIdentity, run_folder: Path, start_step: int
 ) -> list[Tracker]:
     """The trackers that the settings ask for; raises ValueError where one's package is lacking."""
+    check_trackers(settings)
     trackers: list[Tracker] = []
     if settings.tensorboard:
         trackers.append(TensorBoard(run_folder / "tensorboard", start_step))
@@ -58,13 +68,8 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, start_step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ValueError(
-                "observe.trackers.tensorboard needs the package: pip install tensorboard, "
-                "or set observe.trackers.tensorboard=false"
-            ) from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer: Any = SummaryWriter(str(folder), purge_step=start_step or None)
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -79,13 +84,8 @@ class WeightsAndBiases:
     """One run there for all attempts of a run here: its id is kept in the run folder."""
 
     def __init__(self, project: str, identity: RankIdentity, run_folder: Path) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise ValueError(
-                "observe.trackers.wandb_project needs the package: pip install wandb, "
-                "or set observe.trackers.wandb_project=null"
-            ) from error
+        import wandb
+
         path = run_folder / "wandb_id"
         run_id = path.read_text().strip() if path.exists() else secrets.token_hex(4)
         path.write_text(f"{run_id}\n")

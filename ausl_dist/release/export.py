@@ -9,7 +9,6 @@ in torch: |a - b| / |b|. An ONNX file whose error is above MAX_ONNX_ERROR is not
 """
 
 import contextlib
-import importlib.util
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,10 +21,20 @@ from torch import Tensor, nn
 
 from ausl_dist.files import write_atomically
 from ausl_dist.model.backbones import Backbone
+from ausl_dist.packages import require
 
 KINDS = ("onnx", "float16", "bfloat16")
 MAX_ONNX_ERROR = 1e-4
 OPSET = 17
+
+
+def check_exports(kinds: Sequence[str]) -> None:
+    """Raise ValueError for a kind that is not known, or lacks its package."""
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise ValueError(f"no export is called {', '.join(unknown)}; known: {', '.join(KINDS)}")
+    if "onnx" in kinds:
+        require("--export onnx")
 
 
 def write_exports(
@@ -36,9 +45,7 @@ def write_exports(
 
     Raises ValueError for an unknown kind, or one that goes wrong.
     """
-    unknown = sorted(set(kinds) - set(KINDS))
-    if unknown:
-        raise ValueError(f"no export is called {', '.join(unknown)}; known: {', '.join(KINDS)}")
+    check_exports(kinds)
     errors: dict[str, float] = {}
     for kind in sorted(set(kinds)):
         if kind == "onnx":
@@ -63,8 +70,6 @@ def write_exports(
 
 def onnx_bytes(backbone: Backbone, image_size: int) -> bytes:
     """The network as ONNX: images N 3 H W, normalised, to pooled features N D, for any N."""
-    if importlib.util.find_spec("onnx") is None:
-        raise ValueError("an ONNX export needs the package onnx: pip install onnx onnxruntime")
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         # The exporter that traces needs no further package; torch announces another one at each
         # call.
@@ -99,8 +104,6 @@ def run_onnx(data: bytes, frames: Tensor) -> Tensor:
     """Features of frames by ONNX Runtime, in batches of one and of the rest: a batch size that
     was baked in shows here.
     """
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise ValueError("checking an ONNX export needs ONNX Runtime: pip install onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

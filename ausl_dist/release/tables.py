@@ -8,7 +8,6 @@ Rows are written as they come, to a temporary file that gets its name at the end
 a face have no row.
 """
 
-import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +16,18 @@ from typing import Any, Protocol, Self
 
 from torch import Tensor
 
+from ausl_dist.packages import require
 from ausl_dist.release.over_time import Row
 
 SUFFIXES = (".csv", ".parquet")
+
+
+def check_table(path: Path) -> None:
+    """Raise ValueError where no table is written by this name, or its package is lacking."""
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path}: the table is written as {' or '.join(SUFFIXES)}; name it so")
+    if path.suffix == ".parquet":
+        require("a table in Parquet")
 
 
 class _Sink(Protocol):
@@ -32,12 +40,7 @@ class TableWriter:
 
     def __init__(self, path: Path, dim: int, scores: Sequence[str] = ()) -> None:
         """`scores` are the headings of the columns that stand before the `dim` features."""
-        if path.suffix not in SUFFIXES:
-            raise ValueError(
-                f"{path}: the table is written as {' or '.join(SUFFIXES)}; name it so"
-            )
-        if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-            raise ValueError("Parquet needs pyarrow: pip install pyarrow, or write a .csv")
+        check_table(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._temporary = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
         names = [*scores, *(f"f{index:04d}" for index in range(dim))]

@@ -98,6 +98,40 @@ def exists(url: str) -> bool:
     return Retry().call(look)
 
 
+def check_bucket(url: str, retry: Retry | None = None) -> None:
+    """Raise FileNotFoundError where `url` lies in an S3 bucket that does not exist.
+
+    To be asked before the work: some stores make the bucket of a mistyped name at the first
+    write. Keys that may not ask about a bucket are left to what the work itself is refused.
+    """
+    if not is_s3(url):
+        return
+    filesystem, path = connect(url)
+    bucket = path.split("/", 1)[0]
+
+    def look(seconds_left: float) -> bool:
+        with _errors(f"s3://{bucket}"):
+            try:
+                _call(
+                    filesystem,
+                    "call_s3",
+                    "head_bucket",
+                    Bucket=bucket,
+                    timeout_seconds=seconds_left,
+                )
+            except FileNotFoundError:
+                return False
+            except PermissionError:
+                return True
+            return True
+
+    if not (retry or Retry()).call(look):
+        raise FileNotFoundError(
+            f"{url}: there is no bucket {bucket}, and none is made: check the name and "
+            f"AWS_ENDPOINT_URL, or make it, for instance by `aws s3 mb s3://{bucket}`"
+        )
+
+
 def read_bytes(url: str, max_bytes: int, retry: Retry | None = None) -> bytes:
     """The whole file at `url`; ValueError when it is larger than `max_bytes`."""
     retry = retry or Retry()

@@ -6,13 +6,13 @@ folder. Exit codes: see `exits.py`.
 """
 
 import argparse
-import logging
 import os
 import sys
 from pathlib import Path
 
-from ausl_dist.addresses import log_masked, masked, masked_traceback
+from ausl_dist.addresses import masked, masked_traceback
 from ausl_dist.command import mask_threads
+from ausl_dist.logs import start_logging
 from ausl_dist.train.exits import Exit
 
 MISTAKE = 2  # in the settings: starting again ends here again
@@ -27,10 +27,8 @@ def main() -> int:
     )
     run_folder: Path = parser.parse_args().run_folder
     mask_threads()
-    log_masked(f"%(asctime)s rank {os.environ.get('RANK', '?')} %(levelname)s %(message)s")
-
-    # says at every start where credentials were found
-    logging.getLogger("botocore").setLevel(logging.WARNING)
+    rank = os.environ.get("RANK", "?")
+    start_logging(f"%(asctime)s rank {rank} %(levelname)s %(message)s")
 
     from ausl_dist.settings import SettingsError
     from ausl_dist.train.fence import FencedError

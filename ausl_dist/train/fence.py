@@ -15,6 +15,8 @@ import socket
 import time
 from pathlib import Path
 
+from ausl_dist.run_folder import FIRST_ATTEMPT
+
 FENCE_FOLDER = "fence"
 
 
@@ -23,13 +25,13 @@ class FencedError(RuntimeError):
 
 
 def claim(run_folder: Path) -> int:
-    """Begin the next attempt at a run and return its number, from 1; two claims at once get
+    """Begin the next attempt at a run and return its number; two claims at once get
     different numbers.
     """
     folder = run_folder / FENCE_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     while True:
-        number = newest(run_folder) + 1
+        number = max(newest(run_folder) + 1, FIRST_ATTEMPT)
         marker = {"host": socket.gethostname(), "process": os.getpid(), "time": time.time()}
         try:
             # x: fails where it exists, on every file system

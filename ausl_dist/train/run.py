@@ -27,6 +27,7 @@ from ausl_dist.run_folder import (
     newest_whole_checkpoint,
     newest_whole_step,
 )
+from ausl_dist.shards.storage import check_bucket
 from ausl_dist.stream import chosen
 from ausl_dist.stream.loader import Loader
 from ausl_dist.train import fence
@@ -274,7 +275,7 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
                 run_name=settings.name,
                 rank=rank,
                 world_size=world_size,
-                restart=attempt - 1,
+                attempt=attempt,
                 start_step=state.start_step,
                 total_steps=settings.steps,
             )
@@ -314,6 +315,7 @@ def _take_over(folder: Path, copies: str | None) -> tuple[int, Path | None, list
     rewinds = read_rewinds(folder)
     remove_spoilt(folder, rewinds)  # where a rewind was killed half-way
     if copies is not None and not newest_whole_step(folder):
+        check_bucket(copies)  # now, and not at the first save
         fetched = fetch_newest(copies, folder / CHECKPOINTS_FOLDER)
         if fetched is not None:
             return attempt, fetched, rewinds

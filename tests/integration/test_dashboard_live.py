@@ -83,7 +83,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
                 run_name="demo",
                 rank=rank,
                 world_size=2,
-                restart=0,
+                attempt=1,
                 start_step=0,
                 total_steps=1000,
             )
@@ -123,10 +123,10 @@ def test_both_ranks_are_found_with_their_labels(watched: Prometheus) -> None:
         for series in wait_for(lambda: watched.query("ausl_steps_total"), 10, "a scrape")
     ]
     assert sorted(
-        (label["run"], label["rank"], label["restart"], label["job"]) for label in labels
+        (label["run"], label["rank"], label["attempt"], label["job"]) for label in labels
     ) == [
-        ("demo", "0", "0", "ausl"),
-        ("demo", "1", "0", "ausl"),
+        ("demo", "0", "1", "ausl"),
+        ("demo", "1", "1", "ausl"),
     ]
 
 
@@ -183,7 +183,7 @@ def test_scrapes_with_tls_and_password_work_as_the_configuration_says(tmp_path: 
         run_name="demo",
         rank=0,
         world_size=1,
-        restart=0,
+        attempt=1,
         start_step=0,
         total_steps=10,
     )

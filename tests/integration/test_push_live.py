@@ -27,7 +27,7 @@ def test_values_are_left_at_the_gateway_under_the_ranks_labels(tmp_path: Path) -
         stream = io.StringIO()
         place = {"run_folder": tmp_path / "run", "run_name": "demo", "rank": 3, "world_size": 4}
         with Observer(
-            settings, **place, restart=1, start_step=0, total_steps=10, stream=stream
+            settings, **place, attempt=2, start_step=0, total_steps=10, stream=stream
         ) as observer:  # type: ignore[arg-type]
             observer.step(StepRecord(0, 8, 96, 0.5, seconds={"total": 0.1}))
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
@@ -37,6 +37,6 @@ def test_values_are_left_at_the_gateway_under_the_ranks_labels(tmp_path: Path) -
         gateway.wait(10)
     (line,) = (line for line in text.splitlines() if line.startswith("ausl_steps_total{"))
     assert line.endswith(" 1")
-    for label in ('job="ausl"', 'run="demo"', 'rank="3"', 'restart="1"'):
+    for label in ('job="ausl"', 'run="demo"', 'rank="3"', 'attempt="2"'):
         assert label in line
     assert "failed" not in stream.getvalue()

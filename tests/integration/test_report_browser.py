@@ -34,7 +34,7 @@ def make_run(run: Path) -> None:
         run_name="demo",
         rank=0,
         world_size=1,
-        restart=0,
+        attempt=1,
         start_step=0,
         total_steps=200,
     ) as observer:

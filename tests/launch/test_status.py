@@ -11,7 +11,7 @@ from ausl_dist.json_lines import append_json_line
 from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats, write_heartbeat
 from ausl_dist.observe.thresholds import straggler
 from ausl_dist.run_folder import checkpoint_folder, log_file, newest_whole_step
-from launch.attempts import append_history
+from launch.attempts import Attempt, append_history
 from launch.status import look
 from launch.verdict import Decision, Ended
 from tests.support.run_folders import complete
@@ -22,7 +22,7 @@ BEAT = Heartbeat(
     rank=0,
     world_size=2,
     node="a",
-    restart=0,
+    attempt=1,
     pid=1,
     time=NOW - 2,
     standing="running",
@@ -33,6 +33,7 @@ BEAT = Heartbeat(
     phase_since=NOW - 2,
     interval_seconds=5.0,
     step_seconds=0.5,
+    seconds_left=300.0,
     own_seconds=0.3,
     data_share=0.04,
     counts={"corrupt": {"decode": 3}},
@@ -78,7 +79,7 @@ def test_a_run_that_failed_at_its_start_says_why(run: Path) -> None:
 
 def test_a_running_one_tells_step_rate_time_left_loss_and_corrupt_clips(run: Path) -> None:
     write_heartbeat(run, BEAT)
-    append_json_line(run / "metrics.jsonl", {"step": 399, "loss": 0.25, "attempt": 0})
+    append_json_line(run / "metrics.jsonl", {"step": 399, "loss": 0.25, "attempt": 1})
     said = rows(run)
     assert said["state"] == "running"
     assert said["step"] == "400 of 1,000"
@@ -108,14 +109,12 @@ def test_a_run_whose_ranks_were_killed_is_not_called_running(run: Path) -> None:
 
 def test_restarts_and_their_reasons_are_told(run: Path) -> None:
     append_history(
-        run,
-        "7-0-0",
+        Attempt(run, "7-0-0"),
         Ended("failed", 5, 0, "killed by SIGKILL", "b"),
         Decision("again", "rank 1 on b failed"),
     )
     append_history(
-        run,
-        "7-0-1",
+        Attempt(run, "7-0-1"),
         Ended("failed", 5, 0, "x", "b"),
         Decision("requeue", "again", exclude=("b",)),
     )
@@ -154,7 +153,9 @@ def test_a_folder_that_is_no_run_is_refused_with_a_sentence(tmp_path: Path) -> N
 
 
 def test_a_history_line_cut_by_a_kill_is_passed_over(run: Path) -> None:
-    append_history(run, "7-0-0", Ended("failed", 5, 0, "x", "b"), Decision("again", "why"))
+    append_history(
+        Attempt(run, "7-0-0"), Ended("failed", 5, 0, "x", "b"), Decision("again", "why")
+    )
     with open(run / "supervision" / "history.jsonl", "a") as file:
         file.write(json.dumps({"time": 1})[:-4])
     assert rows(run)["restarts"] == "1, the last: why"

@@ -114,7 +114,7 @@ def test_each_rank_reads_its_own_gpu_from_the_pulses_thread(
         run_name="run",
         rank=3,
         world_size=1,
-        restart=0,
+        attempt=1,
         start_step=0,
         total_steps=1,
     ):

@@ -171,7 +171,7 @@ def test_a_run_that_does_not_save_and_a_full_disk_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append_event(
-        tmp_path, "rank-00000", {"time": NOW - 3 * 3600, "kind": "started", "attempt": 0}
+        tmp_path, "rank-00000", {"time": NOW - 3 * 3600, "kind": "started", "attempt": 1}
     )
     monkeypatch.setattr(
         "shutil.disk_usage", lambda path: type("Usage", (), {"free": 1, "total": 100})()
@@ -183,9 +183,9 @@ def test_restarts_are_told_with_the_launchers_reason(tmp_path: Path) -> None:
     append_event(
         tmp_path,
         "launcher",
-        {"time": NOW - 9, "kind": "attempt_ended", "attempt": "0", "why": "node7 failed"},
+        {"time": NOW - 9, "kind": "attempt_ended", "attempt": 1, "why": "node7 failed"},
     )
-    append_event(tmp_path, "rank-00000", {"time": NOW - 5, "kind": "started", "attempt": 1})
-    assert diagnose(tmp_path, {"restart": 1}) == [
+    append_event(tmp_path, "rank-00000", {"time": NOW - 5, "kind": "started", "attempt": 2})
+    assert diagnose(tmp_path, {"attempt": 2}) == [
         ("restarted", "the run was started again once, the last time because node7 failed")
     ]

@@ -16,8 +16,8 @@ from ausl_dist.observe.discovery import (
 from ausl_dist.observe.state import RankIdentity
 
 
-def identity(rank: int = 0, restart: int = 0, run: str = "demo") -> RankIdentity:
-    return RankIdentity(run=run, rank=rank, world_size=4, node="node7", restart=restart)
+def identity(rank: int = 0, attempt: int = 1, run: str = "demo") -> RankIdentity:
+    return RankIdentity(run=run, rank=rank, world_size=4, node="node7", attempt=attempt)
 
 
 def announce(
@@ -36,8 +36,8 @@ def make_old(path: Path, seconds: float) -> None:
     os.utime(path, (stat.st_atime, stat.st_mtime - seconds))
 
 
-def test_a_target_names_run_rank_node_and_restart(tmp_path: Path) -> None:
-    (group,) = json.loads(announce(tmp_path, identity(rank=3, restart=2)).read_text())
+def test_a_target_names_run_rank_node_and_attempt(tmp_path: Path) -> None:
+    (group,) = json.loads(announce(tmp_path, identity(rank=3, attempt=3)).read_text())
     assert group["targets"] == ["node7:9400"]
     assert group["labels"] == {
         "job": "ausl",
@@ -45,7 +45,7 @@ def test_a_target_names_run_rank_node_and_restart(tmp_path: Path) -> None:
         "run": "demo",
         "rank": "3",
         "node": "node7",
-        "restart": "2",
+        "attempt": "3",
     }
 
 
@@ -66,20 +66,20 @@ def test_a_restart_replaces_its_target_and_clears_ranks_that_are_no_more(
     tmp_path: Path,
 ) -> None:
     for rank in range(4):
-        announce(tmp_path, identity(rank=rank, restart=0))
-    announce(tmp_path, identity(rank=0, restart=1), target="node9:9400")
-    remove_older_attempts(tmp_path, Path("/runs/demo"), identity(restart=1))
+        announce(tmp_path, identity(rank=rank, attempt=1))
+    announce(tmp_path, identity(rank=0, attempt=2), target="node9:9400")
+    remove_older_attempts(tmp_path, Path("/runs/demo"), identity(attempt=2))
     (left,) = tmp_path.iterdir()
     assert json.loads(left.read_text())[0]["targets"] == ["node9:9400"]
 
 
 def test_an_old_attempt_that_ends_late_leaves_its_successors_target(tmp_path: Path) -> None:
-    path = announce(tmp_path, identity(restart=1))
-    remove_target(path, identity(restart=0))
+    path = announce(tmp_path, identity(attempt=2))
+    remove_target(path, identity(attempt=1))
     assert path.exists()
-    remove_target(path, identity(restart=1))
+    remove_target(path, identity(attempt=2))
     assert not path.exists()
-    remove_target(path, identity(restart=1))  # and again, after somebody swept it
+    remove_target(path, identity(attempt=2))  # and again, after somebody swept it
 
 
 def test_stale_targets_are_swept_and_nothing_else(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from ausl_dist.observe.heartbeat import (
 from tests.support.observing import Clock, record, state
 
 
-def beat(run: Path, rank: int, restart: int = 0, waited: float = 0.0) -> None:
-    of_rank = state(rank=rank, restart=restart)
+def beat(run: Path, rank: int, attempt: int = 1, waited: float = 0.0) -> None:
+    of_rank = state(rank=rank, attempt=attempt)
     of_rank.add(record(0), waited=waited)
     write_heartbeat(run, heartbeat_of(of_rank, "running", 5.0))
 
@@ -38,9 +38,9 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 def test_only_the_newest_attempt_is_read(tmp_path: Path) -> None:
     for rank in range(4):
-        beat(tmp_path, rank, restart=0)
-    beat(tmp_path, 0, restart=1)
-    assert [(heartbeat.rank, heartbeat.restart) for heartbeat in read_heartbeats(tmp_path)] == [
+        beat(tmp_path, rank, attempt=1)
+    beat(tmp_path, 0, attempt=2)
+    assert [(heartbeat.rank, heartbeat.attempt) for heartbeat in read_heartbeats(tmp_path)] == [
         (0, 1)
     ]
 

@@ -34,7 +34,7 @@ def test_every_step_is_a_line_with_what_the_loop_said(tmp_path: Path) -> None:
         first["skipped"],
     ) == (
         0,
-        0,
+        1,
         0.5,
         8,
         False,
@@ -58,7 +58,7 @@ def test_goodput_counts_the_time_between_two_attempts_and_the_steps_done_twice(
     with observer(tmp_path) as first:
         for step in range(3):
             first.step(record(step))
-    with observer(tmp_path, restart=1, start_step=2) as second:
+    with observer(tmp_path, attempt=2, start_step=2) as second:
         second.step(record(2))
     lines = read_metrics(tmp_path)
     assert [line["useful_seconds"] for line in lines] == pytest.approx([0.18, 0.36, 0.54])

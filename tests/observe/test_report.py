@@ -27,13 +27,13 @@ def make_run(run: Path) -> None:
     """Forty steps by two ranks, the second half after a restart; one skipped step, two unusable
     clips.
     """
-    for attempt, steps in enumerate([range(25), range(20, 40)]):
+    for attempt, steps in enumerate([range(25), range(20, 40)], 1):
         ranks = [
             observer(
                 run,
                 rank=rank,
                 world_size=2,
-                restart=attempt,
+                attempt=attempt,
                 start_step=steps[0],
                 total_steps=40,
             )
@@ -57,7 +57,7 @@ def make_run(run: Path) -> None:
     append_event(
         run,
         "launcher",
-        {"time": 1.0, "kind": "attempt_ended", "attempt": "0", "why": "node7 <fell> silent"},
+        {"time": 1.0, "kind": "attempt_ended", "attempt": 1, "why": "node7 <fell> silent"},
     )
     place = {"corpus": "main", "place": "shard-000002.tar[0:100]", "clip": 3}
     append_json_line(
@@ -109,7 +109,7 @@ def test_a_finished_run_is_told_whole(tmp_path: Path) -> None:
         "3.0000 → 0.0750",
         "ranking",
         "contrast",
-        "attempt 1 starts at step 20 on 2 ranks",
+        "attempt 2 starts at step 20 on 2 ranks",
         "steps: 40",
     ):
         assert expected in page.text, expected

@@ -2,9 +2,8 @@
 said before the run has begun.
 """
 
-import builtins
+import importlib.util
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,11 +12,11 @@ from ausl_dist.observe.state import RankIdentity
 from ausl_dist.observe.trackers import flat_numbers, make_trackers
 from tests.support.observing import observer, quiet_settings, record
 
-IDENTITY = RankIdentity(run="demo", rank=0, world_size=2, node="node7", restart=0)
+IDENTITY = RankIdentity(run="demo", rank=0, world_size=2, node="node7", attempt=1)
 
 
 def test_nested_numbers_get_names_and_what_is_no_number_is_left_out() -> None:
-    line = {"step": 3, "attempt": 0, "time": 1.0, "loss": 0.5, "skipped": False}
+    line = {"step": 3, "attempt": 1, "time": 1.0, "loss": 0.5, "skipped": False}
     line |= {"logs": {"a/loss": 0.1, "b/loss": None}, "counts": {"corrupt": {"decode": 2}}}
     assert flat_numbers(line) == {
         "loss": 0.5,
@@ -34,15 +33,8 @@ def test_nested_numbers_get_names_and_what_is_no_number_is_left_out() -> None:
 def test_a_missing_package_is_an_error_that_says_what_to_type(
     settings: TrackerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_import = builtins.__import__
-
-    def without_trackers(name: str, *arguments: Any, **options: Any) -> Any:
-        if name in ("wandb", "torch.utils.tensorboard"):
-            raise ImportError(name)
-        return real_import(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without_trackers)
-    with pytest.raises(ValueError, match=r"pip install (tensorboard|wandb)"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'ausl_dist\[(tensorboard|wandb)\]'"):
         make_trackers(settings, IDENTITY, tmp_path, 0)
 
 
@@ -54,7 +46,7 @@ def test_tensorboard_shows_repeated_steps_once(tmp_path: Path) -> None:
     with observer(tmp_path, settings) as first:
         for step in range(4):
             first.step(record(step, loss=1.0))
-    with observer(tmp_path, settings, start_step=2, restart=1) as second:
+    with observer(tmp_path, settings, start_step=2, attempt=2) as second:
         for step in range(2, 5):
             second.step(record(step, loss=2.0))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
@@ -80,8 +72,8 @@ def test_wandb_keeps_one_run_for_all_attempts(
     }.items():
         monkeypatch.setenv(name, value)
     settings = quiet_settings(trackers=TrackerSettings(every_steps=2, wandb_project="faces"))
-    for attempt, steps in enumerate([range(4), range(2, 6)]):
-        with observer(tmp_path, settings, start_step=steps[0], restart=attempt) as watching:
+    for attempt, steps in enumerate([range(4), range(2, 6)], 1):
+        with observer(tmp_path, settings, start_step=steps[0], attempt=attempt) as watching:
             for step in steps:
                 watching.step(record(step))
     run_id = (tmp_path / "wandb_id").read_text().strip()

@@ -47,14 +47,6 @@ def test_other_formats_are_refused_with_those_that_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("pyarrow") is not None, reason="pyarrow is installed"
-)
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="pip install pyarrow"):
-        TableWriter(tmp_path / "f.parquet", 3)
-
-
-@pytest.mark.skipif(
     importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed"
 )
 def test_parquet_holds_the_same(tmp_path: Path) -> None:

@@ -202,3 +202,47 @@ def test_a_body_that_trickles_ends_early_enough_for_another_try(
     thread.join(10)
     server.server_close()
     assert not thread.is_alive(), "the connection was not closed"
+
+
+def test_a_bucket_that_does_not_exist_is_named_before_the_work_and_not_made(
+    object_store: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from launch.object_store import ObjectStore
+    from tools import build_corpus
+
+    assert isinstance(object_store, ObjectStore)
+    object_store.make_bucket("there")
+    storage.check_bucket("s3://there/faces")
+    storage.check_bucket(str(tmp_path))
+    command = ["build_corpus", str(tmp_path / "no-videos"), "--out", "s3://nowhere/faces"]
+    monkeypatch.setattr("sys.argv", command)
+    for _ in range(2):  # the first one has not made it either
+        with pytest.raises(FileNotFoundError, match="there is no bucket nowhere"):
+            build_corpus.main()
+
+
+def test_a_run_is_not_prepared_whose_buckets_do_not_exist(
+    object_store: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from launch.prepare import check_buckets
+
+    def run(url: str, upload: str | None = None) -> dict[str, object]:
+        return {"data": {"corpora": {"main": {"url": url}}}, "checkpoint": {"upload": upload}}
+
+    with pytest.raises(FileNotFoundError, match="there is no bucket nowhere"):
+        check_buckets(run("s3://nowhere/faces"))
+    with pytest.raises(FileNotFoundError, match="there is no bucket copies-nowhere"):
+        check_buckets(run(str(tmp_path), "s3://copies-nowhere/run"))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_store_that_cannot_be_asked_from_here_does_not_keep_a_run_from_being_submitted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from launch import prepare
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(prepare, "STORE_SECONDS", 0.5)
+    corpora = {"main": {"url": "s3://faces/train"}}
+    prepare.check_buckets({"data": {"corpora": corpora}, "checkpoint": {"upload": None}})
+    assert "not checked from here: " in capsys.readouterr().err

@@ -51,11 +51,11 @@ def record(step: int, **changes: Any) -> StepRecord:
 def state(
     rank: int = 0,
     world_size: int = 2,
-    restart: int = 0,
+    attempt: int = 1,
     clock: Callable[[], float] | None = None,
 ) -> RankState:
     identity = RankIdentity(
-        run="demo", rank=rank, world_size=world_size, node="node7", restart=restart
+        run="demo", rank=rank, world_size=world_size, node="node7", attempt=attempt
     )
     settings = ObserveSettings(window_steps=8, clip_budgets={"decode": 0.01, "unpack": 0.1})
     return RankState(identity, settings, start_step=0, total_steps=100, clock=clock or Clock())
@@ -80,7 +80,7 @@ def observer(
         "run_name": "demo",
         "rank": 0,
         "world_size": 1,
-        "restart": 0,
+        "attempt": 1,
         "start_step": 0,
         "total_steps": 100,
     }
