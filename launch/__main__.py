@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ausl_dist import command
+from ausl_dist.provenance import note_command
 
 
 def main() -> int:
@@ -105,6 +106,7 @@ def main() -> int:
         "--bucket", default="corpora", help="made at the start, if it is not there"
     )
     arguments = parser.parse_args()
+    note_command(["python", "-m", "launch", *sys.argv[1:]])
     return int(arguments.call(arguments))
 
 

@@ -10,6 +10,8 @@ import shutil
 import uuid
 from pathlib import Path
 
+from ausl_dist.provenance import keep_commit
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 PARTS = ("ausl_dist", "launch", "tools", "configs", "pyproject.toml")
 IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", "node_modules"}
@@ -28,6 +30,7 @@ def take_snapshot(run_folder: Path, checkout: Path = CHECKOUT) -> Path:
     for file in files:
         (staging / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(checkout / file, staging / file)
+    keep_commit(staging, checkout)
     try:
         os.rename(staging, target)
     except OSError:  # another submission of the same code was faster

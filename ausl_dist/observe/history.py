@@ -18,6 +18,7 @@ Example: steps 0 1 2 3 | 2 3 4, where | is a restart from the checkpoint at step
 
 import os
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,15 @@ from ausl_dist.run_folder import EVENTS_FOLDER, METRICS_FILE
 Line = dict[str, Any]
 
 
-def read_metrics(run_folder: Path | str, max_lines: int | None = None) -> list[Line]:
+def read_metrics(
+    run_folder: Path | str, max_lines: int | None = None, before_step: int | None = None
+) -> list[Line]:
     """Each step's line once, in order of steps, by the two rules above; empty where the run has
     not made a step yet.
 
-    With `max_lines` (2 or more), only so many of them, evenly spaced and the last one included:
-    what is held in memory of a long run is two numbers a step.
+    With `before_step`, only lines of steps below it. With `max_lines` (2 or more), only so many
+    of them, evenly spaced and the last one included: what is held in memory of a long run is two
+    numbers a step.
     """
     path = Path(run_folder) / METRICS_FILE
     steps, offsets = array("q"), array("q")
@@ -53,6 +57,8 @@ def read_metrics(run_folder: Path | str, max_lines: int | None = None) -> list[L
             offsets.pop()
         steps.append(line["step"])
         offsets.append(offset)
+    if before_step is not None:
+        offsets = offsets[: bisect_left(steps, before_step)]
     return _lines_at(path, _evenly(offsets, max_lines)) if offsets else []
 
 

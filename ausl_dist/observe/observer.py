@@ -110,6 +110,11 @@ class Observer:
                 self._console.tell(f"metrics of rank {rank}: {self.metrics_url}")
 
     @property
+    def steps_done(self) -> int:
+        """Steps of the whole run that this rank stands at."""
+        return self._state.steps_done
+
+    @property
     def metrics_url(self) -> str | None:
         """Where this rank's metrics can be read, if anywhere."""
         return (

@@ -21,6 +21,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 220, 100
 CHART_MARGINS = Margins(left=58, top=10, bottom=38)
 PANEL_MARGINS = Margins(left=46, right=8, top=6, bottom=8)
 BINS = 24
+MAX_DOTS = 40
 
 Say = Callable[[float], str]
 
@@ -77,6 +78,19 @@ def lines(
         for piece in _pieces(one):
             plot.line(piece, _style(one, number))
     return _figure(plot, label, series, marks)
+
+
+def image(one: Series, *, label: str, x_label: str, say: Say = say_number) -> str:
+    """One curve as an SVG file of its own, a dot for each point where there are few."""
+    ys = [y for _, y in one.points]
+    low, high = _padded(min(ys), max(ys))
+    plot = _chart(one.xs, low, high, x_label, say)
+    for piece in _pieces(one):
+        plot.line(piece, colour_class(0))
+    if len(one.points) <= MAX_DOTS:
+        for x, y in one.points:
+            plot.dot(x, y, colour_class(0), f"{x:,.6g}: {say(y)}")
+    return plot.file(label)
 
 
 def areas(

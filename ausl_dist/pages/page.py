@@ -7,12 +7,8 @@ Everything given as text is escaped; nothing is fetched, nothing runs.
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from ausl_dist.pages.plot import COLOURS
+from ausl_dist.pages.plot import PLOT_STYLE
 
-_PALETTE = "\n".join(
-    f".c{number} {{ --c: {colour}; }}" for number, colour in enumerate(COLOURS)
-)
-_COLOUR_CLASSES = ", ".join(f".c{number}" for number in range(len(COLOURS)))
 STYLE = f"""
 :root {{ color-scheme: light dark; }}
 body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 1440px; margin: 1.2rem auto;
@@ -35,20 +31,10 @@ h3 {{ font-size: 1rem; margin-bottom: .3rem; }}
 figure {{ margin: 0; }}
 figcaption {{ font-weight: 600; }}
 svg {{ width: 100%; height: auto; }}
-svg text {{ font-size: 11px; fill: currentColor; }}
-svg .grid {{ stroke: #8884; }}
-svg .zero, svg .over {{ stroke: currentColor; }}
-svg .interval {{ stroke-width: 1.5; }}
-svg .mark {{ stroke: #56b4e9; stroke-dasharray: 3 3; stroke-width: 1.5; }}
-svg .bad {{ stroke: #d55e00; stroke-width: 1.5; }}
-svg .beside {{ stroke: #7a2f8f; stroke-width: 1.5; }}
-svg :is({_COLOUR_CLASSES}) {{ fill: var(--c); stroke: var(--c); }}
-svg polyline {{ fill: none !important; stroke-width: 1.5; stroke-linecap: round; }}
-svg polygon {{ fill-opacity: .7; stroke: none !important; }}
+{PLOT_STYLE}
 .key {{ display: flex; flex-wrap: wrap; gap: .2rem .9rem; font-size: 13px; }}
 .key i {{ display: inline-block; width: .8em; height: .8em; margin-right: .3em;
   background: var(--c); }}
-{_PALETTE}
 table {{ border-collapse: collapse; display: block; overflow-x: auto;
   font-variant-numeric: tabular-nums; }}
 td, th {{ text-align: left; vertical-align: top; padding: .15rem .9rem .15rem 0; }}

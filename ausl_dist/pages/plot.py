@@ -21,6 +21,22 @@ COLOURS = (
     "#7f7f7f",
     "#b8a800",
 )
+_PALETTE = "\n".join(
+    f".c{number} {{ --c: {colour}; }}" for number, colour in enumerate(COLOURS)
+)
+_COLOUR_CLASSES = ", ".join(f".c{number}" for number in range(len(COLOURS)))
+# how the classes of a plot's parts look, on a page and in a file of its own
+PLOT_STYLE = f"""svg text {{ font-size: 11px; fill: currentColor; }}
+svg .grid {{ stroke: #8884; }}
+svg .zero, svg .over {{ stroke: currentColor; }}
+svg .interval {{ stroke-width: 1.5; }}
+svg .mark {{ stroke: #56b4e9; stroke-dasharray: 3 3; stroke-width: 1.5; }}
+svg .bad {{ stroke: #d55e00; stroke-width: 1.5; }}
+svg .beside {{ stroke: #7a2f8f; stroke-width: 1.5; }}
+svg :is({_COLOUR_CLASSES}) {{ fill: var(--c); stroke: var(--c); }}
+svg polyline {{ fill: none !important; stroke-width: 1.5; stroke-linecap: round; }}
+svg polygon {{ fill-opacity: .7; stroke: none !important; }}
+{_PALETTE}"""
 
 Range = tuple[float, float]
 Point = tuple[float, float]
@@ -118,6 +134,14 @@ class Plot:
         size = f'viewBox="0 0 {self._width} {self._height}" style="max-width: {self._width}px"'
         label = escape(describe, quote=True)
         return f'<svg {size} role="img" aria-label="{label}">{"".join(self._parts)}</svg>'
+
+    def file(self, describe: str) -> str:
+        """The plot as an SVG file of its own, on white: an image for other pages to show."""
+        size = f'viewBox="0 0 {self._width} {self._height}" width="{self._width}"'
+        names = 'xmlns="http://www.w3.org/2000/svg" font-family="system-ui, sans-serif"'
+        ground = f'<rect width="{self._width}" height="{self._height}" fill="white"/>'
+        inside = f"<title>{escape(describe)}</title><style>{PLOT_STYLE}</style>{ground}"
+        return f'<svg {names} {size} role="img">{inside}{"".join(self._parts)}</svg>\n'
 
     def _place(self, x: float, y: float) -> Point:
         (x0, x1), (y0, y1) = self._x, self._y

@@ -13,6 +13,7 @@ know what it is.
     the detection models                 models/               enough to go from a video to features
     faces of videos, or rendered ones    tolerance.json        what a misplaced crop changes
     on demand                            exports/              ONNX, weights of half the size
+    the online probe, or the loss        training.svg          the card's picture
     all of it                            README.md, SHA256SUMS the model card; every checksum
 
 The bundle is built in a temporary folder beside `out` and renamed at the end. It holds no clock
@@ -44,10 +45,12 @@ from ausl_dist.release.network import (
     weight_files,
     weights_sha256,
 )
+from ausl_dist.release.picture import PICTURE_NAME, draw_training
 from ausl_dist.release.preprocessing import PREPROCESSING_NAME, describe
 from ausl_dist.release.reference import reference_faces
 from ausl_dist.release.run import OpenedRun, Weights, open_run, read_statements
 from ausl_dist.release.tolerance import measure_tolerance, to_json
+from ausl_dist.release.trained import trained_line
 from ausl_dist.release.verify import release_name, write_sums
 from ausl_dist.version import __version__
 
@@ -189,6 +192,9 @@ def _fill(folder: Path, run: OpenedRun, wanted: _Wanted) -> str:
             {"faces": faces.source, "relative_feature_error": errors},
         )
     reports = _copy_evaluations(wanted.evaluations, folder / EVALUATION_NAME, own_weights)
+    picture = draw_training(run.folder, run.step)
+    if picture is not None:
+        write_atomically(folder / PICTURE_NAME, picture.svg)
     facts = CardFacts(
         name=settings.name,
         licence=wanted.licence,
@@ -209,6 +215,8 @@ def _fill(folder: Path, run: OpenedRun, wanted: _Wanted) -> str:
         tolerance=tolerance,
         export_errors=errors,
         version=__version__,
+        trained=trained_line(run.record),
+        picture=picture,
     )
     write_atomically(folder / CARD_NAME, model_card(facts))
     return write_sums(folder)

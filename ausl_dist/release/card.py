@@ -14,6 +14,7 @@ from ausl_dist.model.backbones import OWN_NETWORKS
 from ausl_dist.model.video_network import VIDEO_NETWORKS
 from ausl_dist.release.action_units import columns_of
 from ausl_dist.release.head import HeadSpec
+from ausl_dist.release.picture import PICTURE_NAME, Picture
 from ausl_dist.release.preprocessing import Preprocessing
 from ausl_dist.release.tolerance import ToleranceRow
 
@@ -41,6 +42,8 @@ class CardFacts:
     tolerance: Sequence[ToleranceRow]
     export_errors: Mapping[str, float]  # relative error of features, by kind of export
     version: str
+    trained: str  # one line of when, on what and from which code
+    picture: Picture | None  # of the training, beside the card
 
 
 def model_card(facts: CardFacts) -> str:
@@ -48,6 +51,7 @@ def model_card(facts: CardFacts) -> str:
     parts = (
         _front_matter,
         _summary,
+        _picture,
         _use,
         _action_units,
         _preprocessing,
@@ -95,6 +99,12 @@ A facial backbone pretrained {labels} on face video, meant for facial action uni
         facts.chosen
     }). Tasks: {tasks}.
 """
+
+
+def _picture(facts: CardFacts) -> str:
+    if facts.picture is None:
+        return ""
+    return f"![{facts.picture.caption}]({PICTURE_NAME})\n\n{facts.picture.caption}.\n"
 
 
 def _use(facts: CardFacts) -> str:
@@ -317,8 +327,9 @@ and light that the training data lacks. Crops that are not placed by the templat
 
 
 def _record(facts: CardFacts) -> str:
+    trained = f"{facts.trained}\n\n" if facts.trained else ""
     return f"""## Provenance
 
-Made by ausl_dist {facts.version}. `record.json` holds the resolved config, code and package versions, hosts and every resume;
+{trained}Made by ausl_dist {facts.version}. `record.json` holds the resolved config, code and package versions, hosts and every resume;
 `corpus.json` the statement of the data; `SHA256SUMS` the checksum of every file, checked at each load.
 """

@@ -1,5 +1,7 @@
 """RUN_FOLDER/record.json: by what code, packages and machines a run was made, every time it was
-started or went back.
+started or went back, and how each start ended.
+
+An attempt that was killed has no end: its `ended` stays null.
 """
 
 import dataclasses
@@ -13,6 +15,7 @@ from typing import Any
 
 import ausl_dist
 from ausl_dist.files import read_json, write_json
+from ausl_dist.provenance import commit_of, noted_command
 from ausl_dist.run_folder import RECORD_FILE
 from ausl_dist.train.stability import Rewind
 
@@ -41,6 +44,7 @@ def note_start(
     start_step: int,
     resumed_from: Path | None,
     hosts: list[str],
+    machines: Mapping[str, Mapping[str, Any]],
     corpora: Mapping[str, Any],
 ) -> None:
     """Add a start of the run to its record; for rank 0, once an attempt."""
@@ -51,14 +55,27 @@ def note_start(
             "time": time.time(),
             "step": start_step,
             "resumed_from": resumed_from and resumed_from.name,
+            "ended": None,
+            "command": noted_command(),
             "hosts": hosts,  # of each rank
+            "machines": machines,  # by host
             **corpora,
             "version": ausl_dist.__version__,
             "code": code_hash(),
+            "commit": commit_of(),
             "python": platform.python_version(),
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         }
     )
+    write_json(run_folder / RECORD_FILE, record)
+
+
+def note_end(run_folder: Path, attempt: int, step: int, how: str) -> None:
+    """Complete the record of an attempt: when, at which step and how it ended; for rank 0."""
+    record = _read(run_folder)
+    for start in record["starts"]:
+        if start["attempt"] == attempt:
+            start["ended"] = {"time": time.time(), "step": step, "how": how}
     write_json(run_folder / RECORD_FILE, record)
 
 

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import gc
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,11 @@ from ausl_dist.train import fence
 from ausl_dist.train.checkpoint import Saver, sweep, take_snapshot
 from ausl_dist.train.clock import HostClock
 from ausl_dist.train.engine import Engine, Outcome
+from ausl_dist.train.machine import by_host, describe_machine
 from ausl_dist.train.online import OnlineEvaluation
 from ausl_dist.train.place import RunPlace
 from ausl_dist.train.process_group import broadcast_from_rank_0, end_startup, start_ranks
-from ausl_dist.train.record import note_start, read_rewinds
+from ausl_dist.train.record import note_end, note_start, read_rewinds
 from ausl_dist.train.remote import fetch_newest
 from ausl_dist.train.resume import ARITHMETIC_VERSION, Resume
 from ausl_dist.train.rewind import give_up, remove_spoilt
@@ -267,7 +268,7 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
         )
         made_of = recorded_of(settings, state.loader)
         made_of["decoding"] = dataclasses.asdict(state.decoding)
-        _note_start(place, state.start_step, checkpoint, made_of)
+        _note_start(place, device, state.start_step, checkpoint, made_of)
         observer = stack.enter_context(
             Observer(
                 settings.observe,
@@ -284,6 +285,7 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
         saver = Saver(place, settings.checkpoint, timeout_seconds)
         online = OnlineEvaluation(settings.online, folder)
         stack.callback(online.finish, 0.0)
+        stack.push(_noting_the_end(place, observer, settings.steps))
         if checkpoint is not None and rank == 0:
             online.offer(checkpoint, state.start_step)
         run = Run(
@@ -306,6 +308,26 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
     stop.ignore_from_now()
 
 
+def _noting_the_end(
+    place: RunPlace, observer: Observer, steps: int
+) -> Callable[[type[BaseException] | None, BaseException | None, object], None]:
+    """Completes the record of this attempt when the run is closed, however that comes about."""
+
+    def note(
+        kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        # a fenced one owns the record no longer
+        if not place.leads or isinstance(error, fence.FencedError):
+            return
+        done = observer.steps_done
+        how = "done" if done >= steps else "asked to stop"
+        if error is not None:
+            how = f"{type(error).__name__}: {error}"[:1000]
+        note_end(place.folder, place.attempt, done, how)
+
+    return note
+
+
 def _take_over(folder: Path, copies: str | None) -> tuple[int, Path | None, list[Rewind]]:
     """Claim the next attempt; returns its number, the checkpoint to go on from, and what the
     run has given up before.
@@ -323,16 +345,21 @@ def _take_over(folder: Path, copies: str | None) -> tuple[int, Path | None, list
 
 
 def _note_start(
-    place: RunPlace, start_step: int, checkpoint: Path | None, made_of: Mapping[str, Any]
+    place: RunPlace,
+    device: torch.device,
+    start_step: int,
+    checkpoint: Path | None,
+    made_of: Mapping[str, Any],
 ) -> None:
-    hosts: list[Any] = [None] * place.world_size
-    dist.all_gather_object(hosts, socket.gethostname())
+    ranks: list[Any] = [None] * place.world_size
+    dist.all_gather_object(ranks, (socket.gethostname(), describe_machine(device)))
     if place.leads:
         note_start(
             place.folder,
             attempt=place.attempt,
             start_step=start_step,
             resumed_from=checkpoint,
-            hosts=hosts,
+            hosts=[host for host, _ in ranks],
+            machines=by_host(ranks),
             corpora=made_of,
         )

@@ -70,6 +70,10 @@ def test_killed_at_random_steps_a_run_ends_bit_for_bit_as_if_undisturbed(
         (start["decoding"]["device"], start["decoding"]["decoder"]) for start in starts
     } == {("cpu", "pyav")}
     assert [start["attempt"] for start in starts] == [1, 2, 3]
+    attempts = [line["attempt"] for line in metrics(folder)]
+    assert (attempts[0], attempts[-1]) == (1, 3)
+    assert [start["ended"] is None for start in starts] == [True, True, False]
+    assert starts[2]["ended"]["how"] == "done"
     assert starts[1]["resumed_from"] is not None
     assert not list((folder / "checkpoints").glob(".*")), "a killed save was left lying about"
 
