@@ -45,12 +45,14 @@ def start_rank(
     *,
     module: str = TRAINER,
     own_session: bool = False,
+    stands_by: bool = False,
 ) -> "subprocess.Popen[bytes]":
     """Start a rank of the run in `run_folder`; it writes to `output`, or where this process
-    does.
+    does. One that stands by waits for its place on a pipe.
     """
     return subprocess.Popen(
-        [sys.executable, "-m", module, str(run_folder)],
+        [sys.executable, "-m", module, str(run_folder), *["--stand-by"] * stands_by],
+        stdin=subprocess.PIPE if stands_by else None,
         env={**os.environ, **environment},
         stdout=output,
         stderr=output,

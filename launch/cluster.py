@@ -43,6 +43,7 @@ class SlurmCluster:
     # hosts that `doctor --on-node` found sick or slow are left out at the next submit
     leave_out_unfit: bool = False
     signal_delay_seconds: int = 180
+    stand_by: bool = True  # a second process of each rank, for when the first one fails
     setup: tuple[str, ...] = ()
     # variables of every rank, such as NCCL's
     environment: dict[str, str] = field(default_factory=dict)

@@ -37,11 +37,14 @@ class RankJob:
     run folder alone.
     """
 
-    def __init__(self, run_folder: Path, module: str = TRAINER) -> None:
-        self.run_folder, self.module = str(run_folder), module
+    def __init__(
+        self, run_folder: Path, module: str = TRAINER, *, stand_by: bool = True
+    ) -> None:
+        self.run_folder, self.module, self.stand_by = str(run_folder), module, stand_by
 
     def __call__(self) -> None:
-        supervise(Path(self.run_folder), place_of_this_task(), self.module)
+        folder, place = Path(self.run_folder), place_of_this_task()
+        supervise(folder, place, self.module, stand_by=self.stand_by)
 
     def checkpoint(self) -> Any:
         """For submitit, if the signal comes in the instant before `supervise` listens: start
@@ -179,7 +182,11 @@ def submit_run(
         )
     cluster = left_out.leave_out(cluster, run_folder.parent / ".doctor")
     (job,) = submit(
-        [RankJob(run_folder, module)], run_folder, cluster, name, dependency=dependency
+        [RankJob(run_folder, module, stand_by=cluster.stand_by)],
+        run_folder,
+        cluster,
+        name,
+        dependency=dependency,
     )
     return job
 
@@ -198,7 +205,7 @@ def submit_array(
     """
     parent = Path(os.path.commonpath(run_folders)) if len(run_folders) > 1 else run_folders[0]
     ids = submit(
-        [RankJob(folder, module) for folder in run_folders],
+        [RankJob(folder, module, stand_by=cluster.stand_by) for folder in run_folders],
         parent,
         cluster,
         name,

@@ -45,6 +45,7 @@ from launch.attempts import (
 )
 from launch.child import TRAINER, abort, rank_environment, start_rank
 from launch.network import interface_towards, is_free, rendezvous_port
+from launch.spare import STANDBY_SECONDS, Spare
 from launch.verdict import Decision, End, Ended, RankReport, after_termination, blame, decide
 
 POLL_SECONDS = 0.25
@@ -116,16 +117,26 @@ class Signals:
         return self.user or self.terminate
 
 
-def supervise(run_folder: Path, place: Place, module: str = TRAINER) -> None:
+def supervise(
+    run_folder: Path, place: Place, module: str = TRAINER, *, stand_by: bool = True
+) -> None:
     """Run one rank of the job until the run is done; raises JobFailed where it cannot go on,
-    and SystemExit where the job ends here.
+    and SystemExit where the job ends here. With `stand_by`, a second process has its code
+    loaded for when the rank fails.
     """
     signals = Signals().install()
     # a rank ended for its stacks leaves no core file of its memory's size
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with Spare(run_folder, module=module, wanted=stand_by) as spare:
+        _supervise(run_folder, place, module, signals, spare)
+
+
+def _supervise(
+    run_folder: Path, place: Place, module: str, signals: Signals, spare: Spare
+) -> None:
     for again in itertools.count():
         attempt = Attempt(run_folder, f"{place.job}-{place.restart}-{again}")
-        report = _run_rank(run_folder, place, attempt, signals, again, module)
+        report = _run_rank(run_folder, place, attempt, signals, again, module, spare)
         attempt.report(report)
         decision = _conclude(run_folder, place, attempt, signals)
         _say(f"attempt {attempt.number}: {decision.action}: {decision.why}")
@@ -148,7 +159,13 @@ def supervise(run_folder: Path, place: Place, module: str = TRAINER) -> None:
 
 
 def _run_rank(
-    run_folder: Path, place: Place, attempt: Attempt, signals: Signals, again: int, module: str
+    run_folder: Path,
+    place: Place,
+    attempt: Attempt,
+    signals: Signals,
+    again: int,
+    module: str,
+    spare: Spare,
 ) -> RankReport:
     """Start this rank's child and wait for its end."""
     host = place.ranks[place.rank]
@@ -167,9 +184,11 @@ def _run_rank(
     with open(log_path, "ab") as log:
         log.write(f"--- attempt {attempt.number} ({attempt.name}) on {host} ---\n".encode())
         log.flush()
-        child = start_rank(run_folder, environment, log, module=module)
-    _say(f"rank {place.rank} is process {child.pid}, its log {log_path}")
-    end, cause = _watch(child, attempt, signals)
+        child = spare.become(environment) or start_rank(
+            run_folder, environment, log, module=module
+        )
+        _say(f"rank {place.rank} is process {child.pid}, its log {log_path}")
+        end, cause = _watch(child, attempt, signals, lambda: spare.stand_by(environment, log))
     if end not in ("finished", "saved"):
         attempt.announce_failure()
     why = cause or (last_line(log_path) if end in ("failed", "diverged") else "")
@@ -177,12 +196,16 @@ def _run_rank(
 
 
 def _watch(
-    child: subprocess.Popen[bytes], attempt: Attempt, signals: Signals
+    child: subprocess.Popen[bytes],
+    attempt: Attempt,
+    signals: Signals,
+    stand_by: Callable[[], None],
 ) -> tuple[End, str]:
     """Wait for the child's end, passing signals on; a child that outlives another rank's
-    failure is ended with its stacks in its log.
+    failure is ended with its stacks in its log. `stand_by` is called once it trains.
     """
     deadline = float("inf")
+    settled = time.monotonic() + STANDBY_SECONDS
     ended_by_us = False
     while child.poll() is None:
         for number, received in (
@@ -195,6 +218,8 @@ def _watch(
         now = time.monotonic()
         if deadline == float("inf") and attempt.failure_announced():
             deadline = now + (SAVE_SECONDS if signals.any else SETTLE_SECONDS)
+        if now > settled and deadline == float("inf"):
+            stand_by()
         if now > deadline and not ended_by_us:
             ended_by_us, deadline = True, now + DUMP_SECONDS
             abort(child)

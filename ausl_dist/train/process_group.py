@@ -44,13 +44,12 @@ def start_ranks(
         )
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("engine.device=cuda, but torch sees no GPU: type engine.device=cpu")
-    cuda = settings.device != "cpu" and torch.cuda.is_available()
+    cuda = _computes_on_gpu(settings)
     if settings.precision == "fp16" and not cuda:
         raise ValueError(
             "engine.precision=fp16 needs a GPU: type engine.precision=bf16_autocast"
         )
-    # read when deepspeed is first imported
-    os.environ["DS_ACCELERATOR"] = "cuda" if cuda else "cpu"
+    import_deepspeed(settings)
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
@@ -76,6 +75,17 @@ def start_ranks(
         "nccl" if cuda else "gloo", auto_mpi_discovery=False, timeout=timeout, verbose=False
     )
     return device
+
+
+def import_deepspeed(settings: EngineSettings) -> None:
+    """Import DeepSpeed for the device that these settings come to on this machine."""
+    # read when deepspeed is first imported
+    os.environ["DS_ACCELERATOR"] = "cuda" if _computes_on_gpu(settings) else "cpu"
+    import deepspeed  # noqa: F401
+
+
+def _computes_on_gpu(settings: EngineSettings) -> bool:
+    return settings.device != "cpu" and torch.cuda.is_available()
 
 
 def end_startup(settings: EngineSettings) -> None:

@@ -45,6 +45,7 @@ from ausl_dist.train.rewind import give_up, remove_spoilt
 from ausl_dist.train.schedule import StepValues, values_at
 from ausl_dist.train.settings import RunSettings
 from ausl_dist.train.stability import DivergedError, Rewind, Trouble, is_left_out
+from ausl_dist.train.startup import StartupClock
 from ausl_dist.train.state import TrainingState, corpora_of, data_state, make_state, recorded_of
 from ausl_dist.train.stop import StopRequest
 from ausl_dist.train.watch import Watch
@@ -238,12 +239,16 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
+def open_run(
+    settings: RunSettings, folder: Path, clock: StartupClock | None = None
+) -> Iterator[Run]:
     """Join the other ranks, take over the run folder, and go back to the newest whole
-    checkpoint, if there is one.
+    checkpoint, if there is one; `clock` is told what took how long.
     """
+    clock = clock or StartupClock()
     stop = StopRequest()
     device = start_ranks(settings.engine, settings.watch.startup_timeout_seconds)
+    clock.lap("ranks")
     rank, world_size = dist.get_rank(), dist.get_world_size()
     if settings.data.lanes % world_size:
         raise ValueError(
@@ -256,11 +261,12 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
             lambda: _take_over(folder, settings.checkpoint.upload)
         )
         resume = None if checkpoint is None else Resume(checkpoint)
+        clock.lap("checkpoint")
         if resume is not None:
             # the folder's record is lost where the checkpoint was fetched
             rewinds = max(rewinds, resume.rewinds, key=len)
         place = RunPlace(folder, attempt, rank, world_size)
-        state = make_state(settings, place, device, resume)
+        state = make_state(settings, place, device, resume, clock)
         stack.callback(state.loader.close)
         # a run that goes back does not choose anew
         settings = dataclasses.replace(
@@ -268,6 +274,7 @@ def open_run(settings: RunSettings, folder: Path) -> Iterator[Run]:
         )
         made_of = recorded_of(settings, state.loader)
         made_of["decoding"] = dataclasses.asdict(state.decoding)
+        made_of["startup_seconds"] = clock.seconds
         _note_start(place, device, state.start_step, checkpoint, made_of)
         observer = stack.enter_context(
             Observer(

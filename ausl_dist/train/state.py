@@ -28,6 +28,7 @@ from ausl_dist.train.process_group import broadcast_from_rank_0
 from ausl_dist.train.resume import Resume
 from ausl_dist.train.settings import RunSettings
 from ausl_dist.train.stability import Stability
+from ausl_dist.train.startup import StartupClock
 
 
 @dataclass
@@ -44,16 +45,27 @@ class TrainingState:
 
 
 def make_state(
-    settings: RunSettings, place: RunPlace, device: torch.device, resume: Resume | None
+    settings: RunSettings,
+    place: RunPlace,
+    device: torch.device,
+    resume: Resume | None,
+    clock: StartupClock | None = None,
 ) -> TrainingState:
-    """Model, engine and data, new or as a checkpoint left them."""
+    """Model, engine and data, new or as a checkpoint left them; `clock` is told what took how
+    long.
+    """
+    clock = clock or StartupClock()
     model = _build(settings, resume)
     mfu = _mfu_of_clips_a_second(settings, place, model.to(device), device)
+    clock.lap("model")
     engine = Engine(model, settings.engine, settings.optimizer, device)
+    clock.lap("engine")
     if resume is not None:
         resume.restore(engine)
+    clock.lap("restore")
     start_step = 0 if resume is None else resume.step
     decoding = _choose_decoder(settings, model, device)
+    clock.lap("decoder")
     loader = Loader(
         chosen.apply(settings.data, decoding),
         model.plan,
@@ -72,6 +84,7 @@ def make_state(
         settings.watch.max_bad_steps,
         None if resume is None else resume.state.get("stability"),
     )
+    clock.lap("loader")
     return TrainingState(start_step, engine, loader, decoding, stability, mfu)
 
 
