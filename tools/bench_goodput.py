@@ -30,11 +30,11 @@ from ausl_dist import command
 from ausl_dist.json_lines import read_log_lines
 from ausl_dist.observe.history import read_metrics
 from ausl_dist.run_folder import CONFIG_FILE, LEDGER_FILE, METRICS_FILE
+from ausl_dist.train.startup import PARTS
 from tools.goodput_bench.cost import (
     AGAIN,
     DETECT,
     FIRST_STEP,
-    PARTS,
     PROCESSES,
     Failure,
     Moment,

@@ -2,9 +2,10 @@
 
     python -m tools.bench_restart runs/demo/train
 
-A copy of the run goes on from its newest checkpoint, is killed with SIGKILL and started again,
-several times. The scheduler's own delay is not in it. The stages are told apart by what the run
-writes anyway: fence/, record.json, metrics.jsonl.
+A copy of the run goes on from its newest checkpoint, is killed with SIGKILL and started again by
+`python -m launch resume`, several times. The scheduler's own delay is not in it. The stages are
+told apart by what the run writes anyway: record.json, metrics.jsonl. What other failures cost,
+and a restart in place by processes that stand by: bench_goodput.py.
 """
 
 import argparse
@@ -32,15 +33,12 @@ from ausl_dist.run_folder import (
     RECORD_FILE,
     newest_whole_checkpoint,
 )
+from ausl_dist.train.startup import PARTS
 
 MORE_STEPS = 1000000
 WAIT_SECONDS = 600.0
-STAGES = (
-    "processes up, ranks joined",
-    "model, checkpoint, engine",
-    "loader, first batch",
-    "first step",
-)
+PROCESSES, FIRST_BATCH, FIRST_STEP = "processes", "first batch", "first step"
+STAGES = (PROCESSES, *PARTS, FIRST_BATCH, FIRST_STEP)
 
 
 def main() -> int:
@@ -101,17 +99,16 @@ def restart(folder: Path) -> dict[str, float]:
         line = _first_step(folder, attempts, process)
     finally:
         _kill_tree(process)
-    joined = float(read_json(folder / "fence" / f"{attempts + 1:04d}.json")["time"])
-    ready = float(read_json(folder / RECORD_FILE)["starts"][-1]["time"])
-    ended, seconds = float(line["time"]), line["seconds"]
+    start = read_json(folder / RECORD_FILE)["starts"][-1]
+    spent: dict[str, float] = start["startup_seconds"]
+    ready, ended, seconds = float(start["time"]), float(line["time"]), line["seconds"]
     computed = seconds["total"] - seconds["data"]
-    return dict(
-        zip(
-            STAGES,
-            (joined - started, ready - joined, ended - computed - ready, computed),
-            strict=True,
-        )
-    )
+    return {
+        PROCESSES: ready - sum(spent.values()) - started,
+        **{part: spent[part] for part in PARTS},
+        FIRST_BATCH: ended - computed - ready,
+        FIRST_STEP: computed,
+    }
 
 
 def _first_step(

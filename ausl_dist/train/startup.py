@@ -8,6 +8,8 @@ Needs no torch: importing it is the first part.
 
 import time
 
+PARTS = ("imports", "ranks", "checkpoint", "model", "engine", "restore", "decoder", "loader")
+
 
 class StartupClock:
     """Parts of a start, in seconds by the host's clock; parts of one name are added up."""

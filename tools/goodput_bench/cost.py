@@ -11,11 +11,10 @@ from ausl_dist.files import read_json
 from ausl_dist.json_lines import read_log_lines
 from ausl_dist.observe.history import last_metrics
 from ausl_dist.run_folder import METRICS_FILE, RECORD_FILE
+from ausl_dist.train.startup import PARTS
 from launch.attempts import read_history
 from tools.goodput_bench.tasks import Tasks, cpu_seconds
 
-# of a start, as ausl_dist/train names them
-PARTS = ("imports", "ranks", "checkpoint", "model", "engine", "restore", "decoder", "loader")
 DETECT, PROCESSES, FIRST_STEP, AGAIN = "detect", "processes", "first step", "steps done again"
 
 
