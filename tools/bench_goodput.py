@@ -140,38 +140,43 @@ def prepare(run: Path, corpus: Path, words: Sequence[str]) -> Path:
 def disturb(run: Path, kinds: Sequence[str], standby_seconds: float | None) -> list[Failure]:
     """Do the run under failures of these kinds, spread over its steps."""
     steps = int(_config(run)["steps"])
-    due = [steps * (number + 1) // (len(kinds) + 1) for number in range(len(kinds))]
     failures: list[Failure] = []
-    restart = 0
-    tasks = Tasks(run, restart, standby_seconds)
+    tasks = Tasks(run, 0, standby_seconds)
     try:
-        for kind, step in zip(kinds, due, strict=True):
-            wait_until(run, tasks, lambda step=step: last_step(run) >= step)  # type: ignore[misc]
+        for number, kind in enumerate(kinds, 1):
+            due = steps * number // (len(kinds) + 1)
+            _until_step(run, tasks, due)
             if standby_seconds is not None and kind in ("rank", "hang"):
                 until_a_spare_stands_by(tasks)
             before = Moment.now(run, tasks)
-            failure = Failure(kind, before.step)
+            restarted = None
             if strike(kind, tasks, run):
                 tasks.__exit__()
-                restart += 1
-                tasks = Tasks(run, restart, standby_seconds)
                 restarted = time.time()
-            else:
-                restarted = None
-            wait_until(run, tasks, lambda before=before: last_attempt(run) > before.attempt)  # type: ignore[misc]
-            failure.cpu_seconds = cpu_seconds(tasks.all_pids()) - before.cpu_of(
-                tasks.all_pids()
-            )
-            wait_until(run, tasks, lambda before=before: last_step(run) > before.step)  # type: ignore[misc]
-            failure.seconds = parts(run, before, restarted)
-            failures.append(failure)
-            print(
-                f"{kind} at step {before.step}: {failure.total_seconds:.1f} s", file=sys.stderr
-            )
+                tasks = Tasks(run, number, standby_seconds)
+            failures.append(_recover(run, tasks, kind, before, restarted))
         wait_until(run, tasks, lambda: not tasks.running)
     finally:
         tasks.__exit__()
     return failures
+
+
+def _recover(
+    run: Path, tasks: Tasks, kind: str, before: Moment, restarted: float | None
+) -> Failure:
+    """Wait for the first step of the next attempt, and for the next new one."""
+    failure = Failure(kind, before.step)
+    wait_until(run, tasks, lambda: last_attempt(run) > before.attempt)
+    pids = tasks.all_pids()
+    failure.cpu_seconds = cpu_seconds(pids) - before.cpu_of(pids)
+    _until_step(run, tasks, before.step + 1)
+    failure.seconds = parts(run, before, restarted)
+    print(f"{kind} at step {before.step}: {failure.total_seconds:.1f} s", file=sys.stderr)
+    return failure
+
+
+def _until_step(run: Path, tasks: Tasks, step: int) -> None:
+    wait_until(run, tasks, lambda: last_step(run) >= step)
 
 
 def costs(failures: Sequence[Failure]) -> list[str]:
