@@ -18,11 +18,13 @@ from ausl_dist import command
 from ausl_dist.faces.models import cache_folder
 from ausl_dist.progress import progress
 from ausl_dist.shards.encode import CODECS
+from ausl_dist.shards.storage import check_bucket
 from ausl_dist.world.make import WorldSettings, make_world, work_folder
 
 
 def main() -> int:
     arguments = _parser().parse_args()
+    check_bucket(arguments.out)
     settings = WorldSettings(
         identities=arguments.identities,
         clips=arguments.clips,

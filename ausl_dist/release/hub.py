@@ -8,18 +8,21 @@ another hub.
 import re
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
 from ausl_dist.release.load import load_backbone
 
+LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write there"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
 
 
 def check_repository(name: str) -> None:
-    """Raises ValueError where it is not ORG/NAME."""
+    """Raises ValueError where it is not ORG/NAME, or nobody is logged in."""
     if not REPOSITORY.fullmatch(name):
         raise ValueError(f"a repository on the hub is named ORG/NAME, not {name!r}")
+    if get_token() is None:
+        raise ValueError(f"nobody is logged in who could write to {name}: {LOG_IN}")
 
 
 def push(bundle: Path, repository: str) -> str:
@@ -43,8 +46,6 @@ def push(bundle: Path, repository: str) -> str:
         )
     except HfHubHTTPError as error:
         raise ValueError(
-            f"the hub at {hub.endpoint} refused {repository} ({error}): "
-            "log in with `hf auth login`, or set HF_TOKEN to a token that may "
-            "write there"
+            f"the hub at {hub.endpoint} refused {repository} ({error}): {LOG_IN}"
         ) from error
     return str(commit.commit_url)

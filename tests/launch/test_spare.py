@@ -10,7 +10,6 @@ from typing import IO
 import pytest
 
 from launch.spare import Spare
-from tests.support.standin_rank import __name__ as STANDIN
 
 # Stands for `python -m ausl_dist.train RUN --stand-by`.
 RANK = """
@@ -87,7 +86,7 @@ def test_one_that_is_not_needed_ends_with_its_supervisor(run: Path, log: IO[byte
 def test_none_stands_by_where_none_is_wanted_or_something_else_is_run(
     run: Path, log: IO[bytes]
 ) -> None:
-    for spare in (Spare(run, wanted=False), Spare(run, module=STANDIN)):
+    for spare in (Spare(run, wanted=False), Spare(run, module="tests.support.standin_rank")):
         with spare:
             spare.stand_by({}, log)
             assert spare._process is None

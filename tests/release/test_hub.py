@@ -95,3 +95,13 @@ def test_a_changed_bundle_is_not_pushed(hub: hub_server.Hub, bundle: Path) -> No
 def test_a_name_that_is_no_repository_is_refused_before_any_work(name: str) -> None:
     with pytest.raises(ValueError, match="ORG/NAME"):
         check_repository(name)
+
+
+def test_who_is_not_logged_in_is_told_so_before_any_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ausl_dist.release import hub
+
+    monkeypatch.setattr(hub, "get_token", lambda: None)
+    with pytest.raises(ValueError, match="nobody is logged in"):
+        check_repository(NAME)
