@@ -31,6 +31,7 @@ def run(tmp_path: Path) -> Path:
         {"attempt": 2, "time": 103.5, "startup_seconds": SPENT},
     ]
     (tmp_path / "record.json").write_text(json.dumps({"starts": starts}))
+    (tmp_path / "supervision").mkdir()
     append_json_line(tmp_path / "supervision" / "history.jsonl", {"time": 101.0})
     for step in range(6):
         append_json_line(tmp_path / "metrics.jsonl", {"step": step, "attempt": 1, "time": 90.0})

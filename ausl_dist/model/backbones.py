@@ -12,6 +12,7 @@ timm's own names. What is read of the map is chosen by `readout` (see `model.rea
 import ctypes
 import difflib
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -250,6 +251,9 @@ def import_timm() -> ModuleType:
     beside a CPU build of torch, and then `import torchvision`, and with it `import timm`, fails
     because the schema of `torchvision::nms` is missing. We use none of torchvision's operators;
     declaring the two schemas is enough. Where the compiled part loads, nothing is declared.
+
+    Where wandb is installed timm would import it for its own training scripts, which takes half
+    as long as all of timm: it does not find it here.
     """
     spec = importlib.util.find_spec("torchvision")
     if (
@@ -267,7 +271,13 @@ def import_timm() -> ModuleType:
                     f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
                 )
             _DECLARED.append(definitions)  # the schemas live as long as this object
-    return importlib.import_module("timm")
+    if "wandb" in sys.modules:
+        return importlib.import_module("timm")
+    sys.modules["wandb"] = None  # type: ignore[assignment]  # as if it were not installed
+    try:
+        return importlib.import_module("timm")
+    finally:
+        del sys.modules["wandb"]
 
 
 _DECLARED: list[torch.library.Library] = []

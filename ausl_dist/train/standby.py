@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 def load_code(settings: "RunSettings") -> None:
     """Import whatever a rank of this run imports until its first step."""
+    import torch._dynamo  # noqa: F401 - by the first optimizer that is made
+
     from ausl_dist.model.backbones import OWN_NETWORKS, import_timm
     from ausl_dist.model.objective_settings import build_objective  # noqa: F401
     from ausl_dist.shards.storage import is_s3
