@@ -15,6 +15,7 @@ from tests.support.ranks import rank_environment
 from tests.support.tiny import BATCH_NORM, RANKING
 
 ROOT = Path(__file__).resolve().parents[2]
+TRAIN = (sys.executable, "-m", "ausl_dist.train")
 
 
 def run_config(folder: Path, corpus: Path, **changes: Any) -> dict[str, Any]:
@@ -63,27 +64,37 @@ def make_run(folder: Path, corpus: Path, **changes: Any) -> Path:
 
 
 class Ranks:
-    """The processes of one attempt; killed when the block ends."""
+    """The processes of one attempt; killed when the block ends. With `stand_by` they load their
+    code first, and are given their places afterwards.
+    """
 
-    def __init__(self, folder: Path, world_size: int, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, world_size: int, *, stand_by: bool = False, **environment: str
+    ) -> None:
         (port,) = free_ports(1)
         self.folder = folder
         self.logs = [open(folder / f"test-rank-{rank}.log", "ab") for rank in range(world_size)]  # noqa: SIM115 - closed with the block
         self.processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "ausl_dist.train", str(folder)],
+                [*TRAIN, str(folder), *["--stand-by"] * stand_by],
                 env={
                     **os.environ,
                     **rank_environment(rank, world_size, port),
+                    **({"MASTER_PORT": "1"} if stand_by else {}),
                     "PYTHONPATH": str(ROOT),
                     **environment,
                 },
+                stdin=subprocess.PIPE if stand_by else None,
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
             )
             for rank, log in enumerate(self.logs)
         ]
+        for process in self.processes if stand_by else ():
+            assert process.stdin is not None
+            process.stdin.write(json.dumps({"MASTER_PORT": str(port)}).encode() + b"\n")
+            process.stdin.close()
 
     def __enter__(self) -> "Ranks":
         return self
@@ -122,9 +133,14 @@ class Ranks:
 
 
 def run_to_end(
-    folder: Path, world_size: int, timeout_seconds: float = 400, **environment: str
+    folder: Path,
+    world_size: int,
+    timeout_seconds: float = 400,
+    *,
+    stand_by: bool = False,
+    **environment: str,
 ) -> None:
-    with Ranks(folder, world_size, **environment) as ranks:
+    with Ranks(folder, world_size, stand_by=stand_by, **environment) as ranks:
         codes = ranks.wait(timeout_seconds)
         assert codes == [0] * world_size, ranks.said()
 

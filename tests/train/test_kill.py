@@ -61,7 +61,7 @@ def test_killed_at_random_steps_a_run_ends_bit_for_bit_as_if_undisturbed(
                 chance.uniform(0, 0.3)
             )  # anywhere in a step, or in the save of step 6 or 9
             ranks.kill()
-    run_to_end(folder, 2)
+    run_to_end(folder, 2, stand_by=True)  # as a supervisor starts again
     assert losses(folder) == losses(undisturbed)
     assert sorted(losses(folder)) == list(range(STEPS))
     assert final(folder) == final(undisturbed)
