@@ -166,7 +166,7 @@ def test_the_text_file_carries_the_labels_that_a_target_would(tmp_path: Path) ->
     write_textfile(path, make_registry(rank, rank.identity.labels))
     assert path.suffix == ".prom"  # a node exporter reads no other
     assert (
-        'ausl_steps_total{node="node7",rank="3",attempt="1",run="demo"} 0.0' in path.read_text()
+        'ausl_steps_total{attempt="1",node="node7",rank="3",run="demo"} 0.0' in path.read_text()
     )
 
 

@@ -41,7 +41,7 @@ def test_only_the_newest_attempt_is_read(tmp_path: Path) -> None:
         beat(tmp_path, rank, attempt=1)
     beat(tmp_path, 0, attempt=2)
     assert [(heartbeat.rank, heartbeat.attempt) for heartbeat in read_heartbeats(tmp_path)] == [
-        (0, 1)
+        (0, 2)
     ]
 
 
