@@ -51,7 +51,7 @@ from tools.goodput_bench.tasks import (
     until_a_spare_stands_by,
     wait_until,
 )
-from tools.kill_trial import differences, outcome
+from tools.kills.trial import differences, outcome
 
 ROOT = Path(__file__).parents[1]
 FAILURE_EVERY_SECONDS = 45 * 60.0

@@ -72,7 +72,7 @@ def _supervise(folder: str, rank: str, restart: str) -> int:
     place = Place(
         f"trial{os.getppid()}", int(restart), int(rank), int(rank), ("127.0.0.1",), RANKS
     )
-    supervise(Path(folder), place)
+    supervise(Path(folder), place, stand_by=False)  # what is killed shall be a rank
     return 0
 
 

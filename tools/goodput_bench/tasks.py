@@ -13,6 +13,7 @@ from pathlib import Path
 from ausl_dist.run_folder import LOGS_FOLDER
 from launch.attempts import read_history
 from launch.child import die_with_parent
+from tools.kills.start import children as started_by
 
 ROOT = Path(__file__).parents[2]
 RANKS = 2
@@ -107,11 +108,7 @@ def wait_until(run: Path, tasks: Tasks, until: Callable[[], bool]) -> None:
 
 def children(pid: int) -> list[int]:
     """The processes that another one has started, the oldest first."""
-    try:
-        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return []
-    return sorted((int(word) for word in words), key=_started)
+    return sorted(started_by(pid), key=_started)
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
