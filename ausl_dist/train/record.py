@@ -74,7 +74,7 @@ def note_end(run_folder: Path, attempt: int, step: int, how: str) -> None:
     """Complete the record of an attempt: when, at which step and how it ended; for rank 0."""
     record = _read(run_folder)
     for start in record["starts"]:
-        if start["attempt"] == attempt:
+        if start.get("attempt") == attempt:
             start["ended"] = {"time": time.time(), "step": step, "how": how}
     write_json(run_folder / RECORD_FILE, record)
 
