@@ -81,6 +81,9 @@ class Backbone(nn.Module):
         side = self._map_side(image_size) if settings.kind == "learnt" else (0, 0)
         self.readout = build_readout(settings, self.map_dim, side)
         self.dim = self.map_dim if self.readout is None else self.readout.dim
+        # Of pictures and maps alone: given such pictures, torch's convolutions turn the weights
+        # round on the way, and these may stay in rows, as ZeRO cuts them up.
+        self.channels_last = False
 
     def forward(self, images: Tensor, visible: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Features of images N 3 H W: pooled N D and map N M h w. A video network takes blocks
@@ -92,6 +95,8 @@ class Backbone(nn.Module):
         # Under ZeRO with bf16 or fp16 the weights are of that type, and nobody else casts the
         # pixels.
         images = images.to(next(self.net.parameters()).dtype)
+        if self.channels_last and images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
         if visible is not None:
             tokens = _visible_tokens(self.net, images, visible)
             return self.net.forward_head(tokens, pre_logits=True), self._rest(tokens).transpose(  # type: ignore[operator]

@@ -34,9 +34,9 @@ Rules that the contract test holds every objective to:
    the step.
 """
 
+import contextlib
 import copy
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -281,9 +281,26 @@ class Objective(nn.Module):
         """Commit what `forward` staged if the step was taken, forget it if not."""
 
 
-def in_float32(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Switch autocast off around computations that 8 bits of mantissa would spoil."""
-    return torch.autocast(tensor.device.type, enabled=False)
+@contextlib.contextmanager
+def in_float32(tensor: Tensor) -> Iterator[None]:
+    """Switch autocast and TF32 off around computations that 8 or 10 bits of mantissa would
+    spoil.
+    """
+    with torch.autocast(tensor.device.type, enabled=False), _without_tf32():
+        yield
+
+
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    products = torch.backends.cuda.matmul
+    if not products.allow_tf32:
+        yield
+        return
+    products.allow_tf32 = False
+    try:
+        yield
+    finally:
+        products.allow_tf32 = True
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

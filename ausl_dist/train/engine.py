@@ -65,6 +65,7 @@ class Engine:
 
         refuse_what_it_cannot(model, settings)
         self.model = model.to(device)
+        model.backbone.channels_last = settings.channels_last
         self._teacher = Teacher(model, device) if model.needs_teacher else None
         model.teacher = self._teacher
         self.device = device
@@ -84,6 +85,7 @@ class Engine:
             optimizer,
             sum(parameter.numel() for _, parameter in self._parameters),
             device,
+            dist.get_world_size(),
         )
         self._deepspeed = deepspeed.initialize(
             model=model, optimizer=self.optimizer, config=config

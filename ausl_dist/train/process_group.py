@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
+from ausl_dist.train.arithmetic import arithmetic_of, set_switches
 from ausl_dist.train.settings import EngineSettings
 from ausl_dist.train.stability import DivergedError
 
@@ -67,10 +68,7 @@ def start_ranks(
     )
     if cuda:
         torch.cuda.set_device(device)
-    if settings.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
+    set_switches(arithmetic_of(settings, device))
     deepspeed.init_distributed(
         "nccl" if cuda else "gloo", auto_mpi_discovery=False, timeout=timeout, verbose=False
     )

@@ -23,6 +23,7 @@ from ausl_dist.run_folder import (
     STATE_FILE,
     TEACHER_FILE,
 )
+from ausl_dist.train.arithmetic import Arithmetic
 from ausl_dist.train.engine import Engine
 from ausl_dist.train.pieces import StoredPieces
 from ausl_dist.train.record import parse_rewind
@@ -58,6 +59,17 @@ class Resume:
                 ARITHMETIC_VERSION,
             )
         self._pieces = StoredPieces(sorted(checkpoint.glob("rank-*.safetensors")))
+
+    def compare(self, arithmetic: Arithmetic) -> None:
+        """Say so where the run was made on another device, or with other switches."""
+        differences = arithmetic.differences(self.state.get("arithmetic"))
+        if differences:
+            log.warning(
+                "%s was made with %s: the run goes on with the same clips, but not to the same "
+                "last bits as it would have",
+                self.path,
+                differences,
+            )
 
     @property
     def step(self) -> int:

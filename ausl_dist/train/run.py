@@ -31,6 +31,7 @@ from ausl_dist.shards.storage import check_bucket
 from ausl_dist.stream import chosen
 from ausl_dist.stream.loader import Loader
 from ausl_dist.train import fence
+from ausl_dist.train.arithmetic import arithmetic_of
 from ausl_dist.train.checkpoint import Saver, sweep, take_snapshot
 from ausl_dist.train.clock import HostClock
 from ausl_dist.train.engine import Engine, Outcome
@@ -175,12 +176,16 @@ class Run:
         )
         state |= {
             "arithmetic_version": ARITHMETIC_VERSION,
+            "arithmetic": self._arithmetic(),
             "attempt": self.place.attempt,
             "world_size": self.place.world_size,
             "stability": self.state.stability.state(),
         }
         state |= {"rewinds": [dataclasses.asdict(rewind) for rewind in self.rewinds]}
         self.saver.save(take_snapshot(step, self.engine, state))
+
+    def _arithmetic(self) -> dict[str, Any]:
+        return dataclasses.asdict(arithmetic_of(self.settings.engine, self.device))
 
     def finish_saving(self) -> None:
         """Wait until the last checkpoint is in place, on all ranks."""
@@ -274,6 +279,7 @@ def open_run(
         )
         made_of = recorded_of(settings, state.loader)
         made_of["decoding"] = dataclasses.asdict(state.decoding)
+        made_of["arithmetic"] = dataclasses.asdict(arithmetic_of(settings.engine, device))
         made_of["startup_seconds"] = clock.seconds
         _note_start(place, device, state.start_step, checkpoint, made_of)
         observer = stack.enter_context(

@@ -82,7 +82,17 @@ class EngineSettings:
     gradient_accumulation: int = 1  # a rank's part of a batch is run in this many pieces
     offload_optimizer: bool = False  # optimizer and its state in host memory
     compile: bool = False  # torch.compile: a slow first step, faster ones after
-    # only operations that give the same bits each time; slower on a GPU
+    # pictures lie in memory pixel by pixel, not colour by colour: convolutions of a GPU are
+    # faster so, those in 16 bits above all
+    channels_last: bool = False
+    # on a GPU with precision=fp32: products and convolutions with 10 bits of mantissa, several
+    # times faster; losses keep their 23 bits
+    tf32: bool = False
+    # on a GPU: cuDNN tries its algorithms on the first batch and keeps the fastest; which one
+    # that is may differ from start to start, and with it the last bits
+    cudnn_benchmark: bool = False
+    # only operations that give the same bits each time; slower on a GPU, and cudnn_benchmark
+    # is left out
     deterministic: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     # how long a rank waits for the others inside one collective, after the first step
@@ -104,6 +114,12 @@ class EngineSettings:
         if self.zero_stage == 0 and self.offload_optimizer:
             raise ValueError(
                 "offload_optimizer=true needs zero_stage 1, 2 or 3: it is a part of ZeRO"
+            )
+        if self.tf32 and self.compile and self.precision == "fp32":
+            raise ValueError(
+                "tf32=true with compile=true and precision=fp32 would compute losses with 10 "
+                "bits of mantissa too, since compiled code has one switch for all: "
+                "type precision=bf16_autocast, tf32=false, or compile=false"
             )
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError(

@@ -21,6 +21,7 @@ from ausl_dist.stream.loader import Loader
 from ausl_dist.stream.motion import MOTION_VERSION
 from ausl_dist.stream.order import ORDER_VERSION
 from ausl_dist.stream.truth import Choice
+from ausl_dist.train.arithmetic import arithmetic_of
 from ausl_dist.train.engine import Engine
 from ausl_dist.train.flops import JOINT, count_flops, peak_flops
 from ausl_dist.train.place import RunPlace
@@ -62,6 +63,7 @@ def make_state(
     clock.lap("engine")
     if resume is not None:
         resume.restore(engine)
+        resume.compare(arithmetic_of(settings.engine, device))
     clock.lap("restore")
     start_step = 0 if resume is None else resume.step
     decoding = _choose_decoder(settings, model, device)

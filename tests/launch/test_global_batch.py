@@ -97,12 +97,20 @@ def test_the_dial_moves_all_of_them() -> None:
 
 def test_a_cluster_with_gpus_turns_on_what_pays_there_and_words_win() -> None:
     assert run_of("cluster=slurm").run["engine"]["precision"] == "bf16_autocast"
-    assert run_of("cluster=slurm").run["engine"]["compile"] is True
+    switches = ("compile", "channels_last", "tf32", "cudnn_benchmark")
+    engine = run_of("cluster=slurm").run["engine"]
+    assert [engine[switch] for switch in switches] == [True] * 4
     assert run_of("cluster=slurm").run["data"]["decoder"] == "auto"
     assert run_of("cluster=slurm", "engine.precision=bf16").run["engine"]["precision"] == "bf16"
     for without in ("cluster=slurm_cpu", "cluster=local"):
         assert run_of(without).run["engine"]["precision"] == "fp32"
-        assert run_of(without).run["engine"]["compile"] is False
+        engine = run_of(without).run["engine"]
+        assert [engine[switch] for switch in switches] == [False] * 4
+    # what the cluster's file turned on and fp32 cannot have is said, not left out in silence
+    with pytest.raises(SettingsError, match=r"tf32=false, or compile=false"):
+        run_of("cluster=slurm", "engine.precision=fp32")
+    fp32 = run_of("cluster=slurm", "engine.precision=fp32", "engine.compile=false")
+    assert fp32.run["engine"]["tf32"] is True
 
 
 def test_a_run_goes_on_with_ranks_that_can_share_its_batches(tmp_path_factory: object) -> None:

@@ -69,6 +69,7 @@ def test_killed_at_random_steps_a_run_ends_bit_for_bit_as_if_undisturbed(
     assert {
         (start["decoding"]["device"], start["decoding"]["decoder"]) for start in starts
     } == {("cpu", "pyav")}
+    assert starts[0]["arithmetic"] == starts[2]["arithmetic"]
     assert [start["attempt"] for start in starts] == [1, 2, 3]
     attempts = [line["attempt"] for line in metrics(folder)]
     assert (attempts[0], attempts[-1]) == (1, 3)
