@@ -7,7 +7,6 @@ Ranks are started as a run's are, so whatever would keep a run from starting sho
 import os
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -79,17 +78,14 @@ class NodeChecks:
             raise Unchecked("no NVIDIA driver here; the run computes on the CPU")
         import torch
 
-        query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        said = subprocess.run(
-            query, capture_output=True, text=True, timeout=60, check=True
-        ).stdout.splitlines()
         local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
             raise ValueError(
                 f"torch sees {torch.cuda.device_count()} GPUs and this is rank {local} of its "
                 "node; set cluster.gpus_per_node"
             )
-        return said[local]
+        card = torch.cuda.get_device_properties(local)
+        return f"{card.name}, {card.total_memory / GIB:.0f} GiB"
 
     def gpu_health(self) -> str:
         import torch
@@ -169,10 +165,12 @@ class NodeChecks:
         import torch
         import torch.distributed as dist
 
+        timeout, device = timedelta(seconds=MEETING_SECONDS), None
         backend = "nccl" if torch.cuda.is_available() else "gloo"
-        if backend == "nccl":  # NCCL takes the current device, and that is GPU 0 on every rank
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group(backend, timeout=timedelta(seconds=MEETING_SECONDS))
+        if backend == "nccl":  # left alone, a barrier would be on GPU 0 on every rank
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
+        dist.init_process_group(backend, timeout=timeout, device_id=device)
         dist.barrier()
         self.clock = time.time()
         return (

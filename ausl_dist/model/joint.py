@@ -121,7 +121,7 @@ class JointModel(nn.Module):
         """
         statistics = self.batch_norm_statistics()
         before = [statistic.clone() for statistic in statistics]
-        with torch.random.fork_rng():
+        with random_state_kept(batch.weight.device):
             _, losses = self._losses(batch)
             report = gradient_report(
                 {name: weight * losses[name].value for name, weight in self.weights.items()},
@@ -193,6 +193,14 @@ def build_model(
         for name, settings in objectives.items()
     }
     return JointModel(built, heads, mixture, balance_decay)
+
+
+def random_state_kept(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """What is drawn inside leaves torch's generators of host and device as they were.
+
+    Torch would do so for every GPU that it sees, and open each of them from every rank.
+    """
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def stored_buffers(module: nn.Module) -> dict[str, Tensor]:

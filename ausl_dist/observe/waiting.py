@@ -80,8 +80,7 @@ class WaitingClock:
                 or threading.get_ident() != self._thread
             ):
                 return collective(*arguments, **options)
-            tensor = next(iter(arguments), options.get("tensor"))
-            if getattr(tensor, "is_cuda", False):
+            if _on_gpu([*arguments, *options.values()]):
                 return self._time_on_gpu(collective, arguments, options)
             begin = time.perf_counter()
             try:
@@ -105,3 +104,11 @@ class WaitingClock:
         end.record()
         self._events.append((begin, end))
         return result
+
+
+def _on_gpu(values: list[Any]) -> bool:
+    """Whether some tensor lies on a GPU, where a call returns before its work is done;
+    `all_gather` and its like are given lists of them.
+    """
+    each = [part for v in values for part in (v if isinstance(v, list | tuple) else [v])]
+    return any(getattr(part, "is_cuda", False) for part in each)

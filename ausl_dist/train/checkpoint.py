@@ -299,8 +299,9 @@ def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         )
         for name, t in tensors.items()
     }
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    # Not the whole device: the loader's decoding on other streams is nobody's concern here.
+    if any(tensor.is_cuda for tensor in tensors.values()):
+        torch.cuda.current_stream().synchronize()
     return copies
 
 

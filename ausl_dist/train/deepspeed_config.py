@@ -17,15 +17,19 @@ def deepspeed_config(
     optimizer: OptimizerSettings,
     num_weights: int,
     device: torch.device,
+    ranks: int,
 ) -> dict[str, Any]:
     """The config of DeepSpeed for a model of `num_weights` trained weights."""
+    # It lets the host wait for the whole device after each backward pass, the loader's decoding
+    # included: not worth it where there is nobody to sum gradients with.
+    overlap = device.type == "cuda" and ranks > 1
     # DeepSpeed wants a multiple of its alignment
     bucket = min(BUCKET_ELEMENTS, -(-num_weights // 1024) * 1024)
     zero: dict[str, Any] = {
         "stage": settings.zero_stage,
         "reduce_bucket_size": bucket,
         "allgather_bucket_size": bucket,
-        "overlap_comm": device.type == "cuda",
+        "overlap_comm": overlap,
     }
     if settings.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": device.type == "cuda"}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ausl_dist.batch import Batch
-from ausl_dist.model.joint import JointModel
+from ausl_dist.model.joint import JointModel, random_state_kept
 from ausl_dist.objectives.base import Features
 from ausl_dist.train.settings import EngineSettings
 from ausl_dist.train.teacher import Teacher
@@ -24,16 +24,15 @@ from ausl_dist.train.teacher import Teacher
 JOINT = "joint"
 CLIPS = 2  # contrastive losses need two
 
-# Dense teraflops of the data sheets: 16 bits, then fp32 without TF32. The longest name that
-# fits counts.
+# Dense teraflops of the data sheets: 16 bits, TF32, fp32. The longest name that fits counts.
 PEAK_TERAFLOPS = {
-    "V100": (125.0, 15.7),
-    "A10": (125.0, 31.2),
-    "A100": (312.0, 19.5),
-    "L40S": (362.0, 91.6),
-    "H100": (989.0, 67.0),
-    "H100 PCIe": (756.0, 51.0),
-    "H200": (989.0, 67.0),
+    "V100": (125.0, 15.7, 15.7),
+    "A10": (125.0, 62.5, 31.2),
+    "A100": (312.0, 156.0, 19.5),
+    "L40S": (362.0, 183.0, 91.6),
+    "H100": (989.0, 494.7, 67.0),
+    "H100 PCIe": (756.0, 378.0, 51.0),
+    "H200": (989.0, 494.7, 67.0),
 }
 
 
@@ -47,8 +46,9 @@ def peak_flops(settings: EngineSettings, device_name: str | None) -> float | Non
     fitting = [name for name in PEAK_TERAFLOPS if f"{name} " in words]
     if not fitting:
         return None
-    half, full = PEAK_TERAFLOPS[max(fitting, key=len)]
-    return 1e12 * (full if settings.precision == "fp32" else half)
+    half, tf32, full = PEAK_TERAFLOPS[max(fitting, key=len)]
+    in_fp32 = tf32 if settings.tf32 else full
+    return 1e12 * (in_fp32 if settings.precision == "fp32" else half)
 
 
 def count_flops(model: JointModel, image_size: int, num_units: int) -> dict[str, float]:
@@ -63,7 +63,7 @@ def count_flops(model: JointModel, image_size: int, num_units: int) -> dict[str,
         name: JointModel(model.backbone, {name: objective}, {name: 1.0})  # type: ignore[dict-item]
         for name, objective in model.objectives.items()
     }
-    with torch.random.fork_rng():
+    with random_state_kept(next(model.parameters()).device):
         counts = {
             name: _count(part, image_size, num_units)
             for name, part in {**alone, JOINT: model}.items()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -64,6 +65,37 @@ def test_stopping_leaves_torch_as_it_was() -> None:
     assert [getattr(dist, name) for name in COLLECTIVES] != before
     clock.stop()
     assert [getattr(dist, name) for name in COLLECTIVES] == before
+
+
+class OnGpu:
+    is_cuda = True
+
+
+class HalfASecond:
+    """An event of a GPU, and the half second until the next one."""
+
+    def record(self) -> None: ...
+
+    def query(self) -> bool:
+        return True
+
+    def elapsed_time(self, after: "HalfASecond") -> float:
+        return 500.0
+
+
+def test_on_a_gpu_every_collective_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the host's clock a collective of a GPU takes no time: the call returns at once."""
+    monkeypatch.setattr(torch.cuda, "Event", lambda **_: HalfASecond())
+    for name in ("all_reduce", "all_gather", "reduce_scatter"):
+        monkeypatch.setattr(dist, name, lambda *_, **__: None)
+    clock = WaitingClock()
+    clock.start()
+    dist.all_reduce(OnGpu())  # type: ignore[arg-type]
+    dist.all_reduce(tensor=OnGpu())  # type: ignore[arg-type]
+    dist.all_gather([OnGpu()], OnGpu())  # type: ignore[arg-type,list-item]
+    dist.reduce_scatter(OnGpu(), [OnGpu()])  # type: ignore[arg-type,list-item]
+    clock.stop()
+    assert clock.take() == 2.0
 
 
 def test_compiled_code_keeps_its_graph_whole() -> None:

@@ -21,6 +21,9 @@ class FakeStream:
     device: torch.device
     name: str
 
+    def synchronize(self) -> None:
+        self.cuda.note("synchronize", self.name)
+
     def wait_event(self, event: "FakeEvent") -> None:
         self.cuda.note("wait_event", self.name, event.recorded_on)
 

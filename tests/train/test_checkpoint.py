@@ -15,11 +15,14 @@ from safetensors.torch import load_file, save_file
 
 from ausl_dist.run_folder import complete_checkpoints, damage, newest_whole_checkpoint
 from ausl_dist.train import fence
-from ausl_dist.train.checkpoint import Saver, Snapshot, sweep
+from ausl_dist.train.checkpoint import Saver, Snapshot, sweep, to_host
 from ausl_dist.train.pieces import StoredPieces, piece_key
 from ausl_dist.train.place import RunPlace
 from ausl_dist.train.resume import Resume
 from ausl_dist.train.settings import CheckpointSettings
+from tests.support.fake_cuda import FakeCuda, fake_cuda
+
+__all__ = ["fake_cuda"]
 
 SHAPES = {"backbone.net.conv": [4, 5], "objectives.a.head": [3]}
 WHOLE = {
@@ -237,6 +240,36 @@ def test_a_checkpoint_of_code_that_rounds_otherwise_says_so_when_it_is_resumed(
     assert Resume(checkpoint).step == 5
     assert "arithmetic_version=1" in caplog.text
     assert "not to the same last bits" in caplog.text
+
+
+def test_copies_of_a_gpu_are_whole_before_the_writer_sees_them(
+    fake_cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into pinned memory, and waited for on the training's stream: the loader's goes on."""
+    empty, copy = torch.empty, torch.Tensor.copy_
+
+    def pinned(*shape: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
+        fake_cuda.note("pinned", pin_memory)
+        return empty(*shape, **options)
+
+    def copied(
+        target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False
+    ) -> torch.Tensor:
+        fake_cuda.note("copy", non_blocking)
+        return copy(target, source)
+
+    monkeypatch.setattr(torch, "empty", pinned)
+    monkeypatch.setattr(torch.Tensor, "copy_", copied)
+    held = {"weight": torch.arange(3.0), "bias": torch.ones(2)}
+    assert torch.equal(to_host(held)["weight"], held["weight"])
+    assert not fake_cuda.calls("synchronize"), "a run on the CPU of a machine with a GPU"
+    fake_cuda.log.clear()
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    to_host(held)
+    assert [entry[1:] for entry in fake_cuda.log] == [
+        *([("pinned", True), ("copy", True)] * 2),
+        ("synchronize", "default"),
+    ]
 
 
 def spoil(path: Path) -> None:

@@ -2,9 +2,11 @@
 several; nothing spoils the weights.
 """
 
+import contextlib
 import math
 import os
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -13,7 +15,9 @@ from torch import Tensor, nn
 
 from ausl_dist.batch import Batch, Needs, View
 from ausl_dist.objectives.base import BatchView, Loss, Objective, rank
+from ausl_dist.train import engine as engine_of
 from ausl_dist.train.accumulation import split
+from ausl_dist.train.deepspeed_config import deepspeed_config
 from ausl_dist.train.engine import Engine, Outcome
 from ausl_dist.train.optimizer import parameter_groups
 from ausl_dist.train.process_group import start_ranks
@@ -69,7 +73,13 @@ def train(configs: list[Config]) -> list[list[tuple[float, float]]]:
         model.backbone.net.set_grad_checkpointing(
             options.pop("activation_checkpointing", False)
         )
-        engine = Engine(model, EngineSettings(**options), optimizer, device)
+        overlapping = options.pop("overlapping", False)
+        with (
+            mock.patch.object(engine_of, "deepspeed_config", _overlapping)
+            if overlapping
+            else (contextlib.nullcontext())
+        ):
+            engine = Engine(model, EngineSettings(**options), optimizer, device)
         batches = [my_part(make_batch(model.plan, CLIPS, step=step)) for step in range(STEPS)]
         outcomes = [engine.train_step(batch, optimizer.learning_rate) for batch in batches]
         assert all(outcome.bad is None for outcome in outcomes)
@@ -79,6 +89,15 @@ def train(configs: list[Config]) -> list[list[tuple[float, float]]]:
         )
         results.append([(outcome.loss, outcome.gradient_norm) for outcome in outcomes])
     return results
+
+
+def _overlapping(*arguments: Any) -> dict[str, Any]:
+    """As on GPUs: gradients are summed in hooks of the backward pass."""
+    config = deepspeed_config(*arguments)
+    return {
+        **config,
+        "zero_optimization": {**config["zero_optimization"], "overlap_comm": True},
+    }
 
 
 def check_against_plain_torch(configs: list[Config], world_size: int) -> None:
@@ -109,6 +128,11 @@ def test_every_setting_trains_like_plain_torch_on_two_ranks() -> None:
     configs += [{"zero_stage": stage, "precision": "bf16_autocast"} for stage in (0, 1, 3)]
     configs += [{"zero_stage": stage, "offload_optimizer": True} for stage in (2, 3)]
     configs += [{"zero_stage": stage, "activation_checkpointing": True} for stage in (1, 3)]
+    configs += [{"zero_stage": stage, "channels_last": True} for stage in (0, 2, 3)]
+    configs += [
+        {"zero_stage": stage, "gradient_accumulation": 2, "overlapping": True}
+        for stage in (1, 2, 3)
+    ]
     configs += [{"zero_stage": stage, "optimizer": rates} for stage in (0, 3)]
     configs += [
         {"zero_stage": 1, "optimizer": {"kind": kind, "clip_norm": None}}
@@ -241,6 +265,20 @@ def test_all_ranks_hear_of_a_stop_at_the_same_step_and_hold_the_same_batch_norm(
     for stops, equal in run_ranks(stop_and_statistics, 2):
         assert stops == [False, True, False]
         assert equal
+
+
+def test_gradients_are_summed_beside_the_backward_pass_where_there_is_somebody_to_sum_with() -> (
+    None
+):
+    """DeepSpeed then waits for the whole GPU in each step, for the loader's decoding too."""
+
+    def overlap(device: str, ranks: int) -> bool:
+        config = deepspeed_config(
+            EngineSettings(), OptimizerSettings(), 10, torch.device(device), ranks
+        )
+        return bool(config["zero_optimization"]["overlap_comm"])
+
+    assert [overlap("cuda", 1), overlap("cuda", 2), overlap("cpu", 2)] == [False, True, False]
 
 
 def test_what_deepspeed_cannot_combine_is_refused() -> None:

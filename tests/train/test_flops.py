@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ausl_dist.batch import Needs, View
+from ausl_dist.model.joint import random_state_kept
 from ausl_dist.objectives.base import BatchView, Loss, Objective
 from ausl_dist.train.flops import JOINT, count_flops, peak_flops
 from ausl_dist.train.settings import EngineSettings
@@ -68,6 +69,20 @@ def test_counting_leaves_no_trace() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+def test_counting_opens_no_gpu_but_the_ranks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(
+        torch.cuda, "get_rng_state", lambda device: asked.append(device) or torch.zeros(1)
+    )
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
+    with random_state_kept(torch.device("cuda", 3)):
+        pass
+    with random_state_kept(torch.device("cpu")):
+        pass
+    assert asked == [torch.device("cuda", 3)]
+
+
 @pytest.mark.parametrize(
     ("name", "precision", "teraflops"),
     [
@@ -85,3 +100,9 @@ def test_the_peak_is_that_of_the_data_sheet_or_unknown(
     found = peak_flops(EngineSettings(precision=precision), name)  # type: ignore[arg-type]
     assert found == (None if teraflops is None else pytest.approx(teraflops * 1e12))
     assert peak_flops(EngineSettings(peak_teraflops=2.0), name) == 2e12
+
+
+def test_the_peak_of_fp32_is_that_of_tf32_where_products_are() -> None:
+    assert peak_flops(EngineSettings(tf32=True), "NVIDIA H100 80GB HBM3") == 494.7e12
+    half = EngineSettings(tf32=True, precision="bf16_autocast")
+    assert peak_flops(half, "NVIDIA H100 80GB HBM3") == 989e12
