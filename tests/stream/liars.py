@@ -53,6 +53,12 @@ class OtherMatrix(OtherReading):
     changes: ClassVar = {"matrix": lambda kind: "bt601" if kind.matrix == "bt709" else "bt709"}
 
 
+class IgnoringTags(OtherReading):
+    """Reads every clip as most clips are: right about those, and wrong about the rest."""
+
+    changes: ClassVar = {"full": lambda kind: False, "matrix": lambda kind: "bt601"}
+
+
 class RedForBlue(OtherReading):
     def _read(self, video: bytes, frames: Sequence[int]) -> np.ndarray:
         return super()._read(video, frames)[..., ::-1]

@@ -2,16 +2,28 @@
 NVDEC that lies is caught and its lie named.
 """
 
-from pathlib import Path
+import dataclasses
+import itertools
+from collections.abc import Collection
 
 import numpy as np
 import pytest
 
 from ausl_dist.shards.encode import CODECS, Codec
-from ausl_dist.stream.cards import CARD_FRAMES, Kind, card, encode_as, kind_of, read_back
-from ausl_dist.stream.truth import NVDEC, WAYS, TruthRow, choose, samples_of, table, truth
+from ausl_dist.stream.cards import CARD_FRAMES, Kind, card, encode_as, read_back
+from ausl_dist.stream.truth import (
+    NVDEC,
+    WAYS,
+    Choice,
+    TruthRow,
+    choose,
+    samples_of,
+    table,
+    truth,
+)
 from tests.support.corpora import draw_clip, make_corpus
 
+PYAV = {"pyav": WAYS["pyav"]}
 CPU = {name: way for name, way in WAYS.items() if name != NVDEC}
 PATIENCE_SECONDS = 20.0
 
@@ -42,44 +54,100 @@ def test_a_cards_numbers_are_read_back_whatever_the_kind() -> None:
     assert read_back(np.full((64, 64, 3), 128, np.uint8)) is None
 
 
-@pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.timeout(200)
-def test_every_size_of_every_codec_on_a_cpu(codec: Codec, tmp_path: Path) -> None:
-    """DALI on a CPU has no H.264 and says so; FFmpeg is right about all, and is what to type."""
-    samples = {}
-    for size in (64, 96, 128, 256):
-        corpus = make_corpus(tmp_path / str(size), clips=2, frames=8, size=size, codec=codec)
-        samples |= samples_of(str(corpus))
-    assert [kind.width for kind in samples] == [64, 96, 128, 256]
-    rows = table(samples, CPU, seconds=0.02, patience_seconds=60)
+SIZES = (64, 96, 128, 256)
+STAND_INS = ("Honest", "IgnoringTags", "RefusingSmall")  # for NVDEC
+
+
+def planted(codec: Codec, size: int) -> Kind:
+    """A clip that is not like the others of its corpus: by range, matrix, chroma or size."""
+    return {
+        64: Kind("h264", 64, 64, full=True),
+        96: Kind("h264", 96, 96, matrix="bt709"),
+        128: Kind("h264", 128, 128, chroma="444"),
+        256: Kind(codec, 200, 136, full=codec == "mjpeg"),
+    }[size]
+
+
+Corpora = dict[tuple[Codec, int], dict[Kind, bytes]]
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Corpora:
+    """A clip of each kind of twelve corpora, each with one planted clip."""
+    folder, found = tmp_path_factory.mktemp("corpora"), {}
+    for codec, size in itertools.product(CODECS, SIZES):
+        corpus = make_corpus(
+            folder / f"{codec}-{size}",
+            clips=3,
+            frames=8,
+            size=size,
+            codec=codec,
+            planted=clip(planted(codec, size)),
+        )
+        found[codec, size] = samples_of(str(corpus))
+    return found
+
+
+@pytest.fixture(scope="module")
+def rows(corpora: Corpora) -> list[TruthRow]:
+    """What every way makes of every kind in them, stand-ins for NVDEC included."""
+    samples = {kind: video for found in corpora.values() for kind, video in found.items()}
+    ways = CPU | {name: f"tests.stream.liars:{name}" for name in STAND_INS}
+    return table(samples, ways, seconds=0, patience_seconds=120)
+
+
+def auto(rows: list[TruthRow], kinds: Collection[Kind], stand_in: str | None) -> Choice:
+    """What data.decoder=auto comes to on a corpus of these kinds, without a GPU or with one
+    whose NVDEC is like the stand-in.
+    """
+    names = {name: name for name in CPU} | ({stand_in: NVDEC} if stand_in else {})
+    own = [
+        dataclasses.replace(row, way=names[row.way])
+        for row in rows
+        if row.way in names and row.kind in kinds
+    ]
+    return choose(own, gpu=stand_in is not None)
+
+
+@pytest.mark.timeout(300)
+def test_every_corpus_is_told_by_its_kinds_and_ffmpeg_is_right_about_all_but_444(
+    corpora: Corpora, rows: list[TruthRow]
+) -> None:
+    for (codec, size), samples in corpora.items():
+        usual = Kind(codec, size, size, full=codec == "mjpeg")
+        assert list(samples) == [usual, planted(codec, size)], "tags survive"
     for row in rows:
-        if row.way == "pyav" or codec != "h264":
+        if row.kind.chroma == "444":
+            refused = "yuv444p, the clip says 128 x 128; yuv420p is read"
+            assert row.way != "pyav" or refused in (row.wrong or "")
+        elif row.way in ("pyav", "Honest"):
             assert row.wrong is None, str(row)
             assert row.psnr is not None
             assert row.psnr > 45
-            assert list(row.frames_per_second or {}) == [1, 4, 8]
-        else:
+        elif row.way == "dali on the CPU" and row.kind.codec == "h264":
             assert "(h264) is not supported by the CPU variant" in (row.wrong or "")
-    choice = choose(rows, gpu=False)
-    assert (choice.device, choice.decoder) == ("cpu", "pyav")
+        elif row.way == "dali on the CPU":
+            assert row.wrong is None, str(row)
 
 
-PLANTED = [
-    Kind("vp9", 96, 96),
-    Kind("h264", 96, 96, full=True),
-    Kind("h264", 96, 96, matrix="bt709"),
-    Kind("vp9", 130, 98),
-    Kind("h264", 96, 96, chroma="444"),
-]
-
-
-@pytest.mark.timeout(200)
-def test_planted_clips_of_other_range_matrix_chroma_and_size() -> None:
-    samples = {kind: clip(kind) for kind in PLANTED}
-    assert [kind_of(video) for video in samples.values()] == PLANTED, "tags survive"
-    rows = {row.kind: row for row in table(samples, {"pyav": WAYS["pyav"]}, seconds=0)}
-    assert [str(row) for row in list(rows.values())[:4] if row.wrong] == []
-    assert "yuv444p, the clip says 96 x 96; yuv420p is read" in (rows[PLANTED[4]].wrong or "")
+@pytest.mark.timeout(300)
+def test_auto_chooses_rightly_in_each_corpus(corpora: Corpora, rows: list[TruthRow]) -> None:
+    for (codec, size), kinds in corpora.items():
+        place = f"{codec} {size}"
+        without = auto(rows, kinds, None)
+        assert (without.device, without.decoder) == ("cpu", "pyav"), place
+        honest = auto(rows, kinds, "Honest")
+        assert (honest.device, honest.decoder) == ("gpu", "dali"), place
+        # one planted clip of another range or matrix is enough, Motion JPEG has full range
+        ignoring = auto(rows, kinds, "IgnoringTags")
+        wrong = codec == "mjpeg" or size in (64, 96)
+        assert ignoring.decoder == ("pyav" if wrong else "dali"), place
+        if wrong:
+            assert (
+                "range is read as" in ignoring.why or "bt709 is read as bt601" in ignoring.why
+            )
+        small = auto(rows, kinds, "RefusingSmall")
+        assert small.decoder == ("dali" if size == 256 else "pyav"), place
 
 
 LIES = {
@@ -93,13 +161,21 @@ LIES = {
 }
 
 
+@pytest.fixture(scope="module")
+def liars() -> list[TruthRow]:
+    kind = Kind("vp9", 96, 96)
+    ways = PYAV | {name: f"tests.stream.liars:{name}" for name in LIES}
+    return table({kind: clip(kind)}, ways, seconds=0, patience_seconds=60)
+
+
 @pytest.mark.parametrize("stand_in", LIES)
-def test_a_decoder_that_lies_is_caught_and_not_chosen(stand_in: str) -> None:
-    rows = rows_of([Kind("vp9", 96, 96)], with_nvdec(stand_in))
-    (lie,) = [row.wrong for row in rows if row.way == NVDEC]
+def test_a_decoder_that_lies_is_caught_and_not_chosen(
+    stand_in: str, liars: list[TruthRow]
+) -> None:
+    (lie,) = [row.wrong for row in liars if row.way == stand_in]
     assert lie is not None
     assert any(words in lie for words in LIES[stand_in].split("|")), lie
-    choice = choose(rows, gpu=True)
+    choice = auto(liars, [Kind("vp9", 96, 96)], stand_in)
     assert (choice.device, choice.decoder) == ("gpu", "pyav")
     assert lie in choice.why
 
@@ -113,20 +189,10 @@ def test_a_decoder_that_hangs_is_ended_and_the_other_kinds_are_told() -> None:
     assert choose(rows, gpu=True).decoder == "pyav"
 
 
-def test_an_honest_decoder_is_chosen() -> None:
-    rows = rows_of([Kind("vp9", 96, 96), Kind("h264", 96, 96)], with_nvdec("Honest"))
-    choice = choose(rows, gpu=True)
-    assert (choice.device, choice.decoder) == ("gpu", "dali")
-
-
-def test_one_kind_that_the_gpu_refuses_sends_the_corpus_to_the_cpu() -> None:
-    kinds = [Kind("vp9", 160, 160), Kind("vp9", 64, 64)]
-    rows = rows_of(kinds, with_nvdec("RefusingSmall"))
-    assert [row.wrong is None for row in rows if row.way == NVDEC] == [True, False]
-    choice = choose(rows, gpu=True)
-    assert (choice.device, choice.decoder) == ("gpu", "pyav")
-    assert "64 x 64" in choice.why
-    assert "under 130 pixels" in choice.why
+def test_speed_is_told_of_one_four_and_eight_clips_at_once() -> None:
+    (row,) = table({Kind("vp9", 64, 64): clip(Kind("vp9", 64, 64))}, PYAV, seconds=0.01)
+    assert list(row.frames_per_second or {}) == [1, 4, 8]
+    assert "frames/s at 1 / 4 / 8" in str(row)
 
 
 def test_a_corpus_that_no_decoder_takes_is_an_error_that_says_why() -> None:

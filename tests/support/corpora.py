@@ -84,9 +84,10 @@ def make_corpus(
     action_units: bool = False,
     shard_bytes: int = 256 << 10,
     chunk_bytes: int = 64 << 10,
+    planted: bytes | None = None,
 ) -> Path:
     """Write a corpus of drawn clips into `folder` and return it; small shards and chunks, so
-    that there are several of each.
+    that there are several of each. The last clip's video is `planted`, where one is given.
     """
     writer = ShardWriter(folder, max_bytes=shard_bytes)
     for number in range(first_clip, first_clip + clips):
@@ -103,7 +104,8 @@ def make_corpus(
             quality={"sharpness": 1.0},
             action_units=ACTION_UNITS if action_units else (),
         )
-        video = encode_video(drawn.frames, FPS, codec=codec)
+        last = number == first_clip + clips - 1
+        video = (planted if last else None) or encode_video(drawn.frames, FPS, codec=codec)
         writer.add(
             drawn.key,
             meta,
