@@ -1,25 +1,27 @@
 """Everything that one GPU is to be measured for, in one command: decoding, loading, stepping,
 saving, learning, repeating.
 
-    python -m tools.bench_gpu --out gpu.json                  all parts on this machine's GPU,
-    under
-                                                              ten minutes
-    python -m tools.bench_gpu --parts decode,step python -m tools.bench_gpu --size tiny
-    the same parts on a CPU, small: that the
-                                                              script runs
+    python -m tools.bench_gpu                     all parts on this machine's GPU, in ten minutes
+    python -m tools.bench_gpu --parts decode,step
+    python -m tools.bench_gpu --size tiny         the same parts, small, on a CPU: the script runs
 
-Each part is a process of its own with a limit of time, so that one that hangs or dies costs
-only itself; results are kept as they come. `--size tiny` runs all in this process.
+Each part is a process of its own with a limit of time: one that hangs or dies costs itself, and
+what it had measured until then is kept. `--size tiny` runs all of them in this process. Prints
+a table for each part and, last, the goals beside the figures; all of it is written as JSON,
+after each part.
 """
 
 import argparse
+import contextlib
 import importlib
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +29,51 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ausl_dist import command
 from ausl_dist.files import read_json, write_json
-from tools.gpu_bench.sizes import SIZES, GpuBench, Numbers
+from tools.gpu_bench import goals
+from tools.gpu_bench.sizes import SIZES, GpuBench, Measured, Numbers
 
 PARTS = {
     "decode": "data",
     "loader": "data",
     "stall": "data",
     "step": "training",
+    "compiled": "training",
     "zero": "training",
     "save": "training",
     "determinism": "training",
     "learning": "learning",
 }
-PART_SECONDS = 120.0
+FAILED = "failed"  # the name of what a part failed of, among its numbers
 
 
 def main() -> int:
+    arguments = _parser().parse_args()
+    parts = arguments.parts.split(",")
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise ValueError(f"no part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
+    results: dict[str, Any] = {"machine": machine(), "size": arguments.size, "parts": {}}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    here = arguments.here or arguments.size == "tiny"
+    size = SIZES[arguments.size]
+    until = time.monotonic() + size.all_seconds
+    for part in parts:
+        began = time.monotonic()
+        result = results["parts"][part] = {"seconds": 0.0, "numbers": {}}
+
+        def keep(numbers: Numbers, began: float = began, result: Any = result) -> None:
+            result["numbers"] |= numbers
+            result["seconds"] = time.monotonic() - began
+            results["goals"] = goals.as_json(_judged(results))
+            write_json(arguments.out, results)
+
+        measure(part, arguments.size, min(size.part_seconds, until - began), keep, here=here)
+        _print(part, result)
+    print(f"\n{goals.as_table(_judged(results))}\n\n{arguments.out}")
+    return any(FAILED in result["numbers"] for result in results["parts"].values())
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -52,61 +83,82 @@ def main() -> int:
         default=",".join(PARTS),
         help="which, by commas (default: all, in this order)",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument(
-        "--here", action="store_true", help="in this process, without a limit of time"
+        "--out",
+        type=Path,
+        default=Path("runs/bench_gpu.json"),
+        metavar="FILE",
+        help="where the results are written (default: runs/bench_gpu.json)",
     )
-    arguments = parser.parse_args()
-    parts = arguments.parts.split(",")
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise ValueError(f"no part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
-    results: dict[str, Any] = {"machine": _machine(), "size": arguments.size, "parts": {}}
-    for part in parts:
-        began = time.monotonic()
-        here = arguments.here or arguments.size == "tiny"
-        numbers = (_measure if here else _in_a_process)(part, arguments.size)
-        results["parts"][part] = {"seconds": time.monotonic() - began, "numbers": numbers}
-        _print(part, results["parts"][part])
-        if arguments.out is not None:
-            write_json(arguments.out, results)
-    return (
-        1 if any("failed" in result["numbers"] for result in results["parts"].values()) else 0
-    )
+    parser.add_argument("--here", action="store_true", help="all parts in this process")
+    return parser
 
 
-def _measure(part: str, size: str) -> Numbers:
-    """One part; what it fails of is its result, and the other parts go on."""
-    with tempfile.TemporaryDirectory(prefix="bench-gpu-") as work:
-        try:
+def measure(
+    part: str, size: str, seconds: float, keep: Callable[[Numbers], None], *, here: bool
+) -> None:
+    """Measure one part, and `keep` its numbers; what it fails of is one of them, and the other
+    parts go on.
+    """
+    if seconds < 1:
+        keep({FAILED: f"not begun: {SIZES[size].all_seconds:.0f} s were over"})
+    elif here:
+        _in_this_process(part, size, seconds, keep)
+    else:
+        keep(_in_a_process(part, size, seconds))
+
+
+def _in_this_process(
+    part: str, size: str, seconds: float, keep: Callable[[Numbers], None]
+) -> None:
+    keep({})
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-gpu-") as work, _at_most(seconds):
             module = importlib.import_module(f"tools.gpu_bench.{PARTS[part]}")
-            numbers: Numbers = getattr(module, part)(GpuBench(SIZES[size], Path(work)))
-            return numbers
-        except Exception as error:  # noqa: BLE001 - the other parts are still worth having
-            traceback.print_exc()
-            return {"failed": f"{type(error).__name__}: {error}"}
+            numbers: Measured = getattr(module, part)(GpuBench(SIZES[size], Path(work)))
+            for some in numbers:
+                keep(some)
+    except Exception as error:  # noqa: BLE001 - the other parts are still worth having
+        traceback.print_exc()
+        keep({FAILED: f"{type(error).__name__}: {' '.join(str(error).split())}"})
 
 
-def _in_a_process(part: str, size: str) -> Numbers:
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    def over(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _in_a_process(part: str, size: str, seconds: float) -> Numbers:
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:
         out = Path(scratch) / "part.json"
         words = ["--parts", part, "--size", size, "--here", "--out", str(out)]
+        trouble: Numbers = {}
         try:
             ended = subprocess.run(
                 [sys.executable, "-m", "tools.bench_gpu", *words],
                 stdout=subprocess.DEVNULL,
-                timeout=PART_SECONDS,
+                timeout=seconds,
                 check=False,
             )
+            if ended.returncode not in (0, 1):
+                trouble = {FAILED: f"ended with {ended.returncode}; what it said stands above"}
         except subprocess.TimeoutExpired:
-            return {"failed": f"not done after {PART_SECONDS:.0f} s"}
-        if not out.exists():
-            return {"failed": f"ended with {ended.returncode}; what it said stands above"}
-        numbers: Numbers = read_json(out)["parts"][part]["numbers"]
-        return numbers
+            trouble = {FAILED: f"not done after {seconds:.0f} s"}
+        found: Numbers = read_json(out)["parts"][part]["numbers"] if out.exists() else {}
+        return trouble | found if FAILED in found else found | trouble
 
 
-def _machine() -> dict[str, str]:
+def machine() -> dict[str, str]:
+    """What the figures are of."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -116,6 +168,11 @@ def _machine() -> dict[str, str]:
         "cuda": str(torch.version.cuda),
         "host": platform.processor() or platform.machine(),
     }
+
+
+def _judged(results: dict[str, Any]) -> list[goals.Judged]:
+    numbers = {part: result["numbers"] for part, result in results["parts"].items()}
+    return goals.judge(numbers, gpu=not results["machine"]["card"].startswith("none"))
 
 
 def _print(part: str, result: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,9 @@ REPORT_SECONDS = 10.0
 COST_ROUNDS = 5
 
 
-def main() -> int:
-    arguments = _parser().parse_intermixed_args()
+def main(words: Sequence[str] | None = None) -> int:
+    """The command; `words` are those that were typed, if nothing else is said."""
+    arguments = _parser().parse_intermixed_args(words)
     arguments.work.mkdir(parents=True, exist_ok=True)
     settings = _settings(arguments)
     os.environ |= {

@@ -1,18 +1,17 @@
-"""What objectives learn, by `tools.bench_objectives` as it is, in a process of its own."""
+"""What objectives learn, by `tools.bench_objectives` as it is."""
 
-import subprocess
-import sys
+import contextlib
+import io
 
-from tools.gpu_bench.sizes import GpuBench, Numbers
+from tools import bench_objectives
+from tools.gpu_bench.sizes import GpuBench, Measured
 
 
-def learning(bench: GpuBench) -> Numbers:
-    """The table of scores, a row a number; at the tiny size only that the command starts."""
-    command = [sys.executable, "-m", "tools.bench_objectives"]
-    if not bench.size.learning:
-        subprocess.run([*command, "--help"], check=True, capture_output=True)
-        return {"tools.bench_objectives": "starts; minutes to learn, so not at this size"}
+def learning(bench: GpuBench) -> Measured:
+    """The table of scores, a row a number."""
     words = ["learn", "--work", str(bench.work / "learning"), *bench.size.learning]
-    said = subprocess.run([*command, *words], check=True, capture_output=True, text=True).stdout
-    rows = [line for line in said.splitlines() if line.startswith("|")]
-    return {row.split("|")[1].strip(): row for row in rows[2:]}
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        bench_objectives.main(words)
+    rows = [line for line in said.getvalue().splitlines() if line.startswith("|")]
+    yield {row.split("|")[1].strip(): " ".join(row.split("|")[2:]).strip() for row in rows[2:]}

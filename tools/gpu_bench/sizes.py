@@ -1,9 +1,16 @@
 """How large the measurements are: as on a card, or small enough for a CPU in a test."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-Numbers = dict[str, float | str]  # name -> what was measured; text where something could not be
+T = TypeVar("T")
+
+# name -> what was measured; text where something could not be
+Numbers = dict[str, float | str]
+# A part gives its numbers as they come: what it has when it is ended is kept.
+Measured = Iterator[Numbers]
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,11 @@ class Size:
     steps: int  # timed, of each variant
     seconds: float  # of each measurement of speed
     threads: int  # that decode
-    compiled: bool
+    sessions: int  # of a bare decoder: an H100 has seven engines
+    compiled: tuple[str, ...]  # backbones that are compiled
+    compiler: str  # of torch.compile
+    part_seconds: float  # no part may take longer
+    all_seconds: float  # and no part is begun when these are over
     learning: tuple[str, ...]  # options of tools.bench_objectives learn
 
 
@@ -37,7 +48,11 @@ FULL = Size(
     steps=10,
     seconds=1.0,
     threads=12,
-    compiled=True,
+    sessions=7,
+    compiled=("resnet50", "vit_base_patch16_224"),
+    compiler="inductor",
+    part_seconds=120.0,
+    all_seconds=600.0,
     learning=("--steps", "100", "--seeds", "1", "--cases", "random,joint", "--workers", "12"),
 )
 TINY = Size(
@@ -52,10 +67,28 @@ TINY = Size(
     steps=1,
     seconds=0.05,
     threads=1,
-    compiled=False,  # half a minute of C++ for each
-    learning=(),
+    sessions=2,
+    compiled=("small_conv",),
+    compiler="eager",  # traced into graphs, but no minutes of C++
+    part_seconds=600.0,  # a busy machine is no fault of the script
+    all_seconds=3600.0,
+    learning=(
+        *("--steps", "2", "--seeds", "1", "--cases", "random,landmark_deviation"),
+        *("--identities", "2", "--heldout", "4", "--clips", "1", "--size", "32"),
+        *("data.lanes=2", "data.clips_per_lane=1", "data.shuffle_window=2"),
+    ),
 )
 SIZES = {"full": FULL, "tiny": TINY}
+
+
+def tried(measure: Callable[[], T]) -> T | str:
+    """What was measured, or why not: one way that fails must not end the others."""
+    try:
+        return measure()
+    except TimeoutError:  # of the whole part
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is raised is the result
+        return f"not measured: {' '.join(str(error).split())[:200]}"
 
 
 @dataclass(frozen=True)

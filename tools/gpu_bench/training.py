@@ -1,4 +1,4 @@
-"""The step by precision, compilation and checkpointing; ZeRO beside plain torch; saving and
+"""The step by precision, checkpointing and compilation; ZeRO beside plain torch; saving and
 reading back; and whether two equal runs, and a run that is cut in two, end with the same bits.
 """
 
@@ -16,6 +16,7 @@ from ausl_dist.batch import Batch
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.run_folder import CHECKPOINTS_FOLDER, CONFIG_FILE
+from ausl_dist.train.arithmetic import arithmetic_of, set_switches
 from ausl_dist.train.checkpoint import Saver, take_snapshot
 from ausl_dist.train.engine import Engine
 from ausl_dist.train.flops import JOINT, count_flops, peak_flops
@@ -24,7 +25,7 @@ from ausl_dist.train.process_group import start_ranks
 from ausl_dist.train.resume import Resume
 from ausl_dist.train.settings import CheckpointSettings, EngineSettings, OptimizerSettings
 from launch.ports import free_ports
-from tools.gpu_bench.sizes import GpuBench, Numbers, Size
+from tools.gpu_bench.sizes import GpuBench, Measured, Numbers, Size, tried
 
 OBJECTIVES = {
     "temporal_ranking": {
@@ -37,6 +38,19 @@ OBJECTIVES = {
         "stride": 1,
         "keys": "student",  # no teacher, which plain torch has not
     },
+}
+# What configs/cluster/slurm.yaml turns on, but compilation.
+ON_GPUS: dict[str, object] = {
+    "precision": "bf16_autocast",
+    "channels_last": True,
+    "cudnn_benchmark": True,
+}
+VARIANTS: dict[str, dict[str, object]] = {
+    "fp32": {},
+    "tf32": {"tf32": True},
+    "bf16": {"precision": "bf16_autocast"},
+    "bf16, channels last": ON_GPUS,
+    "bf16, channels last, checkpointing": {**ON_GPUS, "checkpointing": True},
 }
 RATE = 1e-4
 MIB = 1 << 20
@@ -64,48 +78,65 @@ def model_of(backbone: str, size: Size, *, checkpointing: bool = False) -> Joint
 def engine_of(
     backbone: str, size: Size, *, checkpointing: bool = False, **settings: object
 ) -> Engine:
+    """An engine with its settings' arithmetic, as a run would have it."""
     model = model_of(backbone, size, checkpointing=checkpointing)
     engine = EngineSettings(**settings)  # type: ignore[arg-type]
+    set_switches(arithmetic_of(engine, device()))
     return Engine(model, engine, OptimizerSettings(), device())
 
 
-def step(bench: GpuBench) -> Numbers:
+def step(bench: GpuBench) -> Measured:
     """Milliseconds, clips a second, MFU and memory of the joint step."""
+    for backbone in reversed(bench.size.backbones):
+        for name, options in VARIANTS.items():
+            name = f"{backbone}, {name}"
+            found = tried(functools.partial(_variant, name, backbone, bench.size, options))
+            yield {name: found} if isinstance(found, str) else found
+
+
+def _variant(name: str, backbone: str, size: Size, options: dict[str, object]) -> Numbers:
+    _empty_cache()
+    engine = engine_of(backbone, size, **options)  # type: ignore[arg-type]
+    return _stepped(name, backbone, engine, size)
+
+
+def compiled(bench: GpuBench) -> Measured:
+    """The same by torch.compile, with the seconds of the first step."""
     size = bench.size
-    numbers: Numbers = {}
-    variants: dict[str, dict[str, object]] = {
-        "fp32": {},
-        "bf16": {"precision": "bf16_autocast"},
-        "bf16, checkpointing": {"precision": "bf16_autocast", "checkpointing": True},
-    }
-    if size.compiled:
-        variants["bf16, compiled"] = {"precision": "bf16_autocast", "compile": True}
-    for backbone in size.backbones:
-        for name, options in variants.items():
-            _empty_cache()
-            engine = engine_of(backbone, size, **options)  # type: ignore[arg-type]
-            batch = batch_for(engine.model, size)
-            seconds = _seconds(lambda: engine.train_step(batch, RATE), size)  # noqa: B023
-            numbers |= _step_numbers(f"{backbone}, {name}", backbone, engine, size, seconds)
-            engine.release()
-    return numbers
+    for backbone in reversed(size.compiled):
+        engine = engine_of(
+            backbone,
+            size,
+            compile=size.compiler == "inductor",
+            **ON_GPUS,  # type: ignore[arg-type]
+        )
+        if size.compiler != "inductor":
+            engine.model.compile(backend=size.compiler)
+        batch, began = batch_for(engine.model, size), time.perf_counter()
+        engine.train_step(batch, RATE)
+        yield {f"{backbone}, first step, s": time.perf_counter() - began}
+        yield _stepped(
+            f"{backbone}, bf16, channels last, compiled by {size.compiler}",
+            backbone,
+            engine,
+            size,
+        )
 
 
-def zero(bench: GpuBench) -> Numbers:
+def zero(bench: GpuBench) -> Measured:
     """A step of each ZeRO stage, beside the same step in plain torch."""
     size, backbone = bench.size, bench.size.backbones[0]
-    numbers: Numbers = {"plain torch, ms": 1000 * _plain_seconds(size, backbone)}
+    yield {"plain torch, ms": 1000 * _plain_seconds(size, backbone)}
     for stage in range(4):
         engine = engine_of(backbone, size, zero_stage=stage)
         batch = batch_for(engine.model, size)
         seconds = _seconds(lambda: engine.train_step(batch, RATE), size)  # noqa: B023
-        numbers[f"ZeRO {stage}, ms"] = 1000 * seconds
+        yield {f"ZeRO {stage}, ms": 1000 * seconds}
         engine.release()
         _empty_cache()
-    return numbers
 
 
-def save(bench: GpuBench) -> Numbers:
+def save(bench: GpuBench) -> Measured:
     """A checkpoint written behind the training, and read back."""
     size, backbone = bench.size, bench.size.backbones[-1]
     engine = engine_of(backbone, size)
@@ -127,7 +158,7 @@ def save(bench: GpuBench) -> Numbers:
     resume.restore(other)
     read = time.monotonic()
     other.release()
-    return {
+    yield {
         "checkpoint, MiB": saved.bytes / MIB,
         "copy that training waits for, ms": 1000 * (copied - began),
         "written in the background, s": done - copied,
@@ -135,20 +166,14 @@ def save(bench: GpuBench) -> Numbers:
     }
 
 
-def determinism(bench: GpuBench) -> Numbers:
+def determinism(bench: GpuBench) -> Measured:
     """Whether equal runs give equal bits with engine.deterministic=true, and a run cut in two."""
-    numbers: Numbers = {}
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    try:
-        for backbone in bench.size.backbones:
-            first, again = (_trained(bench, backbone, cut=None) for _ in range(2))
-            resumed = _trained(bench, backbone, cut=2)
-            numbers[f"{backbone}, two equal runs"] = "equal" if first == again else "DIFFERENT"
-            numbers[f"{backbone}, resumed"] = "equal" if first == resumed else "DIFFERENT"
-    finally:
-        torch.use_deterministic_algorithms(False)
-    return numbers
+    for backbone in bench.size.backbones:
+        first, again = (_trained(bench, backbone, cut=None) for _ in range(2))
+        yield {f"{backbone}, two equal runs": "equal" if first == again else "DIFFERENT"}
+        resumed = _trained(bench, backbone, cut=2)
+        yield {f"{backbone}, resumed": "equal" if first == resumed else "DIFFERENT"}
+    set_switches(arithmetic_of(EngineSettings(), device()))
 
 
 def batch_for(model: JointModel, size: Size, seed: int = 0) -> Batch:
@@ -164,7 +189,8 @@ def _trained(bench: GpuBench, backbone: str, cut: int | None) -> str:
     begins from a checkpoint.
     """
     size, steps = bench.size, 4
-    engine = engine_of(backbone, size)
+    arithmetic = ON_GPUS if device().type == "cuda" else {}
+    engine = engine_of(backbone, size, deterministic=True, **arithmetic)  # type: ignore[arg-type]
     for number in range(steps):
         if number == cut:
             folder = _run_folder(bench, f"determinism-{backbone}")
@@ -175,7 +201,7 @@ def _trained(bench: GpuBench, backbone: str, cut: int | None) -> str:
             resume = Resume(next((folder / CHECKPOINTS_FOLDER).glob("step-*")))
             model = model_of(backbone, size)
             resume.load_weights(model)
-            engine = Engine(model, EngineSettings(), OptimizerSettings(), device())
+            engine = Engine(model, engine.settings, OptimizerSettings(), device())
             resume.restore(engine)
         torch.manual_seed(number)
         engine.train_step(batch_for(engine.model, size, seed=number), RATE)
@@ -186,22 +212,26 @@ def _trained(bench: GpuBench, backbone: str, cut: int | None) -> str:
     return digest.hexdigest()
 
 
-def _step_numbers(
-    name: str, backbone: str, engine: Engine, size: Size, seconds: float
-) -> Numbers:
+def _stepped(name: str, backbone: str, engine: Engine, size: Size) -> Numbers:
+    """What a step of this engine costs; the engine is done with."""
+    _empty_cache()
+    batch = batch_for(engine.model, size)
+    seconds = _seconds(lambda: engine.train_step(batch, RATE), size)
     numbers: Numbers = {
         f"{name}, ms": 1000 * seconds,
         f"{name}, clips/s": size.batch / seconds,
     }
     cuda = device().type == "cuda"
+    memory = torch.cuda.max_memory_allocated() if cuda else 0
     card = torch.cuda.get_device_name() if cuda else None
-    peak = peak_flops(EngineSettings(precision=engine.settings.precision), card)
+    peak = peak_flops(engine.settings, card)
     if peak is not None:
         model = model_of(backbone, size).to(device())
         flops = count_flops(model, size.image_size, 1)[JOINT]
         numbers[f"{name}, MFU"] = flops * size.batch / seconds / peak
     if cuda:
-        numbers[f"{name}, memory, MiB"] = torch.cuda.max_memory_allocated() / MIB
+        numbers[f"{name}, memory, MiB"] = memory / MIB
+    engine.release()
     return numbers
 
 
