@@ -19,8 +19,6 @@ from tools.gpu_bench.corpora import make_corpus, moving_texture
 from tools.gpu_bench.sizes import GpuBench, Measured, Numbers, tried
 from tools.gpu_bench.training import ON_GPUS, device, engine_of
 
-WARM_STEPS = 2
-
 
 def decode(bench: GpuBench) -> Measured:
     """The truth table by codec and size, with frames a second at 1, 4 and 8 clips at once."""
@@ -76,7 +74,7 @@ def stall(bench: GpuBench) -> Measured:
     yield {"decoder": f"data.decoder={choice.decoder}: {choice.why}"}
     try:
         with _open(bench, chosen.apply(settings, choice), needs) as batches:
-            for _ in range(WARM_STEPS):
+            for _ in range(size.warm):
                 engine.train_step(next(batches), 1e-4)
             began, blocked = time.monotonic(), batches.blocked_seconds["augment"]
             for _ in range(size.steps):
@@ -127,7 +125,7 @@ def _loader_rate(bench: GpuBench, url: str, decoder: str) -> float:
     if device().type == "cuda":
         settings = dataclasses.replace(settings, device="gpu")
     with _open(bench, settings, needs) as batches:
-        for _ in range(WARM_STEPS):
+        for _ in range(bench.size.warm):
             next(batches)
         began, clips = time.monotonic(), 0
         while time.monotonic() - began < bench.size.seconds or not clips:

@@ -26,6 +26,7 @@ class Size:
     batch: int  # clips of a step
     backbones: tuple[str, ...]
     steps: int  # timed, of each variant
+    warm: int  # steps before the loader is timed: more than it has ready by then
     seconds: float  # of each measurement of speed
     threads: int  # that decode
     sessions: int  # of a bare decoder: an H100 has seven engines
@@ -46,6 +47,7 @@ FULL = Size(
     batch=32,
     backbones=("resnet50", "vit_base_patch16_224"),
     steps=10,
+    warm=8,
     seconds=1.0,
     threads=12,
     sessions=7,
@@ -65,6 +67,7 @@ TINY = Size(
     batch=2,
     backbones=("test_vit",),
     steps=1,
+    warm=2,
     seconds=0.05,
     threads=1,
     sessions=2,
