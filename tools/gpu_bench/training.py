@@ -251,15 +251,15 @@ def _plain_seconds(size: Size, backbone: str) -> float:
 
 
 def _seconds(work: Callable[[], object], size: Size) -> float:
-    """Median seconds, the device's work included, after two that are not counted."""
-    times = []
-    for _ in range(2 + size.steps):
+    """Median seconds, the device's work included, after one or two that are not counted."""
+    times, warm = [], min(size.warm, 2)
+    for _ in range(warm + size.steps):
         began = time.perf_counter()
         work()
         if device().type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
-    return statistics.median(times[2:])
+    return statistics.median(times[warm:])
 
 
 def _empty_cache() -> None:
