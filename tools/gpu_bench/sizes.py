@@ -75,11 +75,7 @@ TINY = Size(
     compiler="eager",  # traced into graphs, but no minutes of C++
     part_seconds=600.0,  # a busy machine is no fault of the script
     all_seconds=3600.0,
-    learning=(
-        *("--steps", "2", "--seeds", "1", "--cases", "random,landmark_deviation"),
-        *("--identities", "2", "--heldout", "4", "--clips", "1", "--size", "32"),
-        *("data.lanes=2", "data.clips_per_lane=1", "data.shuffle_window=2"),
-    ),
+    learning=(),
 )
 SIZES = {"full": FULL, "tiny": TINY}
 
