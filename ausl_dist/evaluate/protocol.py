@@ -161,6 +161,11 @@ class _Evaluation:
         }
         self._pictures: PictureStore | None = None
         clips = aligned_clips(self.entrant, self.corpus, stride=settings.stride)
+        if settings.protocol == "finetune" and self.entrant.window is not None:
+            raise ValueError(
+                "fine-tuning shows a network frames one by one, and this one wants those around "
+                "each: protocol=linear, mlp or temporal"
+            )
         if settings.protocol == "finetune":
             writer = PictureWriter(scratch / "pictures.bin")
             self._tables = extract_corpus(
@@ -168,7 +173,7 @@ class _Evaluation:
             )
             self._pictures = writer.close()
         else:
-            self._tables = extract_corpus(clips, self._backbones)
+            self._tables = extract_corpus(clips, self._backbones, stride=settings.stride)
         occurrence = task == "occurrence" and data_set.occurrence_units
         self._comparing = CompareSettings(
             task=task,
@@ -225,7 +230,8 @@ class _Evaluation:
                 aligned_clips(self.entrant, self.corpus, stride=self.settings.stride),
                 disturbance,
             )
-            return extract_corpus(clips, {PRETRAINED: self.entrant.backbone})[PRETRAINED]
+            only = {PRETRAINED: self.entrant.backbone}
+            return extract_corpus(clips, only, stride=self.settings.stride)[PRETRAINED]
 
         return measure(comparison, self._comparing, table_of)
 

@@ -78,7 +78,10 @@ def compare_bundle(
     }
     truth = corpus.statement.get("detector") == RENDERED
     tables = extract_corpus(
-        aligned_clips(entrant, corpus, stride=stride), backbones, true_landmarks=truth
+        aligned_clips(entrant, corpus, stride=stride),
+        backbones,
+        true_landmarks=truth,
+        stride=stride,
     )
     context = {
         "kind": "compare",
@@ -107,10 +110,12 @@ def open_bundle(bundle: Path | str) -> Entrant:
 def aligned_clips(
     entrant: Entrant, corpus: LabelledCorpus, *, stride: int = 1
 ) -> Iterator[ScannedClip]:
-    """The clips of a corpus in the entrant's view; ValueError at one that was aligned otherwise
-    than the entrant was trained on.
+    """The clips of a corpus in the entrant's view, every `stride`-th frame of them, and every
+    one where it looks around a frame; ValueError at one that was aligned otherwise than the
+    entrant was trained on.
     """
-    clips = scan(corpus.url, image_size=entrant.image_size, view=entrant.view, stride=stride)
+    step = stride if entrant.window is None else 1
+    clips = scan(corpus.url, image_size=entrant.image_size, view=entrant.view, stride=step)
     return checked_clips(clips, corpus, entrant.alignment)
 
 
@@ -127,12 +132,19 @@ def extract_corpus(
     *,
     true_landmarks: bool = False,
     keep_unlabelled: bool = False,
+    stride: int = 1,
 ) -> dict[str, FeatureTable]:
-    """Features of clips by several backbones, on the fastest device."""
+    """Features of every `stride`-th frame of clips by several backbones, on the fastest
+    device.
+    """
     device = fastest_device()
     placed = {name: backbone.to(device) for name, backbone in backbones.items()}
     return extract(
-        placed, clips, true_landmarks=true_landmarks, keep_unlabelled=keep_unlabelled
+        placed,
+        clips,
+        true_landmarks=true_landmarks,
+        keep_unlabelled=keep_unlabelled,
+        stride=stride,
     )
 
 

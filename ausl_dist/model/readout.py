@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ausl_dist.faces.landmarks import CROP_SIZE, TEMPLATE
 from ausl_dist.objectives.head_motion import MEAN_FACE
+from ausl_dist.objectives.layers import cell_means
 from ausl_dist.objectives.regions import PLACE_OF_UNIT, centres, places_of
 
 OUTER_EYES = (36, 45)  # of the landmarks, image left first
@@ -63,9 +64,7 @@ class Grid(nn.Module):
         self.cells, self.dim = cells, map_dim * cells * cells
 
     def forward(self, maps: Tensor) -> Tensor:
-        # Two products, not adaptive pooling: ONNX knows that for whole divisors alone.
-        rows, columns = (_cell_means(side, self.cells).to(maps) for side in maps.shape[2:])
-        return (rows @ maps @ columns.T).flatten(1)
+        return cell_means(maps, self.cells)
 
 
 class Regions(nn.Module):
@@ -136,15 +135,6 @@ def template_places(crop: float) -> Tensor:
     ) / 2  # 68 2, crop pixels
     points = centres(landmarks, places_of(sorted(PLACE_OF_UNIT))).flatten(0, 1)
     return ((points + 0.5) / CROP_SIZE - 0.5) / crop + 0.5
-
-
-def _cell_means(side: int, cells: int) -> Tensor:
-    """Weights cells x side, rows summing to 1; a pixel on a border counts for both, in parts."""
-    edges = torch.linspace(0, side, cells + 1)
-    pixels = torch.arange(side)
-    upper = torch.minimum(edges[1:, None], pixels + 1.0)
-    overlap = (upper - torch.maximum(edges[:-1, None], pixels * 1.0)).clamp(min=0)
-    return overlap / overlap.sum(1, keepdim=True)
 
 
 def _nearest_two(share: Tensor, side: int) -> Tensor:

@@ -28,8 +28,9 @@ frames have labels (`data.label_share`). Facts of the paper: the model of the fi
 what the second one tunes, the labelled frames are random, and gradients run back through time
 from those alone. Our decisions: the form of the intensity losses; windows in which a labelled
 frame stands anywhere (`around_labels`), with unlabelled ones before it for the state to warm up
-on; that the state starts from zero at the window's first frame; and that the loss sees intact
-images only.
+on; that the state starts from zero at the window's first frame; that the head sees the mean of
+the state over its places, or over each of `cells` x `cells` of them, since action units live in
+places; and that the loss sees intact images only.
 """
 
 from pathlib import Path
@@ -49,7 +50,7 @@ from ausl_dist.objectives.base import (
     in_float32,
     masked_mean,
 )
-from ausl_dist.objectives.layers import ConvGRU, feed
+from ausl_dist.objectives.layers import ConvGRU, cell_means, feed
 from ausl_dist.objectives.region_tokens import RegionTokens
 from ausl_dist.objectives.regions import BP4D_UNITS, place_of
 
@@ -78,6 +79,7 @@ class ActionUnits(Objective):
         width: int = 256,
         frames: int = 1,
         stride: int = 5,
+        cells: int = 1,
         context_weights: str | None = None,
         around_labels: bool = False,
         regions: str | None = None,
@@ -85,8 +87,8 @@ class ActionUnits(Objective):
         view: View = PLAIN,
     ) -> None:
         super().__init__()
-        if context_weights is not None and context != "gru":
-            raise ValueError("action_units: context_weights belong to context=gru")
+        if (context_weights is not None or cells != 1) and context != "gru":
+            raise ValueError("action_units: context_weights and cells belong to context=gru")
         if task not in ("detection", "intensity", "ordinal") or context not in ("none", "gru"):
             raise ValueError(
                 "action_units: task must be detection, intensity or ordinal, context none or gru"
@@ -101,9 +103,10 @@ class ActionUnits(Objective):
             )
         if task != "detection" and (positive_rates is not None or dice):
             raise ValueError("action_units: positive_rates and dice belong to task=detection")
-        if frames < 1 or stride < 1 or not units or not 1 <= positive_from < LEVELS:
+        if min(frames, stride, cells) < 1 or not units or not 1 <= positive_from < LEVELS:
             raise ValueError(
-                "action_units: need frames >= 1, stride >= 1, some units, and positive_from in 1..5"
+                "action_units: need frames, stride and cells of at least 1, some units, and "
+                "positive_from in 1..5"
             )
         self.units, self.task, self.positive_from, self.dice, self.view = (
             tuple(units),
@@ -113,7 +116,7 @@ class ActionUnits(Objective):
             view,
         )
         self.offsets = tuple(range(0, frames * stride, stride))
-        self.around_labels = around_labels
+        self.around_labels, self.cells = around_labels, cells
         rates = torch.tensor(positive_rates or [1.0] * len(self.units))
         self.register_buffer(
             "unit_weight", len(self.units) / rates / (1 / rates).sum(), persistent=False
@@ -121,7 +124,7 @@ class ActionUnits(Objective):
         self.reduce = nn.Conv2d(map_dim or feature_dim, width, 1) if context == "gru" else None
         self.gru = ConvGRU(width, width, dropout=0.0) if context == "gru" else None
         self.head = nn.Linear(
-            width if context == "gru" else feature_dim,
+            width * cells**2 if context == "gru" else feature_dim,
             len(self.units) * (LEVELS if task == "ordinal" else 1),
         )
         # the objective whose region tokens are read; frames without landmarks go without
@@ -179,7 +182,9 @@ class ActionUnits(Objective):
         states = [self.gru(F.relu(steps[:, 0]), self.gru.start(steps[:, 0]))]
         for step in steps.unbind(1)[1:]:
             states.append(self.gru(F.relu(step), states[-1]))
-        return torch.stack(states, 1).mean((3, 4))
+        places = torch.stack(states, 1).flatten(0, 1)  # BT W h w
+        seen = places.mean((2, 3)) if self.cells == 1 else cell_means(places, self.cells)
+        return seen.unflatten(0, (-1, len(states)))
 
     def _of_regions(self, batch: BatchView, head: nn.Linear) -> Tensor:
         """What each unit's own region adds to its outputs, B T K L."""

@@ -58,6 +58,23 @@ def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
         return rows @ images @ columns.T
 
 
+def cell_means(maps: Tensor, cells: int) -> Tensor:
+    """The means of `cells` x `cells` cells of maps N D h w: N D*cells*cells."""
+    # Two products, not adaptive pooling: ONNX knows that for whole divisors alone, and its
+    # gradient has no deterministic kernel for a GPU.
+    rows, columns = (_shares_of_cells(side, cells).to(maps) for side in maps.shape[2:])
+    return (rows @ maps @ columns.T).flatten(1)
+
+
+def _shares_of_cells(side: int, cells: int) -> Tensor:
+    """Weights cells x side, rows summing to 1; a pixel on a border counts for both, in parts."""
+    edges = torch.linspace(0, side, cells + 1)
+    pixels = torch.arange(side)
+    upper = torch.minimum(edges[1:, None], pixels + 1.0)
+    overlap = (upper - torch.maximum(edges[:-1, None], pixels * 1.0)).clamp(min=0)
+    return overlap / overlap.sum(1, keepdim=True)
+
+
 def learnt_tokens(count: int, width: int) -> nn.Embedding:
     """Learnt vectors, small at the start.
 

@@ -82,8 +82,9 @@ def _trained(run: OpenedRun) -> Head | None:
     if objective.gru is None:
         return Head.of(objective.task, units, source, weight, bias)
     frames = len(objective.offsets)
-    context = Context(frames, objective.offsets[1] if frames > 1 else 1)
-    source += f", on windows of {frames} frames that lie {context.stride} apart"
+    stride = objective.offsets[1] if frames > 1 else 1
+    context = Context(frames, stride, objective.cells)
+    source += f", on windows of {frames} frames that lie {stride} apart"
     return Head.of(
         objective.task, units, source, weight, bias, context=context, over_time=tensors
     )

@@ -57,7 +57,9 @@ class Head:
     """A head to be released."""
 
     spec: HeadSpec
-    weight: Tensor  # K D; 6 K D for an ordinal head; of a recurrent one W instead of D
+    weight: (
+        Tensor  # K D; 6 K D for an ordinal head; of a recurrent one W x cells^2 instead of D
+    )
     bias: Tensor
     # the weights of a recurrent head's OverTime
     over_time: Mapping[str, Tensor] = field(default_factory=dict)
@@ -103,10 +105,16 @@ class Head:
                     f"it is for features of width {self.weight.shape[1]}, the backbone's have {dim}"
                 )
             return ActionUnitHead(self, None)
+        width, rest = divmod(self.weight.shape[1], self.spec.context.cells**2)
+        if rest:
+            raise ValueError(
+                f"it is {self.weight.shape[1]} wide, which {self.spec.context.cells} x "
+                f"{self.spec.context.cells} cells do not divide"
+            )
         # Without memory of its own: the width is what a file says, its tensors are what it
         # holds.
         with torch.device("meta"):
-            over_time = OverTime(map_dim, self.weight.shape[1], self.spec.context)
+            over_time = OverTime(map_dim, width, self.spec.context)
         try:
             over_time.load_state_dict(dict(self.over_time), strict=True, assign=True)
         except RuntimeError as error:

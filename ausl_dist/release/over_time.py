@@ -2,7 +2,7 @@
 apart.
 
     feature maps n D h w with their rows (frame, track) ──▶ 1 x 1 convolution
-        ──▶ ConvGRU, one state for each chain ──▶ mean over places n W
+        ──▶ ConvGRU, one state for each chain ──▶ means over cells of places n W*cells*cells
 
 It looks at time as in training (`ausl_dist.objectives.action_units`, context=gru): a chain is
 every `stride`-th frame of one track, and after `frames` of them, or where one is missing, its
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ausl_dist.objectives.layers import ConvGRU
+from ausl_dist.objectives.layers import ConvGRU, cell_means
 
 # remembered at a time; the one that was longest without a frame is forgotten first
 MAX_CHAINS = 512
 MAX_WINDOW = 4096  # frames; no clip is longer
+MAX_CELLS = 16  # a side
 Row = tuple[int, int, float]  # frame number, track, seconds
 
 
@@ -30,6 +31,7 @@ class Context:
 
     frames: int
     stride: int
+    cells: int = 1  # a side: the head sees the mean of each
 
     def __post_init__(self) -> None:
         if not (1 <= self.frames <= MAX_WINDOW and 1 <= self.stride <= MAX_WINDOW):
@@ -37,6 +39,8 @@ class Context:
                 f"frames and stride must lie in [1, {MAX_WINDOW}], "
                 f"not {self.frames} and {self.stride}"
             )
+        if not 1 <= self.cells <= MAX_CELLS:
+            raise ValueError(f"cells must lie in [1, {MAX_CELLS}], not {self.cells}")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class OverTime(nn.Module):
 
     @torch.inference_mode()
     def forward(self, rows: list[Row], maps: Tensor, memory: Memory) -> Tensor:
-        """What the linear layer is to see of each row, n W, of maps n D h w; `memory` is read
+        """What the linear layer is to see of each row, n W*cells*cells, of maps n D h w; `memory` is read
         and brought up to date.
         """
         means = []
@@ -78,7 +82,11 @@ class OverTime(nn.Module):
                 before = _Link(frame, 0, self.gru.start(x))
             state = self.gru(x, before.state)
             memory[chain] = _Link(frame, before.length + 1, state)
-            means.append(state.mean((2, 3))[0])
+            means.append(self._seen(state)[0])
             if len(memory) > MAX_CHAINS:
                 memory.popitem(last=False)
         return torch.stack(means)
+
+    def _seen(self, state: Tensor) -> Tensor:
+        cells = self.context.cells
+        return state.mean((2, 3)) if cells == 1 else cell_means(state, cells)

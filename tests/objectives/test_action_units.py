@@ -1,6 +1,7 @@
 """The supervised objective: unknown labels count nowhere, and weights and tasks are as stated."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -102,6 +103,20 @@ def test_recurrence_learns_from_a_label_at_the_end_alone() -> None:
     gradient = batch.frames[view].grad
     assert gradient is not None
     assert bool((gradient.abs().sum((2, 3, 4)) > 0).all())
+
+
+def test_cells_tell_the_head_where_in_the_map_the_state_stands() -> None:
+    """A map and its mirror image have one mean; the means of their halves differ."""
+    objective = ActionUnits(feature_dim=6, units=(12,), context="gru", width=4, cells=2)
+    maps = torch.randn(1, 1, 6, 4, 4)
+    seen = [
+        objective._features(SimpleNamespace(maps=lambda view, offsets, shown=shown: shown))  # type: ignore[arg-type]
+        for shown in (maps, maps.flip(-1))
+    ]
+    assert seen[0].shape == (1, 1, 4 * 2 * 2)
+    places = [found.unflatten(-1, (4, 2, 2)) for found in seen]
+    torch.testing.assert_close(places[0], places[1].flip(-1))
+    assert not torch.allclose(places[0], places[1])
 
 
 def test_labels_of_another_corpus_are_refused() -> None:

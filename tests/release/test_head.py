@@ -84,18 +84,18 @@ def test_without_a_head_there_are_no_scores_and_the_card_says_so(tmp_path: Path)
     assert "has no head" in (bundle / "README.md").read_text()
 
 
-@pytest.mark.parametrize("task", ["detection", "ordinal"])
+@pytest.mark.parametrize(("task", "cells"), [("detection", 1), ("ordinal", 2)])
 def test_a_recurrent_head_gives_the_scores_of_its_training_windows(
-    task: str, tmp_path: Path
+    task: str, cells: int, tmp_path: Path
 ) -> None:
-    bundle = release(tmp_path, task=task, context="gru", width=8, frames=4, stride=2)
+    recurrent: dict[str, Any] = {"context": "gru", "width": 8, "frames": 4, "stride": 2}
+    recurrent["cells"] = cells
+    bundle = release(tmp_path, task=task, **recurrent)
     backbone = ausl_dist.load_backbone(bundle)
     frames = torch.randn(23, 3, SIZE, SIZE)
     scores = backbone.features(frames).action_units
     assert scores is not None
-    objective = ActionUnits(
-        feature_dim=512, units=UNITS, task=task, context="gru", width=8, frames=4, stride=2
-    )  # type: ignore[arg-type]
+    objective = ActionUnits(feature_dim=512, units=UNITS, task=task, **recurrent)  # type: ignore[arg-type]
     trained = load_file(checkpoint_of(tmp_path / "run") / "objectives.safetensors")
     objective.load_state_dict(
         {name.removeprefix("units."): tensor for name, tensor in trained.items()}

@@ -10,6 +10,8 @@ backbone may be worth more on its own. The report says so, and its alignment met
 """
 
 import argparse
+import codecs
+import dataclasses
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -24,6 +27,7 @@ from torch import Tensor, nn
 
 from ausl_dist.batch import View
 from ausl_dist.evaluate.features.entrant import Entrant
+from ausl_dist.evaluate.features.windows import Window, window_of
 from ausl_dist.files import sha256_of
 from ausl_dist.model.readout import ReadoutSettings, build_readout
 from ausl_dist.release.preprocessing import EVALUATION_VIEW
@@ -36,29 +40,62 @@ NESTS = (
     "state_dict",
     "model_state_dict",
     "module",
+    # V-JEPA 2 and 2.1; their predictor stands beside it
+    "ema_encoder",
+    "target_encoder",
+    "encoder",
 )
+USUAL_SIDE = 224  # pixels
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NUMPY_SCALAR = np.float64(0).__reduce__()[0]
+# What checkpoints of training scripts carry beside tensors: arguments, and numbers of NumPy,
+# which are rebuilt from plain bytes. Nothing else is.
+PLAIN: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64")),
+    *((NUMPY_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    codecs.encode,
+]
 NOTE = (
     "crops are this project's, not those the backbone was trained on: "
     "read the score with the alignment meter beside it"
 )
 
 
+Kind = Literal[
+    "auto",
+    "timm",
+    "state_dict",
+    "mae",
+    "marlin",
+    "dinov3",
+    "vjepa",
+    "avf_mae",
+    "hugging_face",
+]
+
+
 @dataclass(frozen=True)
 class ForeignSettings:
     """A backbone that this project did not train."""
 
-    kind: Literal["timm", "state_dict", "mae", "marlin"]
+    kind: Kind  # auto: by what stands in the file
     name: str = ""  # timm's name of the network, for timm and state_dict
-    # a local file; kind=timm without one takes timm's own pretrained weights
+    # a local file, or for hugging_face a folder; kind=timm without one takes timm's own
+    # pretrained weights
     weights: str | None = None
     # state_dict: beginning of a name in the file -> under timm's names
     mapping: Mapping[str, str] = field(default_factory=dict)
-    image_size: int = 224  # pixels; mae and marlin know their own
+    # pixels; None: what the network was trained on, as far as its file tells, else 224
+    image_size: int | None = None
     # side of the middle of our crop that the backbone sees, as a share of the crop's side
     view: float = EVALUATION_VIEW.crop[0]
     # what it was trained with, RGB in 0-1; marlin knows its own
     pixel_mean: tuple[float, float, float] = PIXEL_MEAN
     pixel_std: tuple[float, float, float] = PIXEL_STD
+    # what a network of video sees around a frame; None: what it was trained with
+    window: Window | None = None
     # what is read of its map: grid or regions, where ours keeps the place as well
     readout: ReadoutSettings = field(default_factory=ReadoutSettings)
 
@@ -69,17 +106,21 @@ class ForeignSettings:
             )
         if self.kind != "timm" and self.weights is None:
             raise ValueError(f"kind={self.kind} needs weights=, a local file")
-        if not 0 < self.view <= 1 or self.image_size < 16:
+        if not 0 < self.view <= 1 or (self.image_size or 16) < 16:
             raise ValueError(
                 "view must lie in (0, 1] and image_size be at least 16, "
                 f"not {self.view} and {self.image_size}"
             )
-
         if self.readout.kind == "learnt":
             raise ValueError(
                 "readout.kind: a foreign backbone has learnt none; judge it, and ours, by "
                 "readout.kind=grid"
             )
+
+    @property
+    def side(self) -> int:
+        """Of the pictures of a network that takes any."""
+        return self.image_size or USUAL_SIDE
 
     @property
     def file(self) -> Path:
@@ -109,6 +150,7 @@ class Renormalised(nn.Module):
         width = int(cast(int, backbone.dim))
         self.readout = build_readout(readout, width, side=(0, 0))
         self.dim = width if self.readout is None else self.readout.dim
+        self.window = window_of(backbone)
         ours_mean, ours_std, mean_, std_ = (
             torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD, mean, std)
         )
@@ -137,8 +179,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     try:
-        # scripts keep their arguments in one; it runs no code
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(PLAIN):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         reason = (
@@ -193,11 +234,15 @@ def entrant(
     """The entrant of a network with its weights in place; `build` makes it again with random
     ones.
     """
-    own = {} if settings.weights is None else {"weights_sha256": sha256_of(settings.file)}
+    hashed = settings.weights is not None and Path(settings.weights).is_file()
+    own = {"weights_sha256": sha256_of(settings.file)} if hashed else {}
+    window = window_of(backbone)
     description: dict[str, Any] = {
         "name": settings.name or Path(str(settings.weights)).stem,
         "kind": settings.kind,
         "readout": settings.readout.kind,
+        "image_size": image_size,
+        **({} if window is None else {"window": dataclasses.asdict(window)}),
         **own,
         "note": NOTE,
     }

@@ -1,6 +1,8 @@
 """Masked auto-encoders in the layout of He et al.'s code: MAE, MAE-Face, FMAE, before or after
 fine-tuning.
 
+    mae_pretrain_vit_{base,large,huge}.pth of facebookresearch/mae; the three checkpoints that the
+    README of forever208/FMAE-IAT links (ViT-small, base, large); those of MAE-Face
     {"model": {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight", …,
     "norm" or "fc_norm", "decoder_…"}}
 
@@ -21,6 +23,14 @@ HEAD_WIDTH = 64  # of ViT-S, B, L
 NOT_ENCODER = ("decoder_", "mask_token", "head.", "AU_head.", "ID_head.")
 
 
+NEEDED = {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"}
+
+
+def recognises(names: set[str]) -> bool:
+    """Whether tensors of these names are a masked auto-encoder of pictures."""
+    return names >= NEEDED
+
+
 def open_entrant(settings: ForeignSettings) -> Entrant:
     """The encoder of the checkpoint; ValueError when it is of another layout."""
     tensors = {
@@ -28,11 +38,10 @@ def open_entrant(settings: ForeignSettings) -> Entrant:
         for name, value in read_tensors(settings.file).items()
         if not name.startswith(NOT_ENCODER)
     }
-    needed = {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"}
-    if not needed <= tensors.keys():
+    if not recognises(set(tensors)):
         raise ValueError(
             f"{settings.weights} is no masked auto-encoder: "
-            f"it has no {', '.join(sorted(needed - tensors.keys()))}"
+            f"it has no {', '.join(sorted(NEEDED - tensors.keys()))}"
         )
     width, patch = (
         tensors["patch_embed.proj.weight"].shape[0],

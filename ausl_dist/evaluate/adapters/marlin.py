@@ -1,11 +1,11 @@
-"""MARLIN, a masked auto-encoder of video (Cai et al., CVPR 2023): vision transformer over 16
+"""MARLIN, a masked auto-encoder of face video (Cai et al., CVPR 2023): vision transformer over 16
 frames in tubelets of 2, pixels in 0-1.
 
+    marlin_vit_{small,base,large}_ytf.encoder.pt of its releases, or the whole marlin_vit_….full.pt
     {"encoder.patch_embedding.projection.weight", "encoder.pos_embedding.emb",
     "encoder.blocks.0.attn.q_bias", …}
 
-The protocols here ask for features of single frames, so each frame is shown to it as a still
-video: what it knows of motion is not measured.
+Every second frame is shown (fact of its configuration).
 """
 
 import re
@@ -21,28 +21,26 @@ from ausl_dist.evaluate.adapters.base import (
     load_exactly,
     read_tensors,
 )
+from ausl_dist.evaluate.adapters.video_tokens import VideoTokens, depth_of
 from ausl_dist.evaluate.features.entrant import Entrant
+from ausl_dist.evaluate.features.windows import Window
 from ausl_dist.model.backbones import import_timm
 
-FRAMES = 16
+WINDOW = Window(frames=16, step=2)
 HEAD_WIDTH = 64
 LINEAR = re.compile(r"mlp\.layers\.([01])\.linear")
 
 
-class StillVideo(nn.Module):
-    """MARLIN's encoder under timm's names of blocks, on frames N 3 H W that stand still."""
+class Marlin(VideoTokens):
+    """MARLIN's encoder under timm's names of blocks."""
 
     def __init__(
-        self, *, width: int, depth: int, tubelet: int, patch: int, tokens: int
+        self, *, width: int, depth: int, tubelet: int, patch: int, tokens: int, window: Window
     ) -> None:
-        super().__init__()
+        super().__init__(width=width, tubelet=tubelet, patch=patch, window=window)
         import_timm()
         from timm.models.vision_transformer import Block
 
-        self.dim = width
-        self.patch_embedding = nn.Conv3d(
-            3, width, (tubelet, patch, patch), (tubelet, patch, patch)
-        )
         self.pos_embedding: Tensor
         self.register_buffer(
             "pos_embedding", torch.zeros(1, tokens, width)
@@ -53,26 +51,17 @@ class StillVideo(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    @property
-    def net(self) -> nn.Module:
-        return self
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Layers for layer decay, as timm's networks name them."""
-        return {
-            "stem": r"^patch_embedding|^pos_embedding",
-            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
-        }
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled N D and map N D h w (mean over time) of images N 3 H W."""
-        video = images[:, :, None].expand(-1, -1, FRAMES, -1, -1)
-        embedded = self.patch_embedding(video)  # N D t h w
-        tokens = embedded.flatten(2).transpose(1, 2) + self.pos_embedding
+    def encode(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        tokens = tokens + self.pos_embedding
         for block in self.blocks:
             tokens = block(tokens)
-        maps = self.norm(tokens).transpose(1, 2).unflatten(2, embedded.shape[2:]).mean(2)
-        return self.norm(tokens.mean(1)), maps
+        found: Tensor = self.norm(tokens)
+        return found
+
+
+def recognises(names: set[str]) -> bool:
+    """Whether tensors of these names are a MARLIN."""
+    return any(name.endswith("patch_embedding.projection.weight") for name in names)
 
 
 def open_entrant(settings: ForeignSettings) -> Entrant:
@@ -80,16 +69,28 @@ def open_entrant(settings: ForeignSettings) -> Entrant:
     another layout.
     """
     tensors = under_our_names(read_tensors(settings.file), settings)
-    width, _, tubelet, patch, _ = tensors["patch_embedding.weight"].shape
+    width, _, tubelet, patch, _ = tensors["patch_embed.weight"].shape
     tokens = tensors["pos_embedding"].shape[1]
-    depth = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks."))
+    window = settings.window or WINDOW
+    if window.frames != WINDOW.frames:
+        raise ValueError(
+            f"MARLIN's positions are those of {WINDOW.frames} frames, not of {window.frames}: "
+            "window.step alone may be set"
+        )
+    options: dict[str, Any] = {
+        "width": width,
+        "depth": depth_of(tensors),
+        "tubelet": tubelet,
+        "patch": patch,
+        "tokens": tokens,
+    }
 
-    def build() -> StillVideo:
-        return StillVideo(width=width, depth=depth, tubelet=tubelet, patch=patch, tokens=tokens)
+    def build() -> Marlin:
+        return Marlin(**options, window=window)
 
     net = build()
     load_exactly(net, tensors, settings)
-    side = patch * round((tokens * tubelet // FRAMES) ** 0.5)
+    side = patch * round((tokens * tubelet // WINDOW.frames) ** 0.5)
     return entrant(
         settings, build, net, image_size=side, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
     )
@@ -118,15 +119,10 @@ def under_our_names(
             result[name.replace("q_bias", "qkv.bias")] = torch.cat(query_key_value)
         elif not name.endswith("attn.v_bias"):
             name = LINEAR.sub(lambda match: f"mlp.fc{int(match[1]) + 1}", name)
-            result[
-                name.replace("patch_embedding.projection", "patch_embedding").replace(
-                    "pos_embedding.emb", "pos_embedding"
-                )
-            ] = value
-    if (
-        not {"patch_embedding.weight", "pos_embedding", "blocks.0.attn.qkv.bias"}
-        <= result.keys()
-    ):
+            name = name.replace("patch_embedding.projection", "patch_embed")
+            result[name.replace("pos_embedding.emb", "pos_embedding")] = value
+    needed = {"patch_embed.weight", "pos_embedding", "blocks.0.attn.qkv.bias"}
+    if not needed <= result.keys():
         raise ValueError(
             f"{settings.weights} is no MARLIN encoder: it has no patch_embedding, "
             "pos_embedding or blocks.0.attn.q_bias"

@@ -23,7 +23,7 @@ def open_entrant(settings: ForeignSettings) -> Entrant:
     """The timm network `settings.name` with the renamed tensors, all of them needed and all of
     them used.
     """
-    own = BackboneSettings(settings.name, settings.image_size)
+    own = BackboneSettings(settings.name, settings.side)
     backbone = build_backbone(own)
     load_exactly(backbone.net, renamed(read_tensors(settings.file), settings.mapping), settings)
     fresh = lambda: build_backbone(own)  # noqa: E731
@@ -31,7 +31,7 @@ def open_entrant(settings: ForeignSettings) -> Entrant:
         settings,
         fresh,
         backbone,
-        image_size=settings.image_size,
+        image_size=settings.side,
         mean=settings.pixel_mean,
         std=settings.pixel_std,
     )

@@ -18,10 +18,10 @@ HEADS = ("fc.", "head.", "classifier.")
 
 def open_entrant(settings: ForeignSettings) -> Entrant:
     """The network; without `weights` timm downloads its own, in its usual way."""
-    own = BackboneSettings(settings.name.split(".")[0], settings.image_size)
+    own = BackboneSettings(settings.name.split(".")[0], settings.side)
     backbone = build_backbone(own)  # says which names are near a misspelt one
     if settings.weights is None:
-        size = {"img_size": settings.image_size} if hasattr(backbone.net, "patch_embed") else {}
+        size = {"img_size": settings.side} if hasattr(backbone.net, "patch_embed") else {}
         backbone = Backbone(
             import_timm().create_model(settings.name, pretrained=True, num_classes=0, **size)
         )
@@ -42,7 +42,7 @@ def open_entrant(settings: ForeignSettings) -> Entrant:
         settings,
         lambda: build_backbone(own),
         backbone,
-        image_size=settings.image_size,
+        image_size=settings.side,
         mean=mean,
         std=std,
     )

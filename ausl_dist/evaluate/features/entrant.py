@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ausl_dist.batch import View
+from ausl_dist.evaluate.features.windows import Window, window_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Entrant:
 
     `backbone` maps images N 3 H W, normalised by `clip.PIXEL_MEAN` and `PIXEL_STD`, to pooled
     features N D and a map; `backbone.net` is the network whose layers fine-tuning tells apart,
-    `backbone.dim` is D.
+    `backbone.dim` is D. One with a `window` maps the frames around each instead, N W 3 H W.
     """
 
     backbone: nn.Module
@@ -32,6 +33,11 @@ class Entrant:
     view: View
     alignment: str | None  # of the crops it was trained on; None where it is not known
     description: dict[str, Any]
+
+    @property
+    def window(self) -> Window | None:
+        """What it sees around a frame, where it is a network of video."""
+        return window_of(self.backbone)
 
     def random_double(self, seed: int) -> nn.Module:
         """The same network with random weights of a fixed seed, in eval mode."""

@@ -18,6 +18,7 @@ import xxhash
 from numpy.typing import NDArray
 from torch import nn
 
+from ausl_dist.evaluate.features.windows import encode_windows, window_of
 from ausl_dist.model.encode import encode_frames
 from ausl_dist.stream.scan import ScannedClip
 
@@ -106,13 +107,15 @@ def extract(
     true_landmarks: bool = False,
     keep_unlabelled: bool = False,
     of_clips: Mapping[str, OfClip] | None = None,
+    stride: int = 1,
 ) -> dict[str, FeatureTable]:
     """One table per backbone, all of the same frames, from one pass over the clips; backbones
     in eval mode.
 
     `true_landmarks` adds a table of that name whose features are the 136 landmark coordinates.
     `of_clips` adds tables of features that are functions of a whole clip. Frames without any
-    known label are left out, except with `keep_unlabelled`, which models over time need.
+    known label are left out, except with `keep_unlabelled`, which models over time need, and so
+    are frames whose number `stride` does not divide. Networks of video want clips of all frames.
     """
     of_clips = dict(of_clips or {})
     if true_landmarks:
@@ -122,9 +125,8 @@ def extract(
         labels = clip.action_units
         if labels is None:
             labels = np.full((len(clip.numbers), 0), -1, np.int8)
-        chosen = (
-            np.arange(len(labels)) if keep_unlabelled else np.flatnonzero((labels >= 0).any(1))
-        )
+        wanted = clip.numbers % stride == 0
+        chosen = np.flatnonzero(wanted if keep_unlabelled else wanted & (labels >= 0).any(1))
         if len(chosen):
             frames = (
                 clip.frames
@@ -132,12 +134,25 @@ def extract(
                 else clip.frames[torch.from_numpy(chosen)]
             )
             features = {
-                name: encode_frames(backbone, frames).numpy()
+                name: _encode(backbone, clip, chosen, frames).numpy()
                 for name, backbone in backbones.items()
             }
             features |= {name: of_clip(clip)[chosen] for name, of_clip in of_clips.items()}
             rows.add(clip, labels[chosen], clip.numbers[chosen], frames, features)
     return rows.tables()
+
+
+def _encode(
+    backbone: nn.Module, clip: ScannedClip, chosen: NDArray[np.int64], frames: torch.Tensor
+) -> torch.Tensor:
+    window = window_of(backbone)
+    if window is None:
+        return encode_frames(backbone, frames)
+    if len(clip.numbers) > 1 and (np.diff(clip.numbers) != 1).any():
+        raise ValueError(
+            f"clip {clip.key}: a network of video wants every frame; give the stride to extract"
+        )
+    return encode_windows(backbone, window, clip.frames, chosen)
 
 
 def _landmark_features(clip: ScannedClip) -> NDArray[np.float32]:
