@@ -40,6 +40,7 @@ CONSTANT = "constant"
 STARTS = (PRETRAINED, OTHER, RANDOM)
 # about the view in which a head is used, in mild colours
 VIEW = "{crop:[0.8,0.864],flip:0,brightness:0.2,contrast:0.2,saturation:0.2,grey:0}"
+OTHER_CLIPS = 2  # of each person who is scored on
 STRIDE = 6  # frames, of both stages
 WIDTH = 128  # of the temporal module
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,14 +125,14 @@ def _cell(found: list[dict[str, Any]], name: str) -> str:
 
 
 def _worlds(arguments: argparse.Namespace) -> None:
-    """Render the people to learn from and the others: those of tools.bench_objectives."""
-    for part, people, seed in (
-        ("people", arguments.identities, 1),
-        ("others", arguments.heldout, 2),
+    """Render the people to learn from, who are those of tools.bench_objectives, and others."""
+    for part, people, clips, seed in (
+        ("people", arguments.identities, arguments.clips, 1),
+        ("others", arguments.heldout, OTHER_CLIPS, 2),
     ):
         settings = WorldSettings(
             identities=people,
-            clips=arguments.clips,
+            clips=clips,
             size=max(2 * arguments.size, 64),
             seed=seed,
         )
@@ -146,6 +147,7 @@ def _first_stage(arguments: argparse.Namespace, objective: str, seed: int) -> Pa
         words = ["experiment=predictive_coding", f"objectives.{objective}.width={WIDTH}"]
     else:
         words = ["mixture=none", f"+mixture.{objective}=1"]
+    words += _batch(arguments.batch)
     words += [f"objectives.{objective}.stride={STRIDE}", f"objectives.{objective}.view={VIEW}"]
     _launch(arguments, folder, seed, [*words, f"steps={arguments.first_steps}"])
     found = newest_whole_checkpoint(folder)
@@ -163,10 +165,11 @@ def _second_stage(arguments: argparse.Namespace, run: Second) -> None:
         f"{head}.cells=3",
         f"{head}.frames={arguments.frames}",
         f"{head}.stride={STRIDE}",
+        *_batch(arguments.windows),
         f"data.label_share={run.rate}",
         f"data.label_seed={run.seed}",
         f"steps={arguments.second_steps}",
-        "optimizer.learning_rate=1e-3",
+        "optimizer.learning_rate=2e-3",
         "optimizer.schedule=cosine",
     ]
     if run.start != RANDOM:
@@ -175,6 +178,10 @@ def _second_stage(arguments: argparse.Namespace, run: Second) -> None:
         if run.start == PRETRAINED:
             words.append(f"{head}.context_weights={checkpoint / OBJECTIVES_FILE}")
     _launch(arguments, run.folder(arguments.work), run.seed, words)
+
+
+def _batch(clips: int) -> list[str]:
+    return [f"batch.clips={clips}", f"batch.rate_clips={clips}"]
 
 
 def _score(run: Second, work: Path) -> None:
@@ -196,8 +203,6 @@ def _launch(arguments: argparse.Namespace, folder: Path, seed: int, words: list[
         f"data.corpora.main.url={arguments.work / 'people'}",
         f"data.image_size={arguments.size}",
         f"backbone={arguments.backbone}",
-        f"batch.clips={arguments.batch}",
-        f"batch.rate_clips={arguments.batch}",
         "engine=zero0",
         "cluster.ranks=1",
         "checkpoint.every_steps=100000",
@@ -214,18 +219,19 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--first-steps", type=int, default=500, help="default 500")
-    parser.add_argument("--second-steps", type=int, default=200, help="default 200")
+    parser.add_argument("--first-steps", type=int, default=300, help="default 300")
+    parser.add_argument("--second-steps", type=int, default=150, help="default 150")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each case (default 3)")
     parser.add_argument("--rates", default="0.02,1,0.1,0.05,0.01", help="shares of the labels")
     parser.add_argument("--identities", type=int, default=80, help="to learn from (default 80)")
-    parser.add_argument("--heldout", type=int, default=40, help="to score on (default 40)")
+    parser.add_argument("--heldout", type=int, default=20, help="to score on (default 20)")
     parser.add_argument("--clips", type=int, default=4, help="of each (default 4)")
     parser.add_argument("--size", type=int, default=48, metavar="PIXELS", help="default 48")
-    parser.add_argument("--batch", type=int, default=8, metavar="CLIPS", help="default 8")
+    parser.add_argument("--batch", type=int, default=6, metavar="CLIPS", help="default 6")
     parser.add_argument(
-        "--frames", type=int, default=5, help="of a window of the second stage (default 5)"
+        "--windows", type=int, default=16, help="of a step of the second stage (default 16)"
     )
+    parser.add_argument("--frames", type=int, default=2, help="of a window (default 2)")
     parser.add_argument("--backbone", default="small_conv", help="default small_conv")
     parser.add_argument("--table", action="store_true", help="print what there is, and end")
     parser.add_argument("settings", nargs="*", help="settings of all runs")

@@ -19,6 +19,7 @@ from ausl_dist.faces.models import cache_folder
 from ausl_dist.progress import progress
 from ausl_dist.shards.encode import CODECS
 from ausl_dist.shards.storage import check_bucket
+from ausl_dist.units import title_of
 from ausl_dist.world.make import WorldSettings, make_world, work_folder
 
 
@@ -36,6 +37,7 @@ def main() -> int:
         codec=arguments.codec,
         clips_per_shard=arguments.clips_per_shard,
         flow_gap=arguments.flow_gap,
+        one_sided=arguments.one_sided,
     )
     work = arguments.work or work_folder(arguments.out, cache_folder().parent)
     with _progress(settings) as report:
@@ -47,7 +49,7 @@ def main() -> int:
         f"{'nothing to do: ' if made.was_done else ''}{statement['clips']} clips of "
         f"{statement['identities']} identities, "
         f"{statement['seconds']:.0f} s, "
-        f"action units {' '.join(map(str, statement['action_units']))}, at {arguments.out}"
+        f"action units {' '.join(map(title_of, statement['action_units']))}, at {arguments.out}"
     )
     return 0
 
@@ -100,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="FRAMES",
         help="store the true motion over this gap",
+    )
+    parser.add_argument(
+        "--one-sided",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="chance of AU 1, 2, 4, 6, 10, 12, 14 to show on one side alone in a clip, which adds "
+        "labels of L and R (default 0: both sides together)",
     )
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(

@@ -4,6 +4,7 @@
     frame,AU1,AU2,…                                            of one source
     AU1,AU2,…                                                  row k is frame k (Aff-Wild2)
     frame, face_id, timestamp, confidence, success, AU01_r, …  what OpenFace writes
+    frame,AU6,L12,R12,AU14_left,AU14_right                     units of one side
 
 A column is known by its name, whatever its case; one that is not is refused, since a frame
 column that goes unrecognised would label other frames. OpenFace counts frames from 1, gives
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ausl_dist import units
 from ausl_dist.tables import Row, TableError, number, read_rows, shown, whole_number
 
 UNKNOWN = -1
@@ -27,7 +29,7 @@ MAX_TABLE_ROWS = 1 << 31
 MAX_UNITS = 64
 
 _UNKNOWN_TEXTS = frozenset({"", "-1", "9", "999"})
-UNIT_COLUMN = re.compile(r"AU[ _-]?0*([1-9]\d?)(_[rc])?", re.IGNORECASE | re.ASCII)
+UNIT_COLUMN = re.compile(units.NAME + r"(_[rc])?", re.IGNORECASE | re.ASCII)
 SOURCE_COLUMNS = (
     *("source", "video", "file", "filename", "name", "path", "clip"),
     *("videoname", "videoid", "videofile", "videopath", "filepath", "sourcename", "sourcefile"),
@@ -52,7 +54,7 @@ class Columns:
 
     path: Path
     width: int
-    units: dict[int, int]  # FACS number: position, in the table's order
+    units: dict[int, int]  # unit, as in units.py: position, in the table's order
     fractions: bool  # intensities may have a fraction
     source: int | None
     frame: int | None
@@ -126,26 +128,26 @@ def read_columns(path: Path, header: Sequence[str], first_frame: int | None = No
     """What the first line of a table says; TableError for a column that is not known."""
     names = [cell.strip("'\" ") for cell in header]
     places = dict[str, int]()
-    units = dict[tuple[int, str], int]()
+    found = dict[tuple[int, str], int]()
     for at, name in enumerate(names):
-        if match := UNIT_COLUMN.fullmatch(name):
-            _once(units, (int(match[1]), (match[2] or "").lower()), at, path, names)
+        if (match := UNIT_COLUMN.fullmatch(name)) and (unit := _unit_of(match)):
+            _once(found, (unit, (match[5] or "").lower()), at, path, names)
         elif kind := _kind_of(name):
             if kind != "other":
                 _once(places, kind, at, path, names)
         else:
             raise TableError(_unknown_column(path, name, header))
-    if not units:
+    if not found:
         raise TableError(
             f"{path}: the first line must name the columns, such as frame,AU1,AU2; it is "
             f"{[cell[:40] for cell in header[:8]]}"
         )
-    chosen = _choose(path, units, names)
+    chosen = _choose(path, found, names)
     if len(chosen) > MAX_UNITS:
         raise TableError(
             f"{path} names {len(chosen)} action units: at most {MAX_UNITS} are read"
         )
-    if "frame" not in places and len(names) > len(units):
+    if "frame" not in places and len(names) > len(found):
         raise TableError(
             f"{path}: no column names the frame ({', '.join(FRAME_COLUMNS)}); only a table of "
             f"action units alone is read as a row for each frame, and this one is {names[:8]}"
@@ -157,13 +159,17 @@ def read_columns(path: Path, header: Sequence[str], first_frame: int | None = No
         path=path,
         width=len(names),
         units=chosen,
-        fractions=any(suffix == "_r" for _, suffix in units),
+        fractions=any(suffix == "_r" for _, suffix in found),
         source=places.get("source"),
         frame=places.get("frame"),
         face=places.get("face"),
         success=places.get("success"),
         first_frame=first_frame,
     )
+
+
+def _unit_of(match: re.Match[str]) -> int | None:
+    return units.number_of(match[1] or match[2], match[3], match[4])
 
 
 def _named(columns: Columns, rows: Iterator[Row]) -> Iterator[tuple[str, Row]]:
@@ -206,15 +212,15 @@ def _once(places: dict[Any, int], key: Any, at: int, path: Path, names: Sequence
 
 
 def _choose(
-    path: Path, units: dict[tuple[int, str], int], names: Sequence[str]
+    path: Path, found: dict[tuple[int, str], int], names: Sequence[str]
 ) -> dict[int, int]:
     """Column by unit: intensities where there are any, since presence is another scale."""
-    suffixes = {suffix for _, suffix in units}
+    suffixes = {suffix for _, suffix in found}
     if "" in suffixes and len(suffixes) > 1:
-        mixed = [names[at] for at in units.values()][:8]
+        mixed = [names[at] for at in found.values()][:8]
         raise TableError(f"{path}: columns with and without _r or _c are mixed: {mixed}")
     wanted = "_r" if "_r" in suffixes else min(suffixes)
-    return {unit: at for (unit, suffix), at in units.items() if suffix == wanted}
+    return {unit: at for (unit, suffix), at in found.items() if suffix == wanted}
 
 
 def _unknown_column(path: Path, name: str, header: Sequence[str]) -> str:
@@ -227,9 +233,9 @@ def _unknown_column(path: Path, name: str, header: Sequence[str]) -> str:
         )
     return (
         f"{path}: the column {shown(name)} is not known. Known are action units (AU1, AU01, "
-        f"'AU 1', AU01_r, AU01_c), the source ({', '.join(SOURCE_COLUMNS)}), the frame "
-        f"({', '.join(FRAME_COLUMNS)}), and what OpenFace writes beside them: rename it, or take "
-        "it out"
+        "'AU 1', AU01_r, AU01_c; of one side L12, AU12L, AU12_left), the source "
+        f"({', '.join(SOURCE_COLUMNS)}), the frame ({', '.join(FRAME_COLUMNS)}), and what "
+        "OpenFace writes beside them: rename it, or take it out"
     )
 
 

@@ -10,7 +10,8 @@ Columns are described in `label_table.py`; how a table finds its source in `name
 are numbered from 0 in the source's own frame rate; `first_frame` says what a table calls the
 first one (DISFA: 1). Images of a folder count from 1, or from 0 where one is called 0. Values
 are intensities 0 to 5 or occurrences 0 and 1; an empty field, -1, 9 (BP4D) or 999 (EmotioNet)
-is unknown, as is every frame without a row. `thinned` makes a random share of the labelled
+is unknown, as is every frame without a row. Where a table has both sides of a unit but not the
+unit itself, this is added: the stronger side. `thinned` makes a random share of the labelled
 frames all there is.
 """
 
@@ -35,6 +36,7 @@ from ausl_dist.corpus.names import Names
 from ausl_dist.corpus.settings import LabelSettings
 from ausl_dist.files import sha256_of
 from ausl_dist.tables import TableError, has_system_part, read_rows
+from ausl_dist.units import with_both, without_both
 
 TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".txt"))
 MAX_SHOWN = 3  # names in a message
@@ -140,7 +142,8 @@ class LabelTables:
         if not self._read and not self._files:
             raise LabelError(self._no_match())
         if self._units is None:
-            self._units = tuple(_first_line(next(iter(self._files.values()))).units)
+            units = tuple(_first_line(next(iter(self._files.values()))).units)
+            self._units = (*units, *without_both(units))
 
     @property
     def units(self) -> tuple[int, ...]:
@@ -227,7 +230,8 @@ class LabelTables:
             self._unmet[name] = None
 
     def _labels(self, columns: Columns, rows: Rows) -> Labels:
-        units = tuple(columns.units)
+        frames, values = _in_order(columns, rows)
+        units, values = with_both(tuple(columns.units), values)
         if self._units is None:
             self._units = units
         if units != self._units:
@@ -240,7 +244,6 @@ class LabelTables:
                 f"{columns.path} holds several faces (face_id {', '.join(sorted(rows.faces))}): "
                 "which of them is followed cannot be told; keep one"
             )
-        frames, values = _in_order(columns, rows)
         assumed = self._first_frame is None and columns.frame is not None
         return Labels(units, frames, values, str(columns.path), assumed)
 

@@ -131,7 +131,7 @@ def read_labels(settings: ProtocolSettings) -> tuple[DataSet, list[Recording]]:
     """The data set as its own labels, or the lists, describe it, and its recordings."""
     data_set = find_data_set(settings.data)
     if not settings.lists:
-        _task(settings, data_set)  # a wrong task is told before anything is read
+        task_of(data_set, settings.task)  # a wrong task is told before anything is read
         return data_set, data_set.read(Path(settings.root))
     recordings = [
         recording
@@ -146,7 +146,7 @@ class _Evaluation:
 
     def __init__(self, settings: ProtocolSettings, cache: Path, scratch: Path) -> None:
         data_set, recordings = read_labels(settings)
-        task = _task(settings, data_set)
+        task = task_of(data_set, settings.task)
         self.settings = settings
         self.entrant = _entrant(settings)
         cropping = shown(recordings, "cropping, recordings", len(recordings))
@@ -293,10 +293,11 @@ def _left_out(corpus: LabelledCorpus) -> dict[str, int]:
     }
 
 
-def _task(settings: ProtocolSettings, data_set: DataSet) -> Task:
-    if settings.task == "intensity" and data_set.kind == "occurrence":
+def task_of(data_set: DataSet, wanted: Literal["auto", "intensity", "occurrence"]) -> Task:
+    """What is asked of a data set; ValueError where its labels do not tell that."""
+    if wanted == "intensity" and data_set.kind == "occurrence":
         raise ValueError(
-            f"{settings.data} is labelled with occurrence, not intensity: leave task out, "
+            f"{data_set.name} is labelled with occurrence, not intensity: leave task out, "
             "or set task=occurrence"
         )
-    return data_set.kind if settings.task == "auto" else settings.task
+    return data_set.kind if wanted == "auto" else wanted

@@ -207,11 +207,9 @@ def build_backbone(settings: BackboneSettings) -> Backbone:
         net = timm.create_model(settings.name, img_size=settings.image_size, **options)
     except TypeError:  # convolutional networks take any size and know no img_size
         net = timm.create_model(settings.name, **options)
-    if settings.weights is not None:
-        _load_weights(net, Path(settings.weights))
     if settings.activation_checkpointing:
         net.set_grad_checkpointing(True)
-    return Backbone(net, settings.readout, settings.image_size)
+    return _with_weights(Backbone(net, settings.readout, settings.image_size), settings)
 
 
 def _build_own_network(settings: BackboneSettings) -> Backbone:
@@ -220,21 +218,36 @@ def _build_own_network(settings: BackboneSettings) -> Backbone:
             f"backbone.drop_path must be 0: {settings.name} has no stochastic depth"
         )
     net = OWN_NETWORKS[settings.name]()
-    if settings.weights is not None:
-        _load_weights(net, Path(settings.weights))
     net.set_grad_checkpointing(settings.activation_checkpointing)  # type: ignore[operator]
-    return Backbone(net, settings.readout, settings.image_size)
+    return _with_weights(Backbone(net, settings.readout, settings.image_size), settings)
 
 
-def _load_weights(net: nn.Module, path: Path) -> None:
+def _with_weights(backbone: Backbone, settings: BackboneSettings) -> Backbone:
+    """The backbone with the weights of a file, where one is named; of a learnt readout, too,
+    where the file has one.
+    """
+    if settings.weights is not None:
+        _load_weights(backbone, Path(settings.weights))
+    return backbone
+
+
+def _load_weights(backbone: Backbone, path: Path) -> None:
     if path.suffix != ".safetensors":
         raise ValueError(
             f"backbone.weights must be a .safetensors file, not {path}: pickled weights are never "
             "loaded"
         )
     check_weights(path)
+    tensors = load_file(path)
+    readout = {
+        name.removeprefix(READOUT): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith(READOUT)
+    }
     try:
-        missing, unexpected = net.load_state_dict(load_file(path), strict=False)
+        missing, unexpected = backbone.net.load_state_dict(tensors, strict=False)
+        if readout and backbone.readout is not None:  # another kind of reading begins anew
+            backbone.readout.load_state_dict(readout)
     except RuntimeError as error:  # shapes differ
         raise ValueError(
             f"backbone.weights: {path} does not fit this backbone: {error}"

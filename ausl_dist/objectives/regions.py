@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ausl_dist.units import base_of
+
 INNER_EYE_CORNERS = (39, 42)
 
 
@@ -57,7 +59,7 @@ def places_of(action_units: Iterable[int]) -> tuple[FacePlace, ...]:
 
     Raises ValueError for a unit without a rule.
     """
-    action_units = list(action_units)
+    action_units = list(map(base_of, action_units))  # a side has the place of its unit
     unknown = sorted(set(action_units) - set(PLACE_OF_UNIT))
     if unknown:
         raise ValueError(

@@ -74,10 +74,14 @@ class Plot:
     def x_axis(self, ticks: Iterable[Tick], title: str = "") -> None:
         """Labels under the plot at these places, and what they are."""
         for value, label in ticks:
-            self._text(self._place(value, 0)[0], self._bottom + 16, label, "middle")
+            self.under(value, 0, label)
         if title:
             middle = (self._margins.left + self._right) / 2
             self._text(middle, self._height - 6, title, "middle")
+
+    def under(self, x: float, line: int, words: str) -> None:
+        """Words in the n-th line under the plot."""
+        self._text(self._place(x, 0)[0], self._bottom + 16 + 14 * line, words, "middle")
 
     def y_axis(self, ticks: Iterable[Tick], title: str = "") -> None:
         """A line across the plot at each tick, its label, and what they are."""

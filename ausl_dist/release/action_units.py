@@ -9,6 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from ausl_dist.units import base_of, column_of, side_of
+
 # 0 to 1 that the unit is present, or its strength from 0 (absent) to 5 (FACS level E)
 Unit = Literal["probability", "intensity"]
 
@@ -71,8 +73,10 @@ class ActionUnitScores:
 
 def name_of(number: int) -> str:
     """The FACS name of a unit; "AU n" for one without a name here."""
-    return NAMES.get(number, f"AU {number}")
+    name = NAMES.get(base_of(number), f"AU {base_of(number)}")
+    side = {"L": ", left", "R": ", right"}.get(side_of(number), "")
+    return f"{name}{side}"
 
 
 def columns_of(numbers: tuple[int, ...], unit: Unit) -> tuple[str, ...]:
-    return tuple(f"AU{number:02d}_{unit}" for number in numbers)
+    return tuple(f"{column_of(number)}_{unit}" for number in numbers)

@@ -28,13 +28,13 @@ from ausl_dist.release.action_units import Unit, name_of
 from ausl_dist.release.over_time import Context, Memory, OverTime, Row
 from ausl_dist.release.verify import BundleError, read_object
 from ausl_dist.settings import SettingsError, from_mapping
+from ausl_dist.units import is_unit
 
 SPEC_NAME, TENSORS_NAME = "head.json", "head.safetensors"
 # beside the report of an evaluation: a head yet to be released
 PROBE_NAME = "probe.safetensors"
 MAX_INTENSITY = float(LEVELS - 1)
 FORMAT = 1
-MAX_UNIT = 99  # FACS numbers have two digits
 
 Task = Literal["detection", "intensity", "ordinal"]
 
@@ -77,7 +77,7 @@ class Head:
         over_time: Mapping[str, Tensor] | None = None,
     ) -> "Head":
         """Raises ValueError where the tensors are not of so many units."""
-        if len(set(units)) != len(units) or not all(1 <= unit <= MAX_UNIT for unit in units):
+        if len(set(units)) != len(units) or not all(map(is_unit, units)):
             raise ValueError(f"{source}: action units {str(units)[:80]} are no FACS numbers")
         rows = len(units) * (LEVELS if task == "ordinal" else 1)
         if weight.ndim != 2 or len(weight) != rows or bias.shape != (rows,):

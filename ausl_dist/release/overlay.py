@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ausl_dist.faces.align import AlignedFace
 from ausl_dist.release.faces import FaceFrame, Faces
 from ausl_dist.release.load import BundlePart, ReleasedBackbone
+from ausl_dist.units import title_of
 
 GREEN, YELLOW, WHITE, DARK = (0, 220, 0), (255, 210, 0), (255, 255, 255), (40, 40, 40)
 BAR_WIDTH, ROW_HEIGHT, NAME_WIDTH = 90, 16, 44  # pixels
@@ -102,7 +103,7 @@ class Overlay:
             cv2.rectangle(picture, start, end, DARK, -1)
             cv2.rectangle(picture, start, (NAME_WIDTH + length, end[1]), YELLOW, -1)
             place = (3, top + ROW_HEIGHT - 4)
-            cv2.putText(picture, f"AU{unit}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, WHITE, 1)
+            cv2.putText(picture, title_of(unit), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, WHITE, 1)
 
 
 def _corners(face: AlignedFace) -> NDArray[np.float32]:

@@ -30,6 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ausl_dist.units import is_unit
+
 VIDEO_SUFFIX = "mp4"
 META_SUFFIX = "json"
 LANDMARKS_SUFFIX = "landmarks.npy"
@@ -69,7 +71,7 @@ class ClipMeta:
     detector: str  # name and hash of detector and landmark model, or "rendered"
     alignment: str  # landmarks.template_id() of the crop
     quality: dict[str, float] = field(default_factory=dict)
-    action_units: tuple[int, ...] = ()  # FACS numbers of the columns of KEY.au.npy
+    action_units: tuple[int, ...] = ()  # of the columns of KEY.au.npy, as in units.py
     # what the source's own data set says of it: its key, class, caption, …
     about: dict[str, str] = field(default_factory=dict)
 
@@ -101,10 +103,11 @@ class ClipMeta:
             or len(self.quality) > 64
         ):
             raise ValueError("clip metadata: quality must map names to finite numbers")
-        if len(self.action_units) > 64 or not all(
-            isinstance(unit, int) and 0 < unit < 100 for unit in self.action_units
-        ):
-            raise ValueError("clip metadata: action_units must be FACS numbers")
+        if len(self.action_units) > 64 or not all(is_unit(unit) for unit in self.action_units):
+            raise ValueError(
+                "clip metadata: action_units must be FACS numbers, with 1000 more for L and 2000 "
+                "for R"
+            )
         if (
             not isinstance(self.about, dict)
             or len(self.about) > 64

@@ -35,6 +35,7 @@ from ausl_dist.stream.frames import FrameDecoder, view_frames
 from ausl_dist.stream.ledger import MissingClip
 from ausl_dist.stream.motion import measured_flow
 from ausl_dist.stream.mp4 import Video, VideoError, parse
+from ausl_dist.units import mirrored
 
 UNKNOWN = -1  # of an action unit
 
@@ -75,7 +76,11 @@ class Preparation:
         try:
             meta = ClipMeta.from_bytes(raw.members[META_SUFFIX])
             landmarks = read_landmarks(raw, meta) if self.plan.landmarks else None
-            labels = self._labels(raw, meta) if self.plan.action_units else None
+            labels = mirrored_labels = None
+            if self.plan.action_units:
+                labels = self._labels(raw, meta, self.action_units)
+                other_sides = tuple(map(mirrored, self.action_units))
+                mirrored_labels = self._labels(raw, meta, other_sides)
             stored = self.plan.flow_gap and not self.plan.flow_measured
             flow = read_flow(raw, meta, self.plan.flow_gap) if stored else None
         except ValueError as error:
@@ -93,8 +98,9 @@ class Preparation:
                 prepared.landmarks[view] = pixels.draws[view].landmarks_to_view(
                     landmarks[numbers]
                 )
-            if labels is not None:
-                prepared.action_units[view] = labels[numbers]
+            if labels is not None and mirrored_labels is not None:
+                shown = mirrored_labels if pixels.draws[view].mirror else labels
+                prepared.action_units[view] = shown[numbers]
             if flow is not None:
                 prepared.flow[view] = pixels.draws[view].flow_to_view(
                     flow[numbers], (video.height, video.width)
@@ -110,9 +116,11 @@ class Preparation:
         pictures = pixels.pictures[view]
         return measured_flow(pictures[first], pictures[second])[None]
 
-    def _labels(self, raw: StoredClip, meta: ClipMeta) -> NDArray[np.int8]:
+    def _labels(
+        self, raw: StoredClip, meta: ClipMeta, columns: tuple[int, ...]
+    ) -> NDArray[np.int8]:
         """T K labels, those of all but the chosen share of the frames made unknown."""
-        labels = read_action_units(raw, meta, self.action_units)
+        labels = read_action_units(raw, meta, columns)
         if self.label_share < 1:
             drawn = random_stream(self.label_seed, "label share", raw.key).random(len(labels))
             labels[drawn >= self.label_share] = UNKNOWN

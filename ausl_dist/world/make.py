@@ -57,6 +57,8 @@ class WorldSettings:
     head: Path | None = None  # a head file; None: the built-in head
     codec: Codec = "vp9"
     clips_per_shard: int = 32
+    # chance of a unit with sides to show on one of them alone in a clip; 0 knows no sides
+    one_sided: float = 0.0
     flow_gap: int = 0  # frames to the one that the stored true motion leads to; 0 stores none
 
     def __post_init__(self) -> None:
@@ -92,14 +94,22 @@ class WorldSettings:
         this machine.
         """
         head = f"{self.head.name} {sha256_of(self.head)}" if self.head else "builtin"
-        return {**dataclasses.asdict(self), "head": head, "world_version": WORLD_VERSION}
+        values = dataclasses.asdict(self)
+        if not self.one_sided:  # a world without sides is what it was before there were any
+            del values["one_sided"]
+        return {**values, "head": head, "world_version": WORLD_VERSION}
 
     def open_world(self) -> World:
         """The renderer of these settings; ValueError for settings or a head file that cannot be
         rendered.
         """
         return World(
-            _head(self.head), size=self.size, fps=self.fps, seconds=self.seconds, seed=self.seed
+            _head(self.head),
+            size=self.size,
+            fps=self.fps,
+            seconds=self.seconds,
+            seed=self.seed,
+            one_sided=self.one_sided,
         )
 
 

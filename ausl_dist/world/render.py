@@ -20,7 +20,7 @@ made in five steps:
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ from ausl_dist.world.head import HeadModel, PosedFace
 from ausl_dist.world.motion import MAX_INTENSITY, Motion, draw_motion
 from ausl_dist.world.raster import Hits, rasterise
 from ausl_dist.world.scene import BACKGROUND_SIZE, Scene, draw_scene, noise_tile, rotation
+from ausl_dist.world.sides import SidedHead
 
 Floats = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -76,14 +77,22 @@ class World:
         fps: float = 25.0,
         seconds: float = 2.0,
         seed: int = 0,
+        one_sided: float = 0.0,
     ) -> None:
+        """`one_sided` is the chance of a unit with sides to show on one of them in a clip; 0
+        knows no sides.
+        """
         if not 32 <= size <= 1024 or size % 2:
             raise ValueError(f"world: size must be even and lie in 32..1024, not {size}")
         if not (fps > 0 and 0 < round(seconds * fps) <= 4096):
             raise ValueError(
                 f"world: seconds times fps must give 1 to 4096 frames, not {seconds} s at {fps}/s"
             )
-        self.head, self.size, self.fps, self.seed = head, size, float(fps), seed
+        if not 0 <= one_sided <= 1:
+            raise ValueError(f"world: one_sided must lie in [0, 1], not {one_sided}")
+        self.sided = SidedHead(head) if one_sided else None
+        self.head: HeadModel = self.sided or head
+        self.size, self.fps, self.seed, self.one_sided = size, float(fps), seed, one_sided
         self.num_frames = round(seconds * fps)
         self.noise = noise_tile(random_stream(seed, "world noise"), NOISE_SHIFTS + size)
         self.face = functools.lru_cache(maxsize=2)(self._face)
@@ -94,9 +103,12 @@ class World:
     def clip(self, identity: int, number: int) -> "RenderedClip":
         """The clip of that number of an identity."""
         words = (self.seed, "world clip", self.head.name, identity, number)
-        motion = draw_motion(
-            self.head.action_units, self.num_frames, self.fps, random_stream(*words, "motion")
-        )
+        drawn = self.sided.drawn if self.sided else self.head.action_units
+        motion = draw_motion(drawn, self.num_frames, self.fps, random_stream(*words, "motion"))
+        if self.sided:
+            sides = random_stream(*words, "sides")
+            halves = self.sided.movements(motion.intensities, self.one_sided, sides)
+            motion = replace(motion, intensities=halves)
         grain = random_stream(*words, "noise").integers(0, NOISE_SHIFTS, (self.num_frames, 2))
         return RenderedClip(
             self, self.face(identity), motion, draw_scene(random_stream(*words, "scene")), grain
@@ -135,7 +147,9 @@ class RenderedClip:
 
     @property
     def intensities(self) -> Floats:
-        return self.motion.intensities
+        """T K, 0 to 5, columns world.head.action_units."""
+        sided = self.world.sided
+        return sided.labels(self.motion.intensities) if sided else self.motion.intensities
 
     def frames(self) -> NDArray[np.uint8]:
         """All frames, T H W 3."""

@@ -285,6 +285,15 @@ def test_openface_output_is_read_as_what_it_is(tmp_path: Path) -> None:
     labels.check("a.mp4", 3)
 
 
+def test_units_of_one_side_are_read_and_both_make_the_unit(tmp_path: Path) -> None:
+    table = write(
+        tmp_path / "a.csv", "frame,AU6,L12,AU12_right,AU14R\n0,1,3,0,2\n1,0,-1,2,0\n2,0,5,9,1\n"
+    )
+    labels = labels_of(table)
+    assert labels.units == (6, 1012, 2012, 2014, 12)
+    assert labels.values.tolist() == [[1, 3, 0, 2, 3], [0, -1, 2, 0, -1], [0, 5, -1, 1, 5]]
+
+
 def test_presence_alone_is_read_where_openface_wrote_nothing_else(tmp_path: Path) -> None:
     table = write(tmp_path / "a.csv", "frame, timestamp, AU01_c, AU28_c\n0, 0.0, 1, 0\n")
     assert labels_of(table).rows([0]).tolist() == [[1, 0]]

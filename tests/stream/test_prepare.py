@@ -1,5 +1,6 @@
 """One clip: whatever its members hold, it becomes part of a batch or a line of the ledger."""
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,23 @@ def refused(clip: StoredClip, reason: str, complaint: str, **members: bytes | No
         )
     assert caught.value.reason == reason
     assert clip.key in str(caught.value)
+
+
+def test_a_mirrored_picture_has_its_sides_mirrored_too(clip: StoredClip) -> None:
+    """What was L12 is R12 where the picture is turned, and what has no side keeps its label."""
+    meta = json.loads(clip.members["json"])
+    names = (1012, 2012, 1)
+    meta["action_units"] = [*names]
+    labels = np.array([[4, 0, 2]] * 6, np.int8)
+    members = {**clip.members, "json": json.dumps(meta).encode()}
+    members["au.npy"] = array_to_bytes(labels)
+    sided = StoredClip(clip.key, members)
+    for flip, wanted in ((0.0, [2, 0, 4]), (1.0, [2, 4, 0])):
+        view = View(flip=flip)
+        plan = Needs.union([Needs({view: (0,)}, action_units=True)])
+        prepare = replace(PREPARE, plan=plan, action_units=(1, 2012, 1012))
+        found = prepare(sided, "main", 0, FrameDecoder()).action_units[view]
+        assert found.tolist() == [wanted]
 
 
 def test_a_good_clip_becomes_pixels_landmarks_and_labels(clip: StoredClip) -> None:

@@ -147,9 +147,11 @@ class Renormalised(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        width = int(cast(int, backbone.dim))
-        self.readout = build_readout(readout, width, side=(0, 0))
-        self.dim = width if self.readout is None else self.readout.dim
+        own = int(cast(int, backbone.dim))
+        # ours read their map by a readout of their own, and are wider or narrower than it
+        map_dim = int(cast(int, getattr(backbone, "map_dim", own)))
+        self.readout = build_readout(readout, map_dim, side=(0, 0))
+        self.dim = own if self.readout is None else self.readout.dim
         self.window = window_of(backbone)
         ours_mean, ours_std, mean_, std_ = (
             torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD, mean, std)

@@ -22,6 +22,7 @@ from ausl_dist.evaluate.report.plots import (
 from ausl_dist.evaluate.report.published import PublishedRow, published_rows
 from ausl_dist.pages.charts import key
 from ausl_dist.pages.page import folded, note, page, section, table, verbatim
+from ausl_dist.units import title_of
 
 
 def to_html(report: Mapping[str, Any]) -> str:
@@ -48,7 +49,7 @@ def to_html(report: Mapping[str, Any]) -> str:
 
 def _table(report: Mapping[str, Any]) -> str:
     score = report["main_score"]
-    units = [f"AU{unit}" for unit in report["action_units"]]
+    units = [title_of(unit) for unit in report["action_units"]]
     body = []
     for row in report["rows"]:
         folds, pooled = row["mean_of_folds"][score], row["pooled"][score]

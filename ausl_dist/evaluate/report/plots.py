@@ -3,12 +3,15 @@ by share of labels and on disturbed crops.
 """
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ausl_dist.evaluate.report.published import PublishedRow
-from ausl_dist.pages.plot import COLOURS, Plot, Tick, colour_class
+from ausl_dist.pages.page import STYLE
+from ausl_dist.pages.plot import COLOURS, Margins, Plot, Tick, colour_class
 from ausl_dist.pages.ticks import ticks_around
+from ausl_dist.units import title_of
 
 TITLES = {
     "icc": "ICC(3,1)",
@@ -24,6 +27,8 @@ TITLES = {
     "average_precision": "AP",
 }
 ROWS = len(COLOURS)  # drawn at most
+# of a picture of rows: pixels a row, and its name's letters a line and lines at most
+ROW_WIDTH, NAME_WIDTH, NAME_LINES = 96, 15, 5
 
 Lines = Mapping[
     str, Sequence[Mapping[str, Any]]
@@ -36,14 +41,14 @@ def units_plot(report: Mapping[str, Any], published: Sequence[PublishedRow]) -> 
     values = [value for row in rows for value in _numbers(row["pooled"][score])]
     values += [f1 / 100 for row in published for f1 in row.f1]
     plot = _plot(940, 320, (0, len(units)), values, TITLES[score])
-    ticks = [(column + 0.5, f"AU{unit}") for column, unit in enumerate(units)]
+    ticks = [(column + 0.5, title_of(unit)) for column, unit in enumerate(units)]
     plot.x_axis(ticks, "action unit; all test frames, intervals over subjects")
     width = 0.84 / len(rows)
     for number, row in enumerate(rows):
         _bars_of(plot, row, row["pooled"][score], units, number, width)
     for line in published:
         for column, (unit, f1) in enumerate(zip(units, line.f1, strict=True)):
-            tip = f"{line.name}, AU{unit}: {f1:.1f} % ({line.read_in})"
+            tip = f"{line.name}, {title_of(unit)}: {f1:.1f} % ({line.read_in})"
             plot.dash(column + 0.05, column + 0.95, f1 / 100, "beside", tip)
     return plot.svg("Main score by action unit")
 
@@ -61,9 +66,38 @@ def _bars_of(
         if value is None:
             continue
         left = column + 0.08 + number * width
-        tip = f"{row['name']}, AU{unit}: {show(value)} {show_interval(intervals[column])}"
+        tip = (
+            f"{row['name']}, {title_of(unit)}: {show(value)} {show_interval(intervals[column])}"
+        )
         plot.bar(left, left + 0.9 * width, value, colour_class(number), tip)
         _interval(plot, left + 0.45 * width, intervals[column], "over")
+
+
+def rows_picture(report: Mapping[str, Any]) -> str:
+    """The main score of each row with its interval over subjects, as a picture that stands
+    alone.
+    """
+    score, rows = report["main_score"], report["rows"]
+    values = [value for row in rows for value in _numbers(row["pooled"][score]["mean"])]
+    values += [
+        value for row in rows for value in _numbers(row["pooled"][score]["interval"] or [])
+    ]
+    plot = _plot(
+        100 + ROW_WIDTH * len(rows), 380, (0, len(rows)), values, TITLES[score], bottom=120
+    )
+    for number, row in enumerate(rows):
+        pooled, middle = row["pooled"][score], number + 0.5
+        tip = f"{row['name']}: {show(pooled['mean'])} {show_interval(pooled['interval'])}"
+        if pooled["mean"] is not None:
+            plot.bar(middle - 0.3, middle + 0.3, pooled["mean"], colour_class(number), tip)
+        _interval(plot, middle, pooled["interval"], "over")
+        for line, words in enumerate(textwrap.wrap(row["name"], NAME_WIDTH)):
+            plot.under(middle, line, words)
+        plot.under(middle, NAME_LINES, show(pooled["mean"]))
+    svg = plot.svg(f"{TITLES[score]} of each row, intervals over subjects")
+    # no page is around it that would say so
+    named = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return named.replace(">", f"><style>{STYLE}</style>", 1) + "\n"
 
 
 def subjects_plot(points: Sequence[tuple[str, float, float]], first: str, second: str) -> str:
@@ -136,11 +170,17 @@ def show_interval(bounds: Sequence[float | None] | None) -> str:
 
 
 def _plot(
-    width: int, height: int, x: tuple[float, float], values: Sequence[float], title: str
+    width: int,
+    height: int,
+    x: tuple[float, float],
+    values: Sequence[float],
+    title: str,
+    *,
+    bottom: float = Margins.bottom,
 ) -> Plot:
     """A plot whose upright axis holds these scores, and nought."""
-    ticks = ticks_around(min(0.0, *values), max(0.1, *values))
-    plot = Plot(width, height, x, (ticks[0], ticks[-1]))
+    ticks = ticks_around(min([0.0, *values]), max([0.1, *values]))
+    plot = Plot(width, height, x, (ticks[0], ticks[-1]), Margins(bottom=bottom))
     plot.y_axis(_labelled(ticks), title)
     return plot
 

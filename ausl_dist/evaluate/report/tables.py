@@ -18,6 +18,7 @@ from ausl_dist.evaluate.report.page import to_html
 from ausl_dist.evaluate.scores.rows import Score, per_subject
 from ausl_dist.files import write_atomically, write_json
 from ausl_dist.release.head import PROBE_NAME
+from ausl_dist.units import title_of
 
 REPORT_VERSION = 1
 
@@ -126,7 +127,7 @@ def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     }
     header = [
         _title(comparison),
-        *(f"AU{unit}" for unit in units),
+        *(title_of(unit) for unit in units),
         "mean",
         "pooled",
         "95 %",

@@ -28,6 +28,7 @@ from ausl_dist.evaluate.scores.formulas import (
 )
 from ausl_dist.files import write_atomically
 from ausl_dist.randomness import random_stream
+from ausl_dist.units import column_of
 
 RESAMPLES = 1000
 _ROWS = ("values", "labels", "chosen", "subject", "clip", "frame")
@@ -74,7 +75,7 @@ class Predictions:
         names = [
             name
             for unit in self.action_units
-            for name in (f"AU{unit:02d}", f"AU{unit:02d}_label")
+            for name in (column_of(unit), f"{column_of(unit)}_label")
         ]
         lines = [",".join(["subject", "clip", "frame", *names])]
         for row in range(len(self.values)):
