@@ -246,8 +246,9 @@ def _load_weights(backbone: Backbone, path: Path) -> None:
     }
     try:
         missing, unexpected = backbone.net.load_state_dict(tensors, strict=False)
-        if readout and backbone.readout is not None:  # another kind of reading begins anew
-            backbone.readout.load_state_dict(readout)
+        own = backbone.readout
+        if own is not None and own.state_dict().keys() == readout.keys():
+            own.load_state_dict(readout)  # another kind of reading begins anew
     except RuntimeError as error:  # shapes differ
         raise ValueError(
             f"backbone.weights: {path} does not fit this backbone: {error}"

@@ -1,5 +1,6 @@
 """The readout keeps place, belongs to the backbone, and is the same wherever the backbone goes."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,17 @@ def test_weights_survive_a_file(kind: str, name: str, tmp_path: Path) -> None:
     assert torch.equal(pooled, first(images)[0])
     assert pooled.shape == (2, second.dim)
     assert maps.shape[1] == second.map_dim
+
+
+def test_a_run_starts_from_the_weights_of_one_with_a_learnt_readout(tmp_path: Path) -> None:
+    """Its readout goes over where the new run reads so too, and is left behind where it does not."""
+    first = build_backbone(settings("learnt"))
+    path = tmp_path / "backbone.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in first.weights().items()}, path)
+    for kind in ("learnt", "grid"):
+        again = build_backbone(dataclasses.replace(settings(kind), weights=str(path)))
+        own = first.weights()
+        assert all(torch.equal(tensor, own[name]) for name, tensor in again.weights().items())
 
 
 def test_weights_without_their_readout_are_refused() -> None:
