@@ -78,8 +78,9 @@ def main() -> int:
         work.mkdir(parents=True, exist_ok=True)
         _worlds(arguments)
         for run in runs:
-            _second_stage(arguments, run)
-            _score(run, work)
+            if run.start in arguments.starts.split(","):
+                _second_stage(arguments, run)
+                _score(run, work)
     print(table({run: run.score(work) for run in runs}))
     return 0
 
@@ -223,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--second-steps", type=int, default=150, help="default 150")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each case (default 3)")
     parser.add_argument("--rates", default="0.02,1,0.1,0.05,0.01", help="shares of the labels")
+    parser.add_argument("--starts", default=",".join(STARTS), help="done now (default: all)")
     parser.add_argument("--identities", type=int, default=80, help="to learn from (default 80)")
     parser.add_argument("--heldout", type=int, default=20, help="to score on (default 20)")
     parser.add_argument("--clips", type=int, default=4, help="of each (default 4)")
