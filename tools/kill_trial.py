@@ -18,6 +18,8 @@ FOLDER/trial.json holds the account; typed again, the same command goes on from 
 
 import argparse
 import os
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -40,6 +42,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.supervise:
         return _supervise(*arguments.supervise)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with its store and its runs
     with tempfile.TemporaryDirectory(prefix="kill-trial-") as scratch:
         folder = arguments.folder or Path(scratch)
         trial = run_trial(folder, arguments.kills, arguments.seed, arguments.minutes, _tell)
