@@ -21,6 +21,7 @@ from ausl_dist.observe.settings import ObserveSettings
 from ausl_dist.run_folder import CONFIG_FILE
 from ausl_dist.settings import SettingsError, from_mapping
 from ausl_dist.stream.settings import DataSettings
+from ausl_dist.train.config_text import check_text
 
 MAX_CONFIG_BYTES = 1 << 20
 
@@ -384,7 +385,10 @@ def load_settings(run_folder: Path | str) -> RunSettings:
             f"{path} is larger than {MAX_CONFIG_BYTES} bytes: it is not one of ours"
         )
     try:
+        check_text(path)
         config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except SettingsError:
+        raise
     except (YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
         raise SettingsError(f"{path} cannot be read: {error}") from error
     if not isinstance(config, dict):

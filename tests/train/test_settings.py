@@ -38,6 +38,36 @@ def test_a_folder_without_config_says_who_makes_it(tmp_path: Path) -> None:
         load_settings(tmp_path)
 
 
+BOMB = "\n".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9 if level else ['x'] * 9)}]"
+    for level in range(12)
+)  # 600 bytes for 9^12 values
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "more than 100000 values"),
+        ("a: &a [*a]", "more than 100000 values"),
+        ("name: ${oc.env:AUSL_SECRET_OF_TEST}", "outside the config"),
+        ("name: ${ oc.env:AUSL_SECRET_OF_TEST}", "outside the config"),
+        ("data: {corpora: {a: {url: 's3://${oc.env:AUSL_SECRET_OF_TEST}'}}}", "outside"),
+        ("a: " + "[" * 2000, "cannot be read"),
+        ("!!python/object/apply:os.system ['true']", "cannot be read"),
+    ],
+    ids=lambda text: text[:24],
+)
+def test_a_config_of_others_costs_little_and_hears_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.setenv("AUSL_SECRET_OF_TEST", "wJalrXUtnFEMI")
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=message) as refused:
+        load_settings(tmp_path)
+    assert "wJalr" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
