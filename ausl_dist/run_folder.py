@@ -41,9 +41,11 @@ CHECKPOINTS_FOLDER, PROFILES_FOLDER = "checkpoints", "profiles"
 SUBMISSIONS_FILE = "slurm/submissions.jsonl"
 FIRST_ATTEMPT = 1
 
+SUMS_FILE = "SHA256SUMS"  # of a bundle
 MANIFEST_FILE, STATE_FILE, BUFFERS_FILE = "manifest.json", "state.json", "buffers.safetensors"
 BACKBONE_FILE, TEACHER_FILE = "backbone.safetensors", "teacher.safetensors"
 OBJECTIVES_FILE = "objectives.safetensors"
+WEIGHT_FILES = (BACKBONE_FILE, TEACHER_FILE, OBJECTIVES_FILE)
 CHECKPOINT_FORMAT = 1
 
 MAIN_SCORES = (
@@ -145,19 +147,36 @@ def checked_checkpoint(checkpoint: Path | str) -> Path:
 
 
 def check_weights(path: Path) -> None:
-    """Raise ValueError where a file lies in a checkpoint and is not what its manifest says.
+    """Raise ValueError where a file lies in a checkpoint or a bundle and is not what its
+    manifest or its SHA256SUMS says.
 
-    A file of another origin has no manifest beside it, and is not looked at.
+    A file of another origin has neither beside it, and is not looked at. Links are followed.
     """
-    checkpoint = path.parent
-    if STEP_NAME.fullmatch(checkpoint.name) is None:
-        return
+    for file in dict.fromkeys((path, path.resolve())):
+        if (file.parent / SUMS_FILE).is_file():
+            _check_sum(file, file.parent / SUMS_FILE)
+        is_whole = (file.parent / MANIFEST_FILE).is_file()
+        if STEP_NAME.fullmatch(file.parent.name) or (is_whole and file.name in WEIGHT_FILES):
+            _check_entry(file)
+
+
+def _check_entry(path: Path) -> None:
+    """Raise ValueError where a file of a checkpoint is not what the manifest says."""
     try:
-        problem = _damage_of(path, *_manifest_entries(checkpoint)[path.name])
+        problem = _damage_of(path, *_manifest_entries(path.parent, named=False)[path.name])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"{MANIFEST_FILE} cannot be read, or does not name it ({error})"
     if problem is not None:
         raise ValueError(f"{path} is of a damaged checkpoint: {problem}; take another one")
+
+
+def _check_sum(path: Path, sums: Path) -> None:
+    """Raise ValueError where a file of a bundle is not what the sums say."""
+    line = f"{sha256_of(path)}  {path.name}"
+    if line not in sums.read_text(encoding="ascii", errors="replace").splitlines():
+        raise ValueError(
+            f"{path} differs from what {sums} says: take another copy of the bundle"
+        )
 
 
 def damage(checkpoint: Path, *, sums: bool = True) -> str | None:
@@ -197,8 +216,10 @@ def manifest_text(step: int, files: Mapping[str, Any]) -> str:
     return json.dumps(whole, indent=1) + "\n"
 
 
-def _manifest_entries(checkpoint: Path) -> dict[str, tuple[int, str]]:
-    """Size and SHA-256 by file name; raises where the manifest is not one of ours as written."""
+def _manifest_entries(checkpoint: Path, *, named: bool = True) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 by file name; raises where the manifest is not one of ours as written,
+    or (`named`) of another step than the folder.
+    """
     path = checkpoint / MANIFEST_FILE
     manifest = read_json(path)
     entries: dict[str, tuple[int, str]] = {}
@@ -216,7 +237,7 @@ def _manifest_entries(checkpoint: Path) -> dict[str, tuple[int, str]]:
     as_written = manifest_text(manifest["step"], manifest["files"])
     if path.read_text(encoding="utf-8") != as_written:
         raise ValueError("it is not as written")
-    if checkpoint.name != checkpoint_name(manifest["step"]):
+    if named and checkpoint.name != checkpoint_name(manifest["step"]):
         raise ValueError(f"it is of step {manifest['step']}, the folder is not")
     return entries
 

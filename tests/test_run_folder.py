@@ -4,11 +4,14 @@ content.
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 
+from ausl_dist.release.verify import write_sums
 from ausl_dist.run_folder import (
+    check_weights,
     checked_checkpoint,
     checkpoint_folder,
     complete_checkpoints,
@@ -21,13 +24,15 @@ from ausl_dist.run_folder import (
     steps_by_score,
 )
 
+WEIGHTS = "backbone.safetensors"
 
-def make_checkpoint(run: Path, step: int) -> Path:
+
+def make_checkpoint(run: Path, step: int, name: str = "state.json") -> Path:
     folder = checkpoint_folder(run, step)
     folder.mkdir(parents=True)
-    (folder / "state.json").write_bytes(b"{}")
+    (folder / name).write_bytes(b"{}")
     sha256 = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
-    files = {"state.json": {"bytes": 2, "sha256": sha256}}
+    files = {name: {"bytes": 2, "sha256": sha256}}
     (folder / "manifest.json").write_text(manifest_text(step, files))
     return folder
 
@@ -53,6 +58,32 @@ def test_one_flipped_bit_makes_a_named_checkpoint_refused(tmp_path: Path) -> Non
     (folder / "state.json").write_bytes(b"{|")
     with pytest.raises(ValueError, match=r"state\.json has another SHA-256"):
         checked_checkpoint(folder)
+
+
+def test_weights_are_checked_by_whatever_name_they_are_reached(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path, 5, WEIGHTS)
+    renamed = tmp_path / "best"
+    shutil.copytree(folder, renamed)
+    (tmp_path / "newest").symlink_to(folder)
+    places = [folder / WEIGHTS, renamed / WEIGHTS, tmp_path / "newest" / WEIGHTS]
+    for path in places:
+        check_weights(path)
+    for damaged in (folder, renamed):
+        (damaged / WEIGHTS).write_bytes(b"{|")
+    for path in places:
+        with pytest.raises(ValueError, match="damaged checkpoint"):
+            check_weights(path)
+
+
+def test_weights_of_a_bundle_are_checked_and_those_of_others_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"weights")
+    check_weights(path)
+    write_sums(tmp_path)
+    check_weights(path)
+    path.write_bytes(b"weighty")
+    with pytest.raises(ValueError, match="SHA256SUMS"):
+        check_weights(path)
 
 
 @pytest.mark.parametrize(

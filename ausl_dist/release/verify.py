@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ausl_dist.files import read_json, sha256_of, write_atomically
+from ausl_dist.run_folder import SUMS_FILE
 
-SUMS_NAME = "SHA256SUMS"
+SUMS_NAME = SUMS_FILE
 MAX_SUMS_BYTES = 1 << 20
 MAX_BUNDLE_BYTES = 64 << 30  # the largest vision transformers in fp32 have about a third of it
-MAX_JSON_BYTES = 64 << 20
+MAX_JSON_BYTES = 8 << 20  # as objects they take 25 times as much
 # as sha256sum writes and checks it
 LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.\-/]*)\n")
 

@@ -21,7 +21,6 @@ them as well. Nothing is pickled.
 """
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -33,7 +32,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ausl_dist.files import read_json, sha256_of, write_atomically, write_json
+from ausl_dist.files import read_json, remove_tree, sha256_of, write_atomically, write_json
 from ausl_dist.run_folder import (
     BACKBONE_FILE,
     BUFFERS_FILE,
@@ -233,7 +232,7 @@ class Saver:
         whole = {step for step, folder in there.items() if self._is_whole(folder)}
         kept = self._keep(whole)
         for step, folder in there.items():
-            if step not in kept and (step in whole or step < min(kept)):
+            if step not in kept and (step in whole or step < min(kept, default=0)):
                 remove(folder)
 
     def _is_whole(self, checkpoint: Path) -> bool:
@@ -286,9 +285,8 @@ def sweep(run_folder: Path) -> None:
     """
     folder = run_folder / CHECKPOINTS_FOLDER
     for path in folder.glob(".*") if folder.is_dir() else ():
-        shutil.rmtree(
-            path, ignore_errors=True
-        )  # an older attempt may still be at it; it is fenced
+        # an older attempt may still be at it; it is fenced
+        remove_tree(path, ignore_errors=True)
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -364,7 +362,7 @@ def remove(folder: Path) -> None:
     """Remove a checkpoint; killed half-way, what is left does not look like one."""
     trash = folder.with_name(f".removed-{folder.name}-{os.getpid()}")
     os.rename(folder, trash)
-    shutil.rmtree(trash)
+    remove_tree(trash)
 
 
 def _flush_folder(folder: Path) -> None:

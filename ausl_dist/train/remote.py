@@ -15,12 +15,11 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ausl_dist.files import sha256_of
+from ausl_dist.files import remove_tree, sha256_of
 from ausl_dist.run_folder import FILE_NAME, MANIFEST_FILE, checkpoint_name, damage, step_of
 from ausl_dist.shards import storage
 from ausl_dist.shards.retry import Retry
@@ -86,7 +85,7 @@ def fetch_newest(url: str, checkpoints: Path) -> Path | None:
                 _list_steps(url, set(steps[position:]))
             target = checkpoints / checkpoint_name(step)
             if target.exists():  # a damaged one, or nothing would have been fetched
-                shutil.rmtree(target)
+                remove_tree(target)
             os.rename(staging, target)
             return target
         log.error("the copy of step %d at %s is passed over: %s", step, url, problem)

@@ -4,6 +4,7 @@ used.
 
 import json
 import logging
+import os
 import random
 import shutil
 from pathlib import Path
@@ -13,7 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ausl_dist.run_folder import complete_checkpoints, damage, newest_whole_checkpoint
+from ausl_dist.run_folder import (
+    checkpoint_folder,
+    complete_checkpoints,
+    damage,
+    newest_whole_checkpoint,
+    step_of,
+)
 from ausl_dist.train import fence
 from ausl_dist.train.checkpoint import Saver, Snapshot, sweep, to_host
 from ausl_dist.train.pieces import StoredPieces, piece_key
@@ -229,6 +236,17 @@ def test_a_byte_that_flips_while_the_run_goes_on_is_noticed_by_the_next_save(
     save(ranks, 30)
     # 20 does not count: 10 is the second whole one
     assert [folder.name[-2:] for folder in complete_checkpoints(tmp_path)] == ["10", "20", "30"]
+
+
+def test_of_a_checkpoint_that_is_a_link_the_link_alone_is_removed(tmp_path: Path) -> None:
+    ranks = savers(tmp_path, keep_last=1)
+    save(ranks, 10)
+    elsewhere = tmp_path / "elsewhere"
+    os.rename(checkpoint_folder(tmp_path, 10), elsewhere)
+    checkpoint_folder(tmp_path, 10).symlink_to(elsewhere)
+    save(ranks, 20)
+    assert [step_of(folder) for folder in complete_checkpoints(tmp_path)] == [20]
+    assert (elsewhere / "manifest.json").is_file()
 
 
 def test_a_checkpoint_of_code_that_rounds_otherwise_says_so_when_it_is_resumed(
