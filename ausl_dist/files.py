@@ -5,10 +5,13 @@ A reader of a file written here sees the old content or the new, never a part, w
 the writer is killed.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,27 @@ def read_json(path: Path | str, max_bytes: int = 64 << 20) -> Any:
         return json.loads(path.read_bytes())
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error})") from error
+
+
+def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
+    """Remove a folder with all that is in it; of a link to one the link alone."""
+    if folder.is_symlink():
+        folder.unlink(missing_ok=ignore_errors)
+    else:
+        shutil.rmtree(folder, ignore_errors=ignore_errors)
+
+
+@contextlib.contextmanager
+def as_ours(what: Path | str) -> Iterator[None]:
+    """Inside the block values of a foreign file are used as one of ours would have them; where
+    they are not so, ValueError names the file.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(
+            f"{what} does not hold what this version writes ({type(error).__name__}: {error})"
+        ) from error
 
 
 def sha256_of(path: Path | str) -> str:

@@ -8,9 +8,10 @@ import argparse
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 from ausl_dist import command
-from ausl_dist.files import read_json
+from ausl_dist.files import as_ours, read_json
 from ausl_dist.run_folder import MANIFEST_FILE, STATE_FILE, complete_checkpoints, damage
 
 
@@ -30,16 +31,23 @@ def main() -> int:
             f"{path} is no checkpoint, and holds none: give a run folder or one of its "
             "checkpoints/step-NNNNNNNN"
         )
-    damaged = [checkpoint for checkpoint in checkpoints if not _tell(checkpoint)]
+    damaged = [checkpoint for checkpoint in checkpoints if not tell(checkpoint)]
     return 1 if damaged else 0
 
 
-def _tell(checkpoint: Path) -> bool:
+def tell(checkpoint: Path) -> bool:
+    """Print what is in a checkpoint; False where it is damaged, which is said."""
     problem = damage(checkpoint)
     if problem is not None:
         print(f"{checkpoint.name}  DAMAGED: {problem}")
         return False
     state, manifest = read_json(checkpoint / STATE_FILE), read_json(checkpoint / MANIFEST_FILE)
+    with as_ours(checkpoint / STATE_FILE):
+        _tell_whole(checkpoint, state, manifest)
+    return True
+
+
+def _tell_whole(checkpoint: Path, state: dict[str, Any], manifest: dict[str, Any]) -> None:
     weights = sum(math.prod(shape) for shape in state["parameters"].values())
     total = sum(entry["bytes"] for entry in manifest["files"].values())
     written = time.strftime(
@@ -61,7 +69,6 @@ def _tell(checkpoint: Path) -> bool:
         f"  order version {state['order_version']}, {state['lanes']} lanes of "
         f"{state['clips_per_lane']} clips a step"
     )
-    return True
 
 
 if __name__ == "__main__":

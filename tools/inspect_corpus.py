@@ -4,6 +4,7 @@ python -m tools.inspect_corpus s3://bucket/name|DIR [--page corpus.html]
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from ausl_dist import command
@@ -25,10 +26,16 @@ def main() -> int:
     arguments = parser.parse_args()
     statement, _ = read_account(arguments.corpus)
     print(account_text(statement))
-    target = arguments.page or Path(f"{statement.get('name') or 'corpus'}.html")
+    target = arguments.page or page_path(statement.get("name"))
     write_atomically(target, page(arguments.corpus))
     print(f"page: {target}")
     return 0
+
+
+def page_path(name: object) -> Path:
+    """Where the page goes unless somebody says: into this folder, whatever the corpus is called."""
+    plain = isinstance(name, str) and re.fullmatch(r"\w[\w.-]{0,100}", name)
+    return Path(f"{name if plain else 'corpus'}.html")
 
 
 if __name__ == "__main__":

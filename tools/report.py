@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ausl_dist import command
-from ausl_dist.files import write_atomically
+from ausl_dist.files import as_ours, write_atomically
 from ausl_dist.observe.diagnosis import findings
 from ausl_dist.observe.report import build_report
 
@@ -19,8 +19,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="where to (default: RUN/report.html)")
     arguments = parser.parse_args()
     out = arguments.out or arguments.run / "report.html"
-    write_atomically(out, build_report(arguments.run))
-    for finding in findings(arguments.run):
+    with as_ours(arguments.run):
+        page, found = build_report(arguments.run), findings(arguments.run)
+    write_atomically(out, page)
+    for finding in found:
         print(f"{finding.kind}: {finding.text}")
     print(f"report: {out}")
     return 0

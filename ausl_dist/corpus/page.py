@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ausl_dist.corpus.books import REASONS, Books
 from ausl_dist.faces.landmarks import NUM_LANDMARKS
+from ausl_dist.files import as_ours
 from ausl_dist.pages import page as pages
 from ausl_dist.pages.charts import histogram
 from ausl_dist.pages.jpeg import jpeg_base64
@@ -42,22 +43,35 @@ MAX_CAPTION = 28  # characters: a clip's three frames are about as wide
 
 def read_account(url: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """corpus.json and the lines of ledger.jsonl; FileNotFoundError where there is no corpus."""
-    statement = json.loads(
-        storage.read_bytes(storage.join(url, STATEMENT_NAME), MAX_ACCOUNT_BYTES)
-    )
-    ledger = storage.join(url, LEDGER_NAME)
+    address, ledger = storage.join(url, STATEMENT_NAME), storage.join(url, LEDGER_NAME)
+    statement = storage.read_bytes(address, MAX_ACCOUNT_BYTES)
     lines = (
         storage.read_bytes(ledger, MAX_ACCOUNT_BYTES).splitlines()
         if storage.exists(ledger)
         else []
     )
-    return statement, [json.loads(line) for line in lines]
+    return _object(statement, address), [_object(line, ledger) for line in lines]
+
+
+def _object(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} holds {type(value).__name__}, not objects")
+    return value
 
 
 def account_text(statement: dict[str, Any]) -> str:
     """The account as lines for people; of a corpus made elsewhere, whatever its statement says."""
     if statement.get("format") != STATEMENT_FORMAT:
         return "\n".join(f"{name}: {value}" for name, value in statement.items())
+    with as_ours(STATEMENT_NAME):
+        return "\n".join(_lines(statement))
+
+
+def _lines(statement: dict[str, Any]) -> list[str]:
     lines = [
         f"{statement['name']}: {statement['clips']} clips, {statement['seconds']:.1f} s at "
         f"{statement['fps']} frames/s, "
@@ -81,7 +95,7 @@ def account_text(statement: dict[str, Any]) -> str:
             f"removed on {past['date']}: {past['removed_clips']} clips "
             f"({past['why'] or 'no reason given'})"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def sample_clips(url: str, max_chunks: int = MAX_CHUNKS) -> Iterator[StoredClip]:
@@ -116,8 +130,9 @@ def page(url: str) -> str:
         section(
             f"Spread of {len(clips)} clips", _histograms([stored.meta for stored in clips])
         ),
-        section("Rejected", "".join(_rejected(ledger))),
     ]
+    with as_ours(LEDGER_NAME):
+        parts.append(section("Rejected", "".join(_rejected(ledger))))
     return pages.page(name, "".join(parts))
 
 

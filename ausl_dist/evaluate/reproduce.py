@@ -17,7 +17,7 @@ from ausl_dist.evaluate.compare import CompareSettings, Comparison
 from ausl_dist.evaluate.protocol import ProtocolSettings, run_protocol
 from ausl_dist.evaluate.released import compare_bundle, open_corpus
 from ausl_dist.evaluate.report.tables import to_json
-from ausl_dist.files import read_json
+from ausl_dist.files import as_ours, read_json
 from ausl_dist.settings import from_mapping
 
 TOLERANCE = 2e-3  # of a score: what other processors and thread counts may change
@@ -56,18 +56,32 @@ def reproduce(bundle: Path, *, data: dict[str, str] | None = None) -> Iterator[C
         )
     for path in reports:
         report, name = read_json(path), path.parent.name
+        with as_ours(path):
+            score, recorded = _recorded(report)
         again = to_json(_run_again(bundle, report, (data or {}).get(name)))
-        score = report["main_score"]
         # may hold rows that are younger than the report
         found = {row["name"]: row["pooled"][score]["mean"] for row in again["rows"]}
-        for row in report["rows"]:
-            yield Check(
-                name,
-                row["name"],
-                score,
-                float(row["pooled"][score]["mean"]),
-                float(found[row["name"]]),
-            )
+        for row, value in recorded.items():
+            if row not in found:
+                raise ValueError(f"{path} records {row!r}, which this version does not measure")
+            yield Check(name, row, score, value, float(found[row]))
+
+
+def _recorded(report: dict[str, Any]) -> tuple[str, dict[str, float]]:
+    """The score that a report is about, and its value by row; raises where what is needed to
+    run it again is not there.
+    """
+    settings, corpus = dict(report["settings"]), dict(report["corpus"])
+    is_protocol = report["kind"] == "protocol"
+    missing = {"name", "digest"} - corpus.keys()
+    missing |= (
+        set() if is_protocol else ({"url"} - corpus.keys()) | ({"stride"} - settings.keys())
+    )
+    if missing:
+        raise KeyError(*sorted(missing))
+    score = report["main_score"]
+    rows = {row["name"]: float(row["pooled"][score]["mean"]) for row in report["rows"]}
+    return score, rows
 
 
 def _run_again(bundle: Path, report: dict[str, Any], place: str | None) -> Comparison:

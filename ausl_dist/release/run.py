@@ -12,7 +12,7 @@ from typing import Any, Literal
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ausl_dist.files import read_json
+from ausl_dist.files import as_ours, read_json
 from ausl_dist.json_lines import read_log_lines
 from ausl_dist.release.choose import choose_checkpoint
 from ausl_dist.run_folder import (
@@ -82,15 +82,21 @@ class OpenedRun:
         A step that was done twice, after a resume, counts once.
         """
         state, ledger = self.checkpoint / STATE_FILE, self.folder / LEDGER_FILE
+        with as_ours(ledger):
+            missing = self._missing_clips(ledger)
+        version = None
+        if state.is_file():
+            with as_ours(state):
+                version = read_json(state)["order_version"]
+        return {"order_version": version, "missing_clips": missing}
+
+    def _missing_clips(self, ledger: Path) -> dict[str, int]:
         lines = [line for line in read_log_lines(ledger) if line["step"] < self.step]
         slots = {
             (line["step"], line["corpus"], line["place"], line["clip"]): line["reason"]
             for line in lines
         }
-        return {
-            "order_version": read_json(state)["order_version"] if state.is_file() else None,
-            "missing_clips": dict(sorted(Counter(slots.values()).items())),
-        }
+        return dict(sorted(Counter(slots.values()).items()))
 
 
 def open_run(
@@ -101,6 +107,8 @@ def open_run(
     """
     settings = load_settings(folder)
     record = read_json(folder / RECORD_FILE) if (folder / RECORD_FILE).is_file() else {}
+    if not isinstance(record, dict):
+        raise ValueError(f"{folder / RECORD_FILE} is no JSON object")
     chosen = choose_checkpoint(folder, checkpoint)
     if not (chosen.folder / BACKBONE_FILE).is_file():
         raise ValueError(
