@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ausl_dist.packages import require
+from launch.child import die_with_parent
 from launch.ports import answers, free_ports
 from launch.store_security import secure
 
@@ -102,6 +103,8 @@ class ObjectStore:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                # one that is left behind would keep its data from the next
+                preexec_fn=die_with_parent,
             )
         self.endpoint = f"http://127.0.0.1:{self.ports['s3']}"
         self._wait_until_it_answers(self.ports["s3"])

@@ -7,6 +7,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -178,3 +179,21 @@ def test_data_and_keys_are_there_again_at_the_next_start_and_no_socket_stays(
             endpoint_url=second.endpoint, skip_instance_cache=True, **own
         ).ls("")
         assert "again" in names
+
+
+def test_a_server_ends_with_whoever_started_it_however_that_ends(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, pathlib\n"
+        "from launch.object_store import ObjectStore\n"
+        "with ObjectStore(pathlib.Path(sys.argv[1])) as store:\n"
+        "    print(store.ports['s3'], flush=True)\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "store")]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    port = int(ended.stdout)
+    deadline = time.monotonic() + 30
+    while answers(port) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not answers(port)
