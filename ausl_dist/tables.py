@@ -21,7 +21,13 @@ MAX_SHOWN = 40  # characters of foreign text in a message
 DELIMITERS = ",;\t"
 
 # What operating systems leave beside files: never anybody's data.
-_SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "ehthumbs.db"})
+_SYSTEM_NAMES = frozenset(
+    (
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"),
+        *("system volume information", "__macosx", "icon\r", "lost+found"),
+        *("@eadir", "#recycle", "#snapshot"),  # of disk stations
+    )
+)
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 

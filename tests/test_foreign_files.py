@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from ausl_dist.corpus.page import account_text, page, read_account
-from ausl_dist.corpus.publish import publish
 from ausl_dist.evaluate.reproduce import reproduce
 from ausl_dist.files import write_json
 from ausl_dist.release.run import open_run
 from ausl_dist.run_folder import manifest_text
+from ausl_dist.shards.publish import publish
 from tests.support.corpora import make_corpus
 from tests.support.fuzz import fuzz, inputs, patience
 from tests.support.run_folders import checkpoint_of, complete, make_run

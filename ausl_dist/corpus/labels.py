@@ -39,6 +39,8 @@ from ausl_dist.tables import TableError, has_system_part, read_rows
 from ausl_dist.units import with_both, without_both
 
 TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".txt"))
+# frames beyond the end that a table may label: players and codecs count a few more or fewer
+MAX_BEYOND, SPARE_FRAMES = 1.25, 25
 MAX_SHOWN = 3  # names in a message
 MAX_REMEMBERED = 1 << 16  # names that are no source
 
@@ -74,6 +76,11 @@ class Labels:
             raise LabelError(
                 f"{self.table} labels the frames {first} to {last} of {source}, which has "
                 f"{source_frames}: not one is labelled"
+            )
+        if last >= MAX_BEYOND * source_frames + SPARE_FRAMES:
+            raise LabelError(
+                f"{self.table} labels frames up to {last} of {source}, which has {source_frames}: "
+                "it is of another video or another frame rate, or the video is cut short"
             )
         if self.assumed_first_frame and first == 1 and last == source_frames:
             raise LabelError(

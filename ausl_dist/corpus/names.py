@@ -9,6 +9,7 @@ two sources means none: `Names.find` gives both, and the caller refuses it.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from ausl_dist.corpus.suffixes import VIDEO_SUFFIXES
@@ -50,7 +51,10 @@ class Names:
 
 
 def _plain(path: str) -> str:
-    """A path without './', and without the suffix of a video."""
+    """A path without './', without the suffix of a video, and with letters written in one way:
+    macOS writes ä as two signs.
+    """
+    path = unicodedata.normalize("NFC", path)
     path = "/".join(part for part in path.split("/") if part not in ("", "."))
     stem, dot, suffix = path.rpartition(".")
     return stem if stem and f"{dot}{suffix}".lower() in VIDEO_SUFFIXES else path

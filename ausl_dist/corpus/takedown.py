@@ -16,6 +16,7 @@ missing, the others are read from their new places.
 import json
 import re
 import tempfile
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -59,11 +60,18 @@ class Request:
             raise ValueError("nothing to take down: name a --source, an --identity or a --clip")
 
     def matches(self, key: str, meta: ClipMeta) -> bool:
+        found, identity = _one_way(meta.source), _one_way(meta.identity)
         by_source = any(
-            meta.source == source or meta.source.startswith(source.rstrip("/") + "/")
-            for source in self.sources
+            found == source or found.startswith(source.rstrip("/") + "/")
+            for source in map(_one_way, self.sources)
         )
-        return by_source or meta.identity in self.identities or key in self.clips
+        by_identity = identity in map(_one_way, self.identities)
+        return by_source or by_identity or key in self.clips
+
+
+def _one_way(name: str) -> str:
+    """A name with its letters written in one way: macOS writes é as two signs."""
+    return unicodedata.normalize("NFC", name)
 
 
 @dataclass(frozen=True)

@@ -344,3 +344,17 @@ def test_tables_that_change_places_make_another_corpus(tmp_path: Path) -> None:
     write(first, SECOND)
     write(second, FIRST)
     assert labels_digest(tmp_path) != before
+
+
+def test_a_table_for_many_more_frames_than_there_are_is_refused(tmp_path: Path) -> None:
+    rows = "".join(f"{frame},1\n" for frame in range(300))
+    labels = labels_of(write(tmp_path / "a.csv", "frame,AU1\n" + rows), "a.mp4")
+    labels.check("a.mp4", 296)
+    with pytest.raises(LabelError, match="another frame rate"):
+        labels.check("a.mp4", 200)
+
+
+def test_a_name_is_the_same_however_its_accents_are_written(tmp_path: Path) -> None:
+    composed, apart = "Ren\u00e9.mp4", "Rene\u0301"
+    write(tmp_path / f"{apart}.csv", "frame,AU1\n0,3\n")
+    assert LabelTables(tmp_path, [composed]).of(composed).values.tolist() == [[3]]

@@ -184,7 +184,8 @@ SYSTEM = ("._a.mp4", ".DS_Store", "Thumbs.db", "._f_1.jpg", "desktop.ini", ".hid
 
 
 def test_what_a_system_left_is_passed_over_wherever_inputs_are_listed(tmp_path: Path) -> None:
-    for name in ("a.mp4", "x/f_1.jpg", "x/f_2.jpg", "__MACOSX/a.mp4", ".Trashes/b.mp4"):
+    left = ("__MACOSX/a.mp4", ".Trashes/b.mp4", "$RECYCLE.BIN/c.mp4", "lost+found/d.mp4")
+    for name in ("a.mp4", "x/f_1.jpg", "x/f_2.jpg", *left, "#recycle/e.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     for folder in (tmp_path, tmp_path / "x"):

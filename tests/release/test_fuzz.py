@@ -93,7 +93,7 @@ def test_changed_headers_of_tensors_are_used_or_refused(name: str, tmp_path: Pat
 
 
 def test_a_changed_config_of_a_run_is_used_or_refused(run: Path) -> None:
-    for _ in fuzz([run / "config.yaml"], lambda: load_settings(run), inputs(300)):
+    for _ in fuzz([run / "config.yaml"], lambda: load_settings(run), inputs(200)):
         pass
 
 

@@ -368,3 +368,10 @@ def test_a_corpus_in_an_object_store_is_published_taken_down_and_inspected(
     assert not storage.exists(f"{url}/shard-000000.tar")
     assert "<img" in page(url)
     assert adopt(url).tally.clips == 10
+
+
+def test_a_name_to_take_down_is_met_however_its_accents_are_written() -> None:
+    meta = ClipMeta("Ren\u00e9/1.mp4", "Ren\u00e9", "CC0", 25.0, 0.0, 3, "d", "a")
+    assert Request(sources=("Rene\u0301",)).matches("k", meta)
+    assert Request(identities=("Rene\u0301",)).matches("k", meta)
+    assert not Request(identities=("Rene",)).matches("k", meta)
