@@ -8,6 +8,8 @@ torch.
     RUN/ledger.jsonl             a line for each clip that was missing
     RUN/online.jsonl             a line for each checkpoint that was evaluated during training
     RUN/ranks/*.json             what each rank last said of itself
+    RUN/fence/*.json             a marker for each attempt: only the newest may write
+    RUN/supervision/             how each attempt ended, and what was decided
     RUN/logs/                    what processes printed
     RUN/checkpoints/step-00000100/
         manifest.json            size and SHA-256 of every file beside it, and of itself
@@ -38,6 +40,9 @@ BAD_BATCHES_FILE = "bad_batches.jsonl"  # the clips of steps that looked wrong
 FLOPS_FILE = "flops.json"  # of training on one clip, counted when the run first began
 EVENTS_FOLDER, RANKS_FOLDER, LOGS_FOLDER = "events", "ranks", "logs"
 CHECKPOINTS_FOLDER, PROFILES_FOLDER = "checkpoints", "profiles"
+FENCE_FOLDER = "fence"  # a marker for each attempt: only the newest may write
+SUPERVISION_FOLDER = "supervision"  # how each attempt ended, and what was decided
+ATTEMPTS_FILE = f"{SUPERVISION_FOLDER}/history.jsonl"  # a line for each attempt that has ended
 SUBMISSIONS_FILE = "slurm/submissions.jsonl"
 FIRST_ATTEMPT = 1
 
@@ -59,7 +64,6 @@ log = logging.getLogger(__name__)
 
 
 # --- names
-# -----------------------------------------------------------------------------------------
 
 
 def checkpoint_name(step: int) -> str:
@@ -86,7 +90,6 @@ def log_file(run_folder: Path | str, rank: int) -> Path:
 
 
 # --- checkpoints
-# -----------------------------------------------------------------------------------
 
 
 def complete_checkpoints(run_folder: Path | str) -> list[Path]:
@@ -243,7 +246,6 @@ def _manifest_entries(checkpoint: Path, *, named: bool = True) -> dict[str, tupl
 
 
 # --- scores of the online probe
-# --------------------------------------------------------------------
 
 
 def read_scores(run_folder: Path | str) -> dict[int, dict[str, float]]:

@@ -2,13 +2,13 @@
 
 python -m launch run experiment=demo                      this machine, one process per rank
 python -m launch submit cluster=mysite experiment=...     a SLURM cluster; --dry-run shows what
-python -m launch array cluster=mysite seed=0,1,2 ...      one run for each combination of
-settings python -m launch corpus --parts 64 -- VIDEOS --out URL    build a corpus as an array of
-jobs python -m launch doctor cluster=mysite experiment=...     all that can fail before a GPU is
-asked for python -m launch status runs/demo                         how it goes; --watch keeps
-looking python -m launch resume runs/demo                         go on from the newest whole
-checkpoint python -m launch cancel runs/demo                         end it for good python -m
-launch store DIR                                an object store on this machine, to try things
+python -m launch array cluster=mysite seed=0,1,2 ...      one run for each combination of settings
+python -m launch corpus --parts 64 -- VIDEOS --out URL    build a corpus as an array of jobs
+python -m launch doctor cluster=mysite experiment=...     all that can fail before a GPU is asked for
+python -m launch status runs/demo                         how it goes; --watch keeps looking
+python -m launch resume runs/demo                         go on from the newest whole checkpoint
+python -m launch cancel runs/demo                         end it for good
+python -m launch store DIR                                an object store on this machine, to try things
 """
 
 import argparse

@@ -23,11 +23,10 @@ from typing import Any
 from ausl_dist.files import read_json, write_json
 from ausl_dist.json_lines import LineWriter, read_log_lines
 from ausl_dist.observe.history import last_metrics
+from ausl_dist.run_folder import ATTEMPTS_FILE, SUPERVISION_FOLDER
 from ausl_dist.train import fence
 from launch.verdict import Decision, Ended, RankReport
 
-FOLDER = "supervision"
-HISTORY_FILE = "history.jsonl"
 MAX_BYTES = 1 << 20
 
 
@@ -37,7 +36,7 @@ class Attempt:
     def __init__(self, run_folder: Path, name: str) -> None:
         self.run_folder, self.name = Path(run_folder), name
         self.number = fence.newest(self.run_folder) + 1
-        self.folder = self.run_folder / FOLDER / name
+        self.folder = self.run_folder / SUPERVISION_FOLDER / name
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def report(self, report: RankReport) -> None:
@@ -86,14 +85,14 @@ def append_history(attempt: Attempt, now: Ended, decision: Decision) -> None:
         "action": decision.action,
         "why": decision.why,
     }
-    writer = LineWriter(attempt.run_folder / FOLDER / HISTORY_FILE)
+    writer = LineWriter(attempt.run_folder / ATTEMPTS_FILE)
     writer.write({**line, "excluded": list(decision.exclude)})
     writer.close()
 
 
 def read_history(run_folder: Path) -> list[dict[str, Any]]:
     """The lines of the run's history, oldest first; empty before the first attempt has ended."""
-    return list(read_log_lines(Path(run_folder) / FOLDER / HISTORY_FILE))
+    return list(read_log_lines(Path(run_folder) / ATTEMPTS_FILE))
 
 
 def ended(line: Mapping[str, Any]) -> Ended:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ausl_dist.json_lines import read_json_lines
+from ausl_dist.run_folder import LEDGER_FILE
 from ausl_dist.settings import SettingsError, from_mapping
 from launch.cluster import LocalCluster, SlurmCluster, read_settings
 from launch.compose import Composed
@@ -183,7 +184,7 @@ class Examination:
         return f"views of B x T x C x H x W = {views}"
 
     def _first_loss(self) -> str:
-        lines = list(read_json_lines(self.scratch / "ledger.jsonl"))
+        lines = list(read_json_lines(self.scratch / LEDGER_FILE))
         return f"{lines[0]['place']}: {lines[0]['detail']}"
 
     def step(self) -> str:

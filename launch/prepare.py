@@ -134,7 +134,7 @@ def _check_ranks(folder: Path, ranks: int) -> None:
     """Refuse a number of ranks that cannot share the batches of the run in `folder`."""
     import yaml
 
-    stored = yaml.safe_load((Path(folder) / "config.yaml").read_text())
+    stored = yaml.safe_load((Path(folder) / CONFIG_FILE).read_text())
     run = complete_run(stored)
     pieces = run["engine"]["gradient_accumulation"]
     check_ranks(run["data"]["lanes"], run["data"]["clips_per_lane"], pieces, ranks)

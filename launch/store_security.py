@@ -3,7 +3,7 @@
     FOLDER (0700)  identities.json   the one user of the S3 port
                    security.toml     tokens for reads and writes behind the S3 port
                    tls.crt, tls.key  one certificate, that both ends of every port behind the
-                   S3 port must show
+                                     S3 port must show
 
 S3 requests are signed anyway; but behind the S3 port SeaweedFS has ports of its own, which
 serve whoever asks unless they are told not to. All is made anew at each start, but for the

@@ -13,6 +13,31 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["AUSL_OBJECTIVES"] = "tests"  # objectives that tests define
 
 
+# The files that take longest, longest first: a worker that takes up one of them last would leave
+# the other without work.
+LONGEST = (
+    "integration/test_stream_faults.py",
+    "integration/test_slurm_launcher.py",
+    "train/test_kill.py",
+    "integration/test_faults_live.py",
+    "corpus/test_build.py",
+    "contract/test_objective_contract.py",
+    "train/test_engine.py",
+    "train/test_rewind.py",
+    "integration/test_experiments.py",
+    "stream/test_truth.py",
+    "integration/test_slurm_survival.py",
+    "corpus/test_lock.py",
+    "release/test_fuzz.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; within a file, and of all others, the order stays."""
+    place = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 @pytest.fixture(scope="session")
 def faces() -> Path:
     """The folder of real face videos and models; tests that need it skip where it is absent."""

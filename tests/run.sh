@@ -42,4 +42,5 @@ fi
 export PATH="$PWD/.venv/bin:$PATH:/usr/sbin" OMP_NUM_THREADS=1
 ruff check .
 mypy
-python -m pytest -n 2 --dist loadfile "$@"  # one file, one process: servers are shared within a file
+# one file, one process: servers are shared within a file; in the order of tests/conftest.py, longest first
+python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

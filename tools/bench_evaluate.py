@@ -1,7 +1,7 @@
 """How fast evaluation is: features beside the decoding that they wait for, and the probes.
 
-    python -m tools.bench_evaluate features --corpus URL [--backbone resnet18] [--image-size
-    112] python -m tools.bench_evaluate probe [--rows 150000] [--width 512] [--units 12]
+    python -m tools.bench_evaluate features --corpus URL [--backbone resnet18] [--image-size 112]
+    python -m tools.bench_evaluate probe [--rows 150000] [--width 512] [--units 12]
 
 Rates are in frames for each CPU-second of this process, all threads together, so that other
 work on the machine does not change them. The backbone runs on the GPU where there is one;

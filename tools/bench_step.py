@@ -1,8 +1,8 @@
 """What the engine costs beside plain torch, what a background save costs a step, and how two
 ranks compare with one.
 
-    python -m tools.bench_step                            22 M weights, all ZeRO stages python
-    -m tools.bench_step --profile profile.json     keeps the figures for tools.simulate_scale
+    python -m tools.bench_step                            22 M weights, all ZeRO stages
+    python -m tools.bench_step --profile profile.json     keeps the figures for tools.simulate_scale
 
 All variants hold the same model and batch, and all are there at once: one process by itself,
 and two that are ranks of one run. They take their steps in turn, so that whatever else the

@@ -115,12 +115,6 @@ def _parser() -> argparse.ArgumentParser:
         help="where the corpus goes: a folder, or s3://bucket/name",
     )
     parser.add_argument(
-        "--workers",
-        type=int,
-        default=len(os.sched_getaffinity(0)),
-        help="processes (default: one for each core)",
-    )
-    parser.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
@@ -134,64 +128,80 @@ def _parser() -> argparse.ArgumentParser:
         help="one setting, such as clips.seconds=2",
     )
     parser.add_argument(
+        "--name", help="name of the corpus in its statement (default: last part of the URL)"
+    )
+    _options_of_sources(parser)
+    _options_of_work(parser)
+    return parser
+
+
+def _options_of_sources(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what the sources are")
+    group.add_argument(
         "--layout",
         default="plain",
         metavar="NAME|RULE",
         help=f"{', '.join(LAYOUTS)}, or a regular expression with (?P<identity>...)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--licence", help="of all sources (default: what the layout says, or unknown)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--table",
         type=Path,
         metavar="FILE",
         help="CSV with the columns file, identity, licence",
     )
-    parser.add_argument(
+    group.add_argument(
         "--identity-field",
         metavar="NAME",
         help="who is seen: in WebDataset shards class (KEY.cls) or a field of KEY.json, in "
         "Parquet a column",
     )
-    parser.add_argument(
+    group.add_argument(
         "--video-column",
         metavar="NAME",
         help="of Parquet: what holds the videos, their paths or URLs (default: found by itself)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--labels",
         type=Path,
         metavar="PATH",
         help="action-unit labels: a CSV file, or a folder with one for each source",
     )
-    parser.add_argument(
+    group.add_argument(
         "--first-frame",
         type=int,
         metavar="N",
         help="what the label tables call the first frame (default 0; 1 in those of OpenFace)",
     )
-    parser.add_argument(
+
+
+def _options_of_work(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it is done")
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="processes (default: one for each core)",
+    )
+    group.add_argument(
         "--models",
         type=Path,
         metavar="DIR",
         help=f"folder of the models (default: $AUSL_MODELS, or {cache_folder()})",
     )
-    parser.add_argument(
+    group.add_argument(
         "--part",
         metavar="I/N",
         help="build part I (from 0) of N, for instance on N machines of an array job",
     )
-    parser.add_argument(
+    group.add_argument(
         "--work",
         type=Path,
         metavar="DIR",
         help="folder for unfinished work (default: in a local OUT, else in the cache)",
     )
-    parser.add_argument(
-        "--name", help="name of the corpus in its statement (default: last part of the URL)"
-    )
-    return parser
 
 
 def _part(text: str | None) -> tuple[int, int]:

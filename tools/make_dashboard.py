@@ -1,5 +1,6 @@
-"""Write the Grafana dashboard from ausl_dist/observe/dashboard.py: python -m
-tools.make_dashboard
+"""Write the Grafana dashboard from ausl_dist/observe/dashboard.py.
+
+python -m tools.make_dashboard
 """
 
 import argparse

@@ -84,20 +84,52 @@ def _parser() -> argparse.ArgumentParser:
         help="folder to write the bundle into, as NAME-STEP-HASH: named by its content",
     )
     parser.add_argument(
+        "--push",
+        metavar="ORG/NAME",
+        help="upload the bundle to the hub too; a new repository there is private",
+    )
+    _options_of_content(parser)
+    _options_of_measures(parser)
+    return parser
+
+
+def _options_of_content(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what the bundle holds")
+    group.add_argument(
         "--checkpoint",
         default="newest",
         metavar="newest|best|DIR",
         help="the newest complete checkpoint (default), the best of those kept by the run's online "
         "probe, or a checkpoint folder",
     )
-    parser.add_argument(
+    group.add_argument(
+        "--weights",
+        choices=("student", "teacher"),
+        default="student",
+        help="whose weights (default: student)",
+    )
+    group.add_argument(
+        "--head",
+        default="run",
+        metavar="run|none|DIR",
+        help="action-unit head: the one that the run trained, if it did (default); none; "
+        "or the linear probe of an evaluation's folder",
+    )
+    group.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        choices=KINDS,
+        help="write the backbone in this form too; can be repeated",
+    )
+    group.add_argument(
         "--corpus",
         action="append",
         default=[],
         metavar="NAME=FILE",
         help="a copy of corpus.json, where the corpus cannot be reached",
     )
-    parser.add_argument(
+    group.add_argument(
         "--evaluation",
         action="append",
         default=[],
@@ -105,21 +137,16 @@ def _parser() -> argparse.ArgumentParser:
         help="an output folder of python -m tools.evaluate to put into the card (default: "
         "all under RUN/evaluation); 'none' for no evaluation",
     )
-    parser.add_argument(
-        "--head",
-        default="run",
-        metavar="run|none|DIR",
-        help="action-unit head: the one that the run trained, if it did (default); none; "
-        "or the linear probe of an evaluation's folder",
+    group.add_argument(
+        "--licence",
+        default="other",
+        help="licence of the weights, as the hub writes it (default: other)",
     )
-    parser.add_argument(
-        "--export",
-        action="append",
-        default=[],
-        choices=KINDS,
-        help="write the backbone in this form too; can be repeated",
-    )
-    parser.add_argument(
+
+
+def _options_of_measures(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what its tolerance is measured on")
+    group.add_argument(
         "--faces",
         action="append",
         default=[],
@@ -127,29 +154,12 @@ def _parser() -> argparse.ArgumentParser:
         help="video, picture or folder with the faces that tolerance and errors of exports are "
         "measured on (default: rendered faces)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--models",
         type=Path,
         metavar="DIR",
         help="folder of the face detection models (see python -m tools.fetch_models)",
     )
-    parser.add_argument(
-        "--weights",
-        choices=("student", "teacher"),
-        default="student",
-        help="whose weights (default: student)",
-    )
-    parser.add_argument(
-        "--licence",
-        default="other",
-        help="licence of the weights, as the hub writes it (default: other)",
-    )
-    parser.add_argument(
-        "--push",
-        metavar="ORG/NAME",
-        help="upload the bundle to the hub too; a new repository there is private",
-    )
-    return parser
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -6,8 +6,7 @@ groups
 
     identity   who is seen; then the source shows one person, and only the largest face of each
                frame is kept
-    source     what the source is called in the corpus (take-down works by its beginning); the
-    whole
+    source     what the source is called in the corpus (take-down works by its beginning); the whole
                path where absent
 """
 

@@ -1,7 +1,6 @@
 """Take a video, an identity or a source out of a finished corpus, without building it again.
 
-    1. find      every clip of every shard is looked at; the plan goes to takedown.json at the
-       URL
+    1. find      every clip of every shard is looked at; the plan goes to takedown.json at the URL
     2. index     the shards that hold such clips leave the index: no run that starts sees them
     3. shards    they are written again without the clips, under new names, and enter the index
     4. delete    the old shards go; ledger and statement say what was removed

@@ -1,7 +1,6 @@
 """From an objective's mapping in a config to the objective.
 
-    {_target_: ausl_dist.objectives.temporal_ranking.TemporalRanking, n_far: 5, view: {flip:
-    0.5}}
+    {_target_: ausl_dist.objectives.temporal_ranking.TemporalRanking, n_far: 5, view: {flip: 0.5}}
         ──▶ its class, if objectives are allowed to come from there ──▶ arguments checked ──▶ object
 
 A config may have been made by somebody else, so `_target_` runs nothing by itself: only modules

@@ -3,8 +3,8 @@ people.
 
     q_i, student, frame i of a clip ──▶ attention over embeddings of OTHER identities
         ──▶ r_i = their mean, to unit length
-    r_i must find q_i among all frames of the clip: it has to carry what the face does, and
-    cannot carry who it is
+    r_i must find q_i among all frames of the clip: it has to carry what the face does, and cannot
+    carry who it is
 
 After the cross-identity half (CIR) of Li and Shan, IEEE TIP 32, 2023 (see `temporal_contrast`).
 Fact of the paper: the signal, a dictionary kept in a memory bank, a momentum encoder. Our

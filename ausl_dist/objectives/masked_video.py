@@ -73,14 +73,8 @@ class MaskedVideo(Objective):
             raise ValueError(
                 "masked_video: need patch >= 4, 0 < ratio < 1, frames >= 1 and stride >= 1"
             )
-        self.encoder, self.patch, self.ratio, self.tube, self.normalise, self.view = (
-            encoder,
-            patch,
-            ratio,
-            tube,
-            normalise,
-            view,
-        )
+        self.encoder, self.view, self.patch, self.ratio = encoder, view, patch, ratio
+        self.tube, self.normalise = tube, normalise
         self.offsets = tuple(range(0, frames * stride, stride))
         self.target = target
         self.unpool = PooledToMap(feature_dim) if reads == "pooled" else None

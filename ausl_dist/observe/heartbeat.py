@@ -15,9 +15,8 @@ from typing import Any, Literal
 
 from ausl_dist.files import read_json, write_json
 from ausl_dist.observe.state import RankState
-from ausl_dist.run_folder import FIRST_ATTEMPT
+from ausl_dist.run_folder import FIRST_ATTEMPT, RANKS_FOLDER
 
-RANKS_FOLDER = "ranks"
 MAX_BYTES = 1 << 20
 
 Standing = Literal["running", "ended", "failed"]

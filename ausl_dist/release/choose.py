@@ -1,9 +1,8 @@
 """Which checkpoint of a run is released: the newest whole one, the best by the online probe, or
 one that is named.
 
-    RUN/checkpoints/step-00000400/                       damaged ones are passed over, or
-    refused RUN/online.jsonl  {"step": 400, "probe_icc": 0.21}   where the run has an online
-    probe
+    RUN/checkpoints/step-00000400/                       damaged ones are passed over, or refused
+    RUN/online.jsonl  {"step": 400, "probe_icc": 0.21}   where the run has an online probe
 """
 
 from dataclasses import dataclass

@@ -3,8 +3,7 @@ them to.
 
 A shard is a plain WebDataset tar. One clip is a run of adjacent members with one key::
 
-    KEY.mp4             the aligned face, constant frame rate, yuv420p, keyframe at least every
-    16
+    KEY.mp4             the aligned face, constant frame rate, yuv420p, keyframe at least every 16
                         frames, VP9 or H.264 (or Motion JPEG)
     KEY.json            ClipMeta
     KEY.landmarks.npy   float16 [T, 68, 2], iBUG order, crop pixels

@@ -14,11 +14,10 @@ pairs two states.
 import contextlib
 import hashlib
 import io
-import json
 import math
 import re
 import tokenize
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -34,12 +33,12 @@ from ausl_dist.shards.clip import (
 )
 from ausl_dist.shards.retry import Retry
 from ausl_dist.shards.scan import ShardScan
+from ausl_dist.shards.sealed import DamagedError, sealed_json, unsealed_json
 from ausl_dist.shards.tar import BLOCK_BYTES, MAX_MEMBER_BYTES, hashing, read_members
 
 INDEX_NAME = "index.json"
 CHUNKS_NAME = "index.chunks.npy"
 INDEX_FORMAT = 1
-SEAL = b' "checksum"'
 CHUNK_BYTES = 8 << 20
 MAX_INDEX_BYTES = 256 << 20
 MAX_CHUNKS_BYTES = 64 << 30
@@ -75,10 +74,6 @@ CHUNK_DTYPE = np.dtype(
         ("clips", "<u4"),
     ]
 )
-
-
-class DamagedError(ValueError):
-    """Bytes of an index whose checksum is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,29 +178,6 @@ def write_index(url: str, entries: Iterable[ShardEntry]) -> None:
     }
     storage.write_bytes(storage.join(url, CHUNKS_NAME), buffer.getvalue())
     storage.write_bytes(storage.join(url, INDEX_NAME), sealed_json(summary))
-
-
-def sealed_json(values: dict[str, Any]) -> bytes:
-    """JSON whose last entry is a checksum of all bytes before it: a bit flipped on the way
-    would otherwise just be another number.
-    """
-    body = (
-        json.dumps(values, indent=1, ensure_ascii=False).encode().removesuffix(b"\n}") + b",\n"
-    )
-    return body + b'%s: "%s"\n}\n' % (SEAL, xxhash.xxh3_128_hexdigest(body).encode())
-
-
-def unsealed_json(
-    data: bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None
-) -> Any:
-    """The values of `sealed_json`; DamagedError where the checksum is wrong."""
-    body, _, seal = data.rpartition(SEAL)
-    if seal != b': "%s"\n}\n' % xxhash.xxh3_128_hexdigest(body).encode():
-        raise DamagedError(
-            "is damaged, or was changed by hand (its checksum is wrong); read it again, "
-            "or index the shards again"
-        )
-    return json.loads(data, object_hook=object_hook)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from webdataset.tariterators import group_by_keys, tar_file_expander
-
 from ausl_dist.shards.clip import META_SUFFIX, ClipMeta
 from ausl_dist.shards.tar import Guard, Reader, TarError, member_block
 
@@ -53,6 +51,9 @@ def read_clips(path: Path | str) -> Iterator[StoredClip]:
 
 def clips_in(file: Reader) -> Iterator[StoredClip]:
     """Yield the clips of a tar, or of a run of whole clips of one; TarError where it is none."""
+    # WebDataset brings torch with it: three seconds for every process that only writes
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
     guard = Guard(file)
     files = tar_file_expander([{"url": "", "stream": guard}])
     try:

@@ -1,8 +1,8 @@
 """What was taken out of a corpus, for runs that began before: their order goes on over the old
 index, with the removed clips missing and the others read from where they lie now.
 
-    URL/removals.json            for each index that a run may have begun with: its chunks that
-    moved URL/history/DIGEST/          that index, as it was
+    URL/removals.json            for each index that a run may have begun with: its chunks that moved
+    URL/history/DIGEST/          that index, as it was
 
 A chunk of an old index is a run of clips in one shard; what is left of it is a run of clips in
 the shard that was written in its place. So a chunk that moved is again one range with one
@@ -27,10 +27,9 @@ from ausl_dist.shards.index import (
     SHARD_NAME_PATTERN,
     Chunk,
     Index,
-    sealed_json,
-    unsealed_json,
 )
 from ausl_dist.shards.retry import Retry
+from ausl_dist.shards.sealed import sealed_json, unsealed_json
 
 REMOVALS_NAME = "removals.json"
 HISTORY_FOLDER = "history"

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import cv2
 import torch
@@ -48,7 +49,11 @@ from ausl_dist.stream.removed import TakenDown
 from ausl_dist.stream.settings import DataSettings
 from ausl_dist.stream.stages import Stages
 
+T = TypeVar("T")
 Result = Prepared | MissingClip
+Work = tuple[
+    int, list[tuple[int, Slot, Future[T]]]
+]  # a step, and lane, slot, result of each clip
 
 PLANNED_STEPS = 64  # how far the planner looks ahead where memory allows
 DECODED_STEPS = 2  # steps whose clips are being decoded while one is in the graph
@@ -83,11 +88,7 @@ class Loader:
         self.blocked_seconds = {"fetch": 0.0, "decode": 0.0, "augment": 0.0}
         # that finished batches waited for a place in the queue: the loader is ahead of the run
         self.ahead_seconds = 0.0
-        if plan.flow_measured and settings.decoder == "dali":
-            raise ValueError(
-                "motion is measured between frames that FFmpeg decoded: type data.decoder=pyav, "
-                "or objectives.NAME.source=stored for a corpus that holds it"
-            )
+        self._preparation = _preparation(settings, plan, seed)
         self.indexes = open_corpora(settings, plan, digests)
         self._lanes = lanes_of_rank(settings.lanes, rank, world_size)
         self._order = order_of(settings, self.indexes, seed)
@@ -106,40 +107,18 @@ class Loader:
         )
         self._taken_down.listen(lambda *chunk: _forget(self._store, cache, *chunk))
         self._taken_down.look()
-        self._preparation = Preparation(
-            plan,
-            settings.image_size,
-            seed,
-            settings.window_start,
-            settings.action_units,
-            decode_here=settings.decoder == "pyav",
-            window_once=settings.window_drawn == "once",
-            label_share=settings.label_share,
-            label_seed=settings.label_seed,
-        )
         self._decoders = threading.local()
         self._carrier = _carrier(settings, device)
         self._graph = _graph(settings, plan, len(self._lanes), self._carrier)
         self._next_step = self._assembling = start_step
-        self._planned: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Clips]]]]] = (
-            queue.Queue(PLANNED_STEPS)
-        )
-        self._decoding: queue.Queue[tuple[int, list[tuple[int, Slot, Future[Result]]]]] = (
-            queue.Queue(DECODED_STEPS)
-        )
+        self._planned: queue.Queue[Work[Clips]] = queue.Queue(PLANNED_STEPS)
+        self._decoding: queue.Queue[Work[Result]] = queue.Queue(DECODED_STEPS)
         self._batches: queue.Queue[Batch | Sent] = queue.Queue(settings.prefetch_batches)
         # Batches handed out, until the assembler lets go of them: to free memory of DALI's can
         # take 5 ms, of waiting and not of work, which the training thread is spared so. On a
         # GPU batches are memory of torch's own, and not kept.
         self._handed_out: deque[Batch] = deque()
-        cv2.setNumThreads(1)  # the parallelism is over clips
-        for name, work in (
-            ("planner", self._plan_ahead),
-            ("decoder", self._decode_ahead),
-            ("assembler", self._assemble),
-            ("removals", self._watch_removals),
-        ):
-            self._stages.start(name, work)
+        self._start()
 
     def __iter__(self) -> "Loader":
         return self
@@ -201,6 +180,13 @@ class Loader:
             "decoding": self._decoding.qsize(),
             "ready": self._batches.qsize(),
         }
+
+    def _start(self) -> None:
+        cv2.setNumThreads(1)  # the parallelism is over clips
+        self._stages.start("planner", self._plan_ahead)
+        self._stages.start("decoder", self._decode_ahead)
+        self._stages.start("assembler", self._assemble)
+        self._stages.start("removals", self._watch_removals)
 
     def _plan_ahead(self) -> None:
         for step in itertools.count(self._next_step):
@@ -311,6 +297,25 @@ class Loader:
             return self._preparation(clip, slot.corpus, slot.epoch, self._decoders.decoder)
         except MissingClip as error:
             return error.with_traceback(None)  # a traceback would keep the chunk in memory
+
+
+def _preparation(settings: DataSettings, plan: Needs, seed: int) -> Preparation:
+    if plan.flow_measured and settings.decoder == "dali":
+        raise ValueError(
+            "motion is measured between frames that FFmpeg decoded: type data.decoder=pyav, "
+            "or objectives.NAME.source=stored for a corpus that holds it"
+        )
+    return Preparation(
+        plan,
+        settings.image_size,
+        seed,
+        settings.window_start,
+        settings.action_units,
+        decode_here=settings.decoder == "pyav",
+        window_once=settings.window_drawn == "once",
+        label_share=settings.label_share,
+        label_seed=settings.label_seed,
+    )
 
 
 def _cache(settings: DataSettings) -> DiskCache | None:

@@ -4,9 +4,9 @@ or files.
     n-th clip of lane l
       1. mixture:  n falls into a period; the quotas say which corpus, and which clip of its own
          count in this lane
-      2. epoch:    the corpus' chunks stand in an order drawn for the epoch; that line of N
-         clips is cut into one segment for each lane, and the count divided by the segment's
-         length is (epoch, position)
+      2. epoch:    the corpus' chunks stand in an order drawn for the epoch; that line of N clips is
+         cut into one segment for each lane, and the count divided by the segment's length is
+         (epoch, position)
       3. window:   inside the segment, clips are shuffled in windows
       4. chunk:    a binary search in the running sum of clip counts turns the place in the line
          into (chunk, clip in chunk)

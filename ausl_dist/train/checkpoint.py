@@ -3,14 +3,13 @@
     engine ──copy──▶ host memory ──thread──▶ staging folder
         ──manifest, rename──▶ RUN_FOLDER/checkpoints/step-00000100/
 
-    rank-00000-of-00002.safetensors   this rank's pieces: "master/NAME@OFFSET",
-    "exp_avg/NAME@OFFSET",
+    rank-00000-of-00002.safetensors   this rank's pieces: "master/NAME@OFFSET", "exp_avg/NAME@OFFSET",
                                       ... (zero_state.Piece)
     buffers.safetensors               the model's buffers: batch norm statistics, banks
-    teacher.safetensors               the teacher, where there is one backbone.safetensors
-    the backbone in fp32 under its own names, for release and evaluation objectives.safetensors
-    the objectives' weights in fp32 as OBJECTIVE.NAME, for release state.json
-    the data integer (steps done), seed, order version, optimizer
+    teacher.safetensors               the teacher, where there is one
+    backbone.safetensors              the backbone in fp32 under its own names, for release and evaluation
+    objectives.safetensors            the objectives' weights in fp32 as OBJECTIVE.NAME, for release
+    state.json                        the data integer (steps done), seed, order version, optimizer
                                       scalars, how it was run
     config.yaml                       the run's settings
     manifest.json                     size and SHA-256 of every file above, and of itself

@@ -15,9 +15,7 @@ import socket
 import time
 from pathlib import Path
 
-from ausl_dist.run_folder import FIRST_ATTEMPT
-
-FENCE_FOLDER = "fence"
+from ausl_dist.run_folder import FENCE_FOLDER, FIRST_ATTEMPT
 
 
 class FencedError(RuntimeError):

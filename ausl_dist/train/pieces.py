@@ -3,8 +3,7 @@ however they were cut.
 
 rank 0's file: "master/net.conv.weight@0"   [700]         whole("master")         ->
                                                           {"net.conv.weight": [1000]}
-rank 1's file: "master/net.conv.weight@700" [300]         read("master", "net.conv.weight", 500,
-500)
+rank 1's file: "master/net.conv.weight@700" [300]         read("master", "net.conv.weight", 500, 500)
                                                           -> the second half
 """
 

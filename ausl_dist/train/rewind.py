@@ -14,8 +14,8 @@ from ausl_dist.train.record import note_rewind
 from ausl_dist.train.stability import DivergedError, Rewind, Trouble
 
 
-def give_up(folder: Path, trouble: Trouble, attempt: int) -> tuple[Path | None, Rewind]:
-    """Write down that a run goes back, and remove the checkpoints that the trouble has spoilt;
+def roll_back(folder: Path, trouble: Trouble, attempt: int) -> tuple[Path | None, Rewind]:
+    """Write down that a run goes back, and remove the checkpoints that hold its steps;
     returns the one to go on from, if any.
 
     None stands for the beginning, for a run that had no checkpoint yet.
@@ -43,12 +43,12 @@ def give_up(folder: Path, trouble: Trouble, attempt: int) -> tuple[Path | None, 
     )
     # first: killed after this line, the next attempt does what is left to do
     note_rewind(folder, rewind)
-    remove_spoilt(folder, [rewind])
+    remove_abandoned(folder, [rewind])
     return whole, rewind
 
 
-def remove_spoilt(folder: Path, rewinds: Sequence[Rewind]) -> None:
+def remove_abandoned(folder: Path, rewinds: Sequence[Rewind]) -> None:
     """Remove the checkpoints of steps that a rewind has abandoned."""
     for checkpoint in complete_checkpoints(folder):
-        if any(rewind.spoils(step_of(checkpoint)) for rewind in rewinds):
+        if any(rewind.abandons(step_of(checkpoint)) for rewind in rewinds):
             remove(checkpoint)

@@ -30,6 +30,7 @@ from ausl_dist.run_folder import (
 from ausl_dist.shards.storage import check_bucket
 from ausl_dist.stream import chosen
 from ausl_dist.stream.loader import Loader
+from ausl_dist.stream.order import lanes_of_rank
 from ausl_dist.train import fence
 from ausl_dist.train.arithmetic import arithmetic_of
 from ausl_dist.train.checkpoint import Saver, sweep, take_snapshot
@@ -42,7 +43,7 @@ from ausl_dist.train.process_group import broadcast_from_rank_0, end_startup, st
 from ausl_dist.train.record import note_end, note_start, read_rewinds
 from ausl_dist.train.remote import fetch_newest
 from ausl_dist.train.resume import ARITHMETIC_VERSION, Resume
-from ausl_dist.train.rewind import give_up, remove_spoilt
+from ausl_dist.train.rewind import remove_abandoned, roll_back
 from ausl_dist.train.schedule import StepValues, values_at
 from ausl_dist.train.settings import RunSettings
 from ausl_dist.train.stability import DivergedError, Rewind, Trouble, is_left_out
@@ -212,7 +213,7 @@ class Run:
         self.finish_saving()
         self._enter("rewind")
         checkpoint, rewind = broadcast_from_rank_0(
-            lambda: give_up(self.place.folder, trouble, self.place.attempt)
+            lambda: roll_back(self.place.folder, trouble, self.place.attempt)
         )
         self.rewinds.append(rewind)
         self.observer.event(
@@ -255,11 +256,7 @@ def open_run(
     device = start_ranks(settings.engine, settings.watch.startup_timeout_seconds)
     clock.lap("ranks")
     rank, world_size = dist.get_rank(), dist.get_world_size()
-    if settings.data.lanes % world_size:
-        raise ValueError(
-            f"data.lanes={settings.data.lanes} cannot be dealt evenly to {world_size} ranks: "
-            "change data.lanes, or the ranks"
-        )
+    lanes_of_rank(settings.data.lanes, rank, world_size)  # refuses what cannot be dealt
     with contextlib.ExitStack() as stack:
         watch = stack.enter_context(Watch(settings.watch, folder, rank))
         attempt, checkpoint, rewinds = broadcast_from_rank_0(
@@ -282,18 +279,7 @@ def open_run(
         made_of["arithmetic"] = dataclasses.asdict(arithmetic_of(settings.engine, device))
         made_of["startup_seconds"] = clock.seconds
         _note_start(place, device, state.start_step, checkpoint, made_of)
-        observer = stack.enter_context(
-            Observer(
-                settings.observe,
-                run_folder=folder,
-                run_name=settings.name,
-                rank=rank,
-                world_size=world_size,
-                attempt=attempt,
-                start_step=state.start_step,
-                total_steps=settings.steps,
-            )
-        )
+        observer = stack.enter_context(_observer(settings, place, state.start_step))
         timeout_seconds = settings.watch.step_timeout_seconds
         saver = Saver(place, settings.checkpoint, timeout_seconds)
         online = OnlineEvaluation(settings.online, folder)
@@ -301,18 +287,7 @@ def open_run(
         stack.push(_noting_the_end(place, observer, settings.steps))
         if checkpoint is not None and rank == 0:
             online.offer(checkpoint, state.start_step)
-        run = Run(
-            settings,
-            place,
-            device,
-            state,
-            rewinds,
-            observer,
-            saver,
-            watch,
-            stop,
-            online,
-        )
+        run = Run(settings, place, device, state, rewinds, observer, saver, watch, stop, online)
         yield run
         if not stop.asked:
             online.finish(timeout_seconds / 2)
@@ -341,14 +316,27 @@ def _noting_the_end(
     return note
 
 
+def _observer(settings: RunSettings, place: RunPlace, start_step: int) -> Observer:
+    return Observer(
+        settings.observe,
+        run_folder=place.folder,
+        run_name=settings.name,
+        rank=place.rank,
+        world_size=place.world_size,
+        attempt=place.attempt,
+        start_step=start_step,
+        total_steps=settings.steps,
+    )
+
+
 def _take_over(folder: Path, copies: str | None) -> tuple[int, Path | None, list[Rewind]]:
     """Claim the next attempt; returns its number, the checkpoint to go on from, and what the
-    run has given up before.
+    run has gone back from before.
     """
     attempt = fence.claim(folder)
     sweep(folder)
     rewinds = read_rewinds(folder)
-    remove_spoilt(folder, rewinds)  # where a rewind was killed half-way
+    remove_abandoned(folder, rewinds)  # where a rewind was killed half-way
     if copies is not None and not newest_whole_step(folder):
         check_bucket(copies)  # now, and not at the first save
         fetched = fetch_newest(copies, folder / CHECKPOINTS_FOLDER)

@@ -303,6 +303,11 @@ class RunSettings:
                 "objectives: at least one objective is needed, "
                 "for instance mixture=temporal_ranking"
             )
+        self._check_mixture()
+        self._check_parts()
+
+    def _check_mixture(self) -> None:
+        """Objectives, their weights, and how these change."""
         for name, settings in self.objectives.items():
             if not isinstance(settings, Mapping) or "_target_" not in settings:
                 raise ValueError(
@@ -338,6 +343,9 @@ class RunSettings:
             raise ValueError(
                 f"teacher_final_momentum must lie in [0, 1], not {self.teacher_final_momentum}"
             )
+
+    def _check_parts(self) -> None:
+        """Groups of settings that must fit one another."""
         if self.health.gradients_every_steps is not None and self.engine.zero_stage == 3:
             raise ValueError(
                 "health.gradients_every_steps needs whole weights on each rank: "

@@ -48,7 +48,7 @@ class Rewind:
     to_step: int
     attempt: int
 
-    def spoils(self, checkpoint_step: int) -> bool:
+    def abandons(self, checkpoint_step: int) -> bool:
         """Whether a checkpoint after so many steps holds steps that were abandoned."""
         return self.first < checkpoint_step <= self.last
 

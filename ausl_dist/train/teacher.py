@@ -1,7 +1,7 @@
 """The teacher: an exponential moving average of the student, in fp32, outside the engine.
 
-    after a good step:  teacher <- momentum * teacher + (1 - momentum) * student      (Tarvainen
-    and Valpola, NeurIPS 2017)
+    after a good step:  teacher <- momentum * teacher + (1 - momentum) * student      (Tarvainen and
+    Valpola, NeurIPS 2017)
 
 It holds copies of the backbone and of the submodules that objectives list in `taught`. Every
 rank holds all of it and computes the same update from the same weights. Batch norm in the

@@ -7,9 +7,9 @@ The file is an .npz (no pickles) with
     triangles            int [F, 3]        outwards side counter-clockwise
     triangle_material    int [F]           row of material_names
     material_names       text [N]          a name with 'Face' or 'Head' in it is skin, with 'Iris' or
-                                           'Sclera' eye, 'Teeth' teeth, 'Gums' or 'Tongue'
-                                           mouth, in any case; triangles of other materials
-                                           (lashes, tears) are left out
+                                           'Sclera' eye, 'Teeth' teeth, 'Gums' or 'Tongue' mouth, in
+                                           any case; triangles of other materials (lashes, tears)
+                                           are left out
     multipie68_vertices  int [68]          the vertex of each landmark
     identity_delta       float [M, V, 3]   ways in which faces differ, at one standard deviation
     expression_delta     float [E, V, 3]   blendshapes at full strength

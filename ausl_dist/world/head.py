@@ -1,8 +1,8 @@
 """What a head is to the renderer, and the built-in one.
 
-    head = BuiltinHead() face = head.face(random_stream(seed, "face", identity))     one
-    identity: shape, skin, hair face.points + intensities / 5 · face.units                  its
-    points, moved by action units
+    head = BuiltinHead()
+    face = head.face(random_stream(seed, "face", identity))     one identity: shape, skin, hair
+    face.points + intensities / 5 · face.units                  its points, moved by action units
 
 A head is a `Mesh`, how points are joined and where they lie in the picture of the skin, the
 same for all its identities; and it makes a `PosedFace` for each. Millimetres, origin between

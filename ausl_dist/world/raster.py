@@ -93,19 +93,11 @@ def rasterise(
     ax, bx, cx = (points[:, 0].take(corner) for corner in (a, b, c))
     ay, by, cy = (points[:, 1].take(corner) for corner in (a, b, c))
     area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-    left, right = (
-        np.ceil(np.minimum(np.minimum(ax, bx), cx)),
-        np.floor(np.maximum(np.maximum(ax, bx), cx)),
-    )
-    top, bottom = (
-        np.ceil(np.minimum(np.minimum(ay, by), cy)),
-        np.floor(np.maximum(np.maximum(ay, by), cy)),
-    )
-    left, top = np.maximum(left, 0), np.maximum(top, 0)
-    width, height = (
-        np.minimum(right, size - 1) - left + 1,
-        np.minimum(bottom, size - 1) - top + 1,
-    )
+    left = np.maximum(np.ceil(np.minimum(np.minimum(ax, bx), cx)), 0)
+    top = np.maximum(np.ceil(np.minimum(np.minimum(ay, by), cy)), 0)
+    right = np.minimum(np.floor(np.maximum(np.maximum(ax, bx), cx)), size - 1)
+    bottom = np.minimum(np.floor(np.maximum(np.maximum(ay, by), cy)), size - 1)
+    width, height = right - left + 1, bottom - top + 1
     kept = np.flatnonzero((area > 1e-6) & (width > 0) & (height > 0))
     # A barycentric weight is a plane over the picture: value at the box's first pixel, slope
     # along x, slope along y.
@@ -116,16 +108,7 @@ def rasterise(
     first = _plane(left, top, bx, by, (by - cy) * over, (cx - bx) * over)
     second = _plane(left, top, cx, cy, (cy - ay) * over, (ax - cx) * over)
 
-    # A triangle has one depth, that of its middle: it is smaller than anything it could reach
-    # through.
-    middle = sum(depth.take(corner.take(kept)) for corner in (a, b, c)) / 3
-    steps = (middle - middle.min(initial=0)) * (
-        (DEPTH_STEPS - 1) / max(float(np.ptp(depth)) + abs(float(depth.min())), 1e-6)
-    )
-    order = (
-        layers.take(kept).astype(np.int64) * DEPTH_STEPS + steps.astype(np.int64)
-    ) << TRIANGLE_BITS | np.arange(len(kept))
-
+    order = _front_to_back(depth, triangles, layers, kept)
     z_buffer = np.full(size * size, -1, np.int64)
     box = np.maximum(width, height).take(kept)
     corner_pixel = (top * size + left).astype(np.int64)
@@ -147,6 +130,25 @@ def rasterise(
             pixel, rows = pixel.take(inside), rows.take(inside)
         np.maximum.at(z_buffer, pixel, order.take(rows))
     return _resolve(z_buffer, size, kept, triangles, left, top, first, second)
+
+
+def _front_to_back(
+    depth: Floats,
+    triangles: NDArray[np.int32],
+    layers: NDArray[np.int8],
+    kept: NDArray[np.intp],
+) -> NDArray[np.int64]:
+    """A number for each kept triangle, larger for what is seen before another: layer, depth, and
+    the triangle's own number in the lowest bits.
+    """
+    # A triangle has one depth, that of its middle: it is smaller than anything it could reach
+    # through.
+    middle = sum(depth.take(corner.take(kept)) for corner in triangles.T) / 3
+    steps = (middle - middle.min(initial=0)) * (
+        (DEPTH_STEPS - 1) / max(float(np.ptp(depth)) + abs(float(depth.min())), 1e-6)
+    )
+    place = layers.take(kept).astype(np.int64) * DEPTH_STEPS + steps.astype(np.int64)
+    return place << TRIANGLE_BITS | np.arange(len(kept))
 
 
 def _plane(

@@ -1,11 +1,12 @@
 """From a head to frames: the world of talking faces, in which everything about a frame is
 known.
 
-    world = World(BuiltinHead(), size=128, seconds=2.0, seed=0) clip = world.clip(identity=7,
-    number=0) clip.frame(t)            H W 3 uint8 RGB, aligned as alignment_to_template aligns
-    it clip.landmarks           T 68 2, crop pixels clip.intensities         T K, 0 to 5,
-    columns world.head.action_units clip.flow(t, 3)          where each pixel of frame t is in
-    frame t + 3, and whether it can be
+    world = World(BuiltinHead(), size=128, seconds=2.0, seed=0)
+    clip = world.clip(identity=7, number=0)
+    clip.frame(t)            H W 3 uint8 RGB, aligned as alignment_to_template aligns it
+    clip.landmarks           T 68 2, crop pixels
+    clip.intensities         T K, 0 to 5, columns world.head.action_units
+    clip.flow(t, 3)          where each pixel of frame t is in frame t + 3, and whether it can be
                              seen there
 
 Everything is a pure function of (head, size, fps, seconds, seed, identity, number). A frame is

@@ -5,6 +5,8 @@ they are never run.
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -160,3 +162,31 @@ def test_no_room_knows_what_it_must_not(room: str) -> None:
         if any(other == wall or other.startswith(f"{wall}.") for wall in walls)
     ]
     assert through == []
+
+
+# Started by themselves, again and again, and by processes of theirs: seconds of imports would be
+# most of what they cost.
+WITHOUT_TORCH = (
+    "ausl_dist.run_folder",
+    "ausl_dist.observe.report",
+    "launch.__main__",
+    "launch.status",
+    "launch.supervise",
+    "tools.build_corpus",
+    "tools.index_shards",
+    "tools.take_down",
+    "tools.render_world",
+)
+
+
+def test_what_needs_no_torch_starts_without_it() -> None:
+    program = (
+        "import importlib, sys\n"
+        f"for name in {WITHOUT_TORCH}:\n"
+        "    importlib.import_module(name)\n"
+        "    assert 'torch' not in sys.modules, name\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

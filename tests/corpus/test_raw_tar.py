@@ -7,8 +7,9 @@ from pathlib import Path
 import cv2
 import pytest
 
+from ausl_dist.corpus.bring import bring
 from ausl_dist.corpus.layouts import layout
-from ausl_dist.corpus.sources import Source, bring, collect
+from ausl_dist.corpus.sources import Source, collect
 from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.faces.video import FrameReader
 from tests.support.fuzz import fuzz, inputs, patience

@@ -19,7 +19,7 @@ from ausl_dist.observe.device import Usage
 from ausl_dist.observe.metrics import OBJECTIVE_LOGS
 from ausl_dist.observe.observer import Observer, StepRecord
 from ausl_dist.observe.settings import ExporterSettings, ObserveSettings
-from tests.support.programs import program
+from tests.support.certificates import make_certificate
 from tests.support.prometheus_server import MONITORING, Prometheus, wait_for
 
 PASSWORD_LINE = "prometheus:s3cret"
@@ -131,37 +131,8 @@ def test_both_ranks_are_found_with_their_labels(watched: Prometheus) -> None:
 
 
 def test_scrapes_with_tls_and_password_work_as_the_configuration_says(tmp_path: Path) -> None:
-    openssl = program("openssl", "openssl")
-    certificate, key, password = (
-        tmp_path / "cert.pem",
-        tmp_path / "key.pem",
-        tmp_path / "password",
-    )
-    names = [
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-days",
-        "2",
-        "-nodes",
-    ]
-    command = [
-        openssl,
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        *names,
-    ]
-    subprocess.run(
-        [*command, "-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
+    certificate, key = make_certificate(tmp_path)
+    password = tmp_path / "password"
     password.write_text(PASSWORD_LINE)
     (tmp_path / "secret").write_text(PASSWORD_LINE.split(":")[1])
     exporter = ExporterSettings(

@@ -3,7 +3,6 @@
 import base64
 import socket
 import ssl
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -16,8 +15,8 @@ import pytest
 from ausl_dist.observe.exporter import Exporter, push, textfile_path, write_textfile
 from ausl_dist.observe.metrics import make_registry
 from ausl_dist.observe.settings import ExporterSettings
+from tests.support.certificates import make_certificate
 from tests.support.observing import state
-from tests.support.programs import program
 
 
 @contextmanager
@@ -134,30 +133,6 @@ def test_with_a_client_authority_strangers_are_refused(tmp_path: Path) -> None:
         assert "ausl_steps_total" in fetch(exporter.url, known)
         with pytest.raises(OSError, match=r"."):
             fetch(exporter.url, stranger)
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    openssl = program("openssl", "openssl")
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    command = [
-        openssl,
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        *names,
-    ]
-    subprocess.run(
-        [*command, "-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    return certificate, key
 
 
 def test_the_text_file_carries_the_labels_that_a_target_would(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ from ausl_dist.shards.index import (
     INDEX_NAME,
     Index,
     scan_shard,
-    sealed_json,
     write_index,
 )
+from ausl_dist.shards.sealed import sealed_json
 from tests.support.corpora import draw_clip, make_corpus
 from tests.support.fuzz import bounded, inputs, patience
 

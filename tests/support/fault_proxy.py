@@ -18,6 +18,8 @@ from collections import Counter
 from types import TracebackType
 from typing import BinaryIO
 
+from tests.support.loopback import LoopbackServer
+
 ERRORS = {
     "slow_down": (b"503 Slow Down", "SlowDown", "Please reduce your request rate."),
     "internal_error": (
@@ -34,7 +36,7 @@ TRICKLE_SECONDS = 0.05  # between two bytes
 HUGE_BYTES = 1 << 30
 
 
-class FaultProxy:
+class FaultProxy(LoopbackServer):
     """Forwards to `127.0.0.1:port`; a `share` of the reads meets one of the `kinds`, at most
     `most` of them.
     """
@@ -71,10 +73,6 @@ class FaultProxy:
         self._server = Server(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def __enter__(self) -> "FaultProxy":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -82,8 +80,7 @@ class FaultProxy:
         trace: TracebackType | None,
     ) -> None:
         self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(kind, error, trace)
 
     def next_fault(self) -> str | None:
         with self._lock:

@@ -10,12 +10,13 @@ import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
+
+from tests.support.loopback import LoopbackServer
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
-class PlainHTTP:
+class PlainHTTP(LoopbackServer):
     """Serves the files under `folder`; the first `failures` requests for each are answered by
     503.
     """
@@ -66,16 +67,3 @@ class PlainHTTP:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> "PlainHTTP":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()

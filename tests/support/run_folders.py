@@ -57,20 +57,7 @@ def make_run(
             checkpoint / "objectives.safetensors",
         )
     complete(checkpoint)
-    corpus = folder / "corpus"
-    corpus.mkdir()
-    statement = {
-        "name": "drawn",
-        "clips": 3,
-        "identities": 2,
-        "sources": 2,
-        "seconds": 9.0,
-        "fps": 25.0,
-        "licences": {"CC0": 3},
-    }
-    (corpus / "corpus.json").write_text(
-        json.dumps({**statement, "detector": "rendered", "alignment": template_id()})
-    )
+    corpus = _stated_corpus(folder / "corpus")
     config = {
         "name": "tiny",
         "folder": str(run),
@@ -89,6 +76,23 @@ def make_run(
         json.dumps({"packages": {"torch": torch.__version__}, "starts": [{"step": 0}]})
     )
     return run
+
+
+def _stated_corpus(folder: Path) -> Path:
+    folder.mkdir()
+    statement = {
+        "name": "drawn",
+        "clips": 3,
+        "identities": 2,
+        "sources": 2,
+        "seconds": 9.0,
+        "fps": 25.0,
+        "licences": {"CC0": 3},
+        "detector": "rendered",
+        "alignment": template_id(),
+    }
+    (folder / "corpus.json").write_text(json.dumps(statement))
+    return folder
 
 
 def checkpoint_of(run: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ausl_dist.train.record import note_rewind, read_rewinds
-from ausl_dist.train.rewind import give_up
+from ausl_dist.train.rewind import roll_back
 from ausl_dist.train.settings import RewindSettings
 from ausl_dist.train.stability import DivergedError, Rewind, Stability, Trouble, is_left_out
 
@@ -88,7 +88,7 @@ def test_going_back_removes_what_is_spoilt_and_is_written_down_first(
 ) -> None:
     monkeypatch.setattr("ausl_dist.train.rewind.damage", lambda checkpoint: None)
     checkpoints(tmp_path, 10, 20, 23)
-    found, rewind = give_up(tmp_path, Trouble(20, 24, "why"), attempt=2)
+    found, rewind = roll_back(tmp_path, Trouble(20, 24, "why"), attempt=2)
     assert found is not None
     assert found.name == "step-00000020"
     assert read_rewinds(tmp_path) == [rewind] == [Rewind(20, 24, "why", to_step=20, attempt=2)]
@@ -103,7 +103,7 @@ def test_a_run_is_never_started_from_nothing_because_its_old_checkpoints_are_gon
 ) -> None:
     checkpoints(tmp_path, 23)
     with pytest.raises(DivergedError, match="keep_last"):
-        give_up(tmp_path, Trouble(20, 24, "why"), attempt=1)
+        roll_back(tmp_path, Trouble(20, 24, "why"), attempt=1)
     assert read_rewinds(tmp_path) == []
 
 
@@ -112,7 +112,7 @@ def test_the_record_tells_which_steps_are_left_out(tmp_path: Path) -> None:
         note_rewind(tmp_path, rewind)
     rewinds = read_rewinds(tmp_path)
     assert [step for step in range(20) if is_left_out(step, rewinds)] == [5, 6, 7, 12]
-    assert [step for step in range(20) if any(rewind.spoils(step) for rewind in rewinds)] == [
+    assert [step for step in range(20) if any(rewind.abandons(step) for rewind in rewinds)] == [
         6,
         7,
     ]

@@ -1,9 +1,9 @@
 """What a corpus of a billion clips costs a rank: its index and its order, in a process of their
 own.
 
-    python -m tools.stream_bench.scale FOLDER      writes a synthetic index there, opens it in a
-    fresh
-process, prints what that took
+    python -m tools.stream_bench.scale FOLDER
+
+Writes a synthetic index there, opens it in a fresh process and prints what that took.
 """
 
 import subprocess
@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from ausl_dist.shards.index import CHUNK_DTYPE, CHUNKS_NAME, INDEX_NAME, Index, sealed_json
+from ausl_dist.shards.index import CHUNK_DTYPE, CHUNKS_NAME, INDEX_NAME, Index
+from ausl_dist.shards.sealed import sealed_json
 from ausl_dist.stream.order import Order
 
 CHUNKS, CLIPS_A_CHUNK, CHUNKS_A_SHARD, CHUNK_BYTES, FRAMES = 6_250_000, 160, 32, 8 << 20, 32

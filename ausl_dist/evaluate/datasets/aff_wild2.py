@@ -3,8 +3,7 @@ cropped pictures.
 
     AU_Detection_Challenge/Train_Set/VIDEO.txt       line 1 names the AUs; then a row per frame,
     AU_Detection_Challenge/Validation_Set/VIDEO.txt  0/1, -1 disregard
-    cropped_aligned/VIDEO/00001.jpg                  row k is picture k, from 1; frames without
-    a
+    cropped_aligned/VIDEO/00001.jpg                  row k is picture k, from 1; frames without a
                                                      face have no file
 
 VIDEO may end in _left or _right: two persons of one video, who are different subjects. The

@@ -1,7 +1,6 @@
 """DISFA: 27 subjects, one video each of two cameras, intensities of 12 AUs in every frame.
 
-    ActionUnit_Labels/SN001/SN001_au1.txt        frame,intensity without a header; **frames
-    start
+    ActionUnit_Labels/SN001/SN001_au1.txt        frame,intensity without a header; **frames start
                                                  at 1**, so label k is picture k - 1
     Videos_LeftCamera/LeftVideoSN001_comp.avi    also Video_LeftCamera, and names in other case;
                                                  SN010 has 4844 frames, the others 4845

@@ -1,10 +1,8 @@
 """EmotioNet, the manually coded part: one row per picture from the web, occurrence of 12 AUs.
 
-    emotionet_facs_24600.xlsx    columns URL and 'AU 1', 'AU 2', … (quotes included); 999
-    unknown;
+    emotionet_facs_24600.xlsx    columns URL and 'AU 1', 'AU 2', … (quotes included); 999 unknown;
                                  or the same table saved as emotionet_facs_24600.csv
-    images/NAME.jpg              the pictures that could still be downloaded, under their own
-    names
+    images/NAME.jpg              the pictures that could still be downloaded, under their own names
 
 Nobody knows who is who: each picture is a subject of its own, and the split is by picture, as
 in the published protocol.

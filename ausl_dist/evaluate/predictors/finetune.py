@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ausl_dist.evaluate.features.entrant import fastest_device
 from ausl_dist.evaluate.features.table import FeatureTable
-from ausl_dist.evaluate.folds.sealed import Decided, Looked
+from ausl_dist.evaluate.folds.sealed import Decided
 from ausl_dist.evaluate.predictors.base import Task
 from ausl_dist.evaluate.predictors.networks import Network
 from ausl_dist.evaluate.predictors.pictures import PictureStore
@@ -153,18 +153,11 @@ def fit_finetune(
     trained = train(
         table, task, settings.course, build, _pictures_of(table, pictures, settings)
     )
-    decisions = {
-        "task": task,
-        "kind": "finetune",
-        "epochs": trained.epochs,
-        "threshold": trained.threshold.tolist(),
-    }
-    decided = Decided(Looked.at(table), decisions)
     return Finetuned(
         task,
         table.action_units,
         trained.threshold,
-        decided,
+        trained.decided(table, task, "finetune"),
         trained.model.cpu(),
         pictures,
         settings,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ausl_dist.evaluate.features.table import FeatureTable
-from ausl_dist.evaluate.folds.sealed import Decided, Looked
+from ausl_dist.evaluate.folds.sealed import Decided
 from ausl_dist.evaluate.predictors.base import Task
 from ausl_dist.evaluate.predictors.training import (
     Inputs,
@@ -136,18 +136,11 @@ def fit_network(table: FeatureTable, task: Task, settings: NetworkSettings) -> N
         )
 
     trained = train(table, task, settings.course, build, _standardised(table, mean, scale))
-    decisions = {
-        "task": task,
-        "kind": settings.kind,
-        "epochs": trained.epochs,
-        "threshold": trained.threshold.tolist(),
-    }
-    decided = Decided(Looked.at(table), decisions)
     return NetworkProbe(
         task,
         table.action_units,
         trained.threshold,
-        decided,
+        trained.decided(table, task, settings.kind),
         trained.model,
         mean,
         scale,

@@ -131,7 +131,6 @@ def fit_constant(table: FeatureTable, task: Task) -> Probe:
 
 
 # --- ridge
-# ---------------------------------------------------------------------------------
 
 
 @dataclass
@@ -235,7 +234,6 @@ def _squared_error(m: _Moments, w: Array, b: Array) -> Array:
 
 
 # --- logistic
-# ---------------------------------------------------------------------------------
 
 
 def _fit_logistic(
@@ -348,7 +346,6 @@ def _whitening(features: NDArray[np.float32]) -> tuple[Array, Array, Array]:
 
 
 # --- shared
-# ---------------------------------------------------------------------------------
 
 
 def _scale(covariance: Array) -> Array:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ausl_dist.evaluate.features.table import FeatureTable
-from ausl_dist.evaluate.folds.sealed import inner_folds
+from ausl_dist.evaluate.folds.sealed import Decided, Looked, inner_folds
 from ausl_dist.evaluate.predictors.base import MAX_INTENSITY, Task
 from ausl_dist.evaluate.scores.formulas import (
     DetectionCounts,
@@ -64,6 +64,16 @@ class Trained:
     model: nn.Module
     epochs: int
     threshold: NDArray[np.float64]  # K
+
+    def decided(self, table: FeatureTable, task: Task, kind: str) -> Decided:
+        """What was decided on the training table, for the record."""
+        decisions = {
+            "task": task,
+            "kind": kind,
+            "epochs": self.epochs,
+            "threshold": self.threshold.tolist(),
+        }
+        return Decided(Looked.at(table), decisions)
 
 
 def train(

@@ -4,8 +4,8 @@
         ──▶ RegressionSums / DetectionCounts  (add up over batches, ranks, subjects)
                                                           │
                                                           ▼
-                                              ICC MAE MSE PCC / F1 accuracy …   one value per
-                                              action unit
+                                              ICC MAE MSE PCC / F1 accuracy …   one value per action
+                                              unit
 
 A sum object is one float64 array `values` [fields, ..., K]: two of them add with `+`, ranks add
 theirs with `over_ranks()`, and a bootstrap over subjects is a weighted sum of the per-subject
