@@ -85,6 +85,7 @@ class Face:
     yaw: float  # degrees, positive when the face looks to the image's right
     pitch: float  # degrees, positive when it looks down
     extent: tuple[float, float, float, float]  # box around all mesh points: x0, y0, x1, y1
+    mesh: NDArray[np.float32] | None = None  # 478 2, picture pixels, of the landmark model
 
     @property
     def eye_pixels(self) -> float:
@@ -195,6 +196,7 @@ class Landmarker:
             yaw=yaw,
             pitch=pitch,
             extent=(float(left), float(top), float(right), float(bottom)),
+            mesh=points.astype(np.float32),
         )
 
 
