@@ -16,6 +16,7 @@ clips in the same view.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # launch/ is imported from the checkout
@@ -34,8 +35,9 @@ from tools.objective_bench.learn import pretrain, table
 FLOW_GAP = 18  # of the motion that the world stores: single_image_flow's
 
 
-def main() -> int:
-    arguments = _parser().parse_intermixed_args()
+def main(words: Sequence[str] | None = None) -> int:
+    """The command; `words` are those that were typed, if nothing else is said."""
+    arguments = _parser().parse_intermixed_args(words)
     work: Path = arguments.work
     work.mkdir(parents=True, exist_ok=True)
     settings = settings_of(

@@ -75,7 +75,10 @@ TINY = Size(
     compiler="eager",  # traced into graphs, but no minutes of C++
     part_seconds=600.0,  # a busy machine is no fault of the script
     all_seconds=3600.0,
-    learning=(),
+    learning=(
+        *("--steps", "2", "--seeds", "1", "--cases", "landmark_deviation", "--size", "32"),
+        *("--identities", "1", "--heldout", "4", "--clips", "2", "batch.clips=2"),
+    ),
 )
 SIZES = {"full": FULL, "tiny": TINY}
 

@@ -71,7 +71,7 @@ def backbone_of(case: str, settings: RunSettings, work: Path, device: torch.devi
     torch.manual_seed(stable_hash(settings.seed, "weights"))
     backbone = build_backbone(settings.backbone)
     if case != RANDOM:
-        backbone.loadweights_file(load_file(weights_file(work, case, settings.seed)))
+        backbone.load_weights(load_file(weights_file(work, case, settings.seed)))
     return backbone.eval().to(device)
 
 
