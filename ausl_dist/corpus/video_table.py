@@ -37,7 +37,7 @@ PATH_COLUMNS = (
 )
 NAME_COLUMNS = ("__key__", "file_name", "filename", "video_id", "key", "name", "id")
 _PLACE = re.compile(
-    rf"(?P<table>.+(?:{'|'.join(map(re.escape, sorted(TABLE_SUFFIXES)))}))"
+    rf"(?P<address>.+(?:{'|'.join(map(re.escape, sorted(TABLE_SUFFIXES)))}))"
     r"#(?P<column>[^#:]+):(?P<group>\d{1,9})\.(?P<row>\d{1,12})",
     re.DOTALL | re.IGNORECASE,
 )
@@ -81,7 +81,7 @@ def place_of(location: str) -> Place:
     match = _PLACE.fullmatch(location)
     assert match is not None, location
     column = unquote(match["column"])
-    return Place(match["table"], column, int(match["group"]), int(match["row"]))
+    return Place(match["address"], column, int(match["group"]), int(match["row"]))
 
 
 def list_videos(

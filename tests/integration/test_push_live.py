@@ -17,7 +17,13 @@ def test_values_are_left_at_the_gateway_under_the_ranks_labels(tmp_path: Path) -
     (port,) = free_ports(1)
     with open(tmp_path / "gateway.log", "wb") as log:
         gateway = subprocess.Popen(
-            [gateway_program, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log
+            [
+                gateway_program,
+                f"--web.listen-address=127.0.0.1:{port}",
+                f"--persistence.file={tmp_path / 'gateway'}",  # Debian's keeps all runs' in one
+            ],
+            stdout=log,
+            stderr=log,
         )
     try:
         wait_for(lambda: answers(port), 30, "the start of the Pushgateway")

@@ -115,7 +115,16 @@ def test_a_cluster_with_gpus_turns_on_what_pays_there_and_words_win() -> None:
 
 def test_a_run_goes_on_with_ranks_that_can_share_its_batches(tmp_path_factory: object) -> None:
     folder = tmp_path_factory.mktemp("batch") / "run"  # type: ignore[attr-defined]
-    run = prepare(run_of(f"folder={folder}", "cluster=slurm_cpu"))
+    run = prepare(
+        compose(
+            [
+                "experiment=joint",
+                f"data.corpora.main.url={folder.parent}",
+                f"folder={folder}",
+                "cluster=slurm_cpu",
+            ]
+        )
+    )
     assert change_cluster(run, ["cluster.nodes=16"])["nodes"] == 16
     with pytest.raises(
         SettingsError, match=r"16 lanes cannot be dealt to 3 ranks: use one of 1, 2, 4"

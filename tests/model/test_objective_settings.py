@@ -83,6 +83,7 @@ def test_a_module_that_is_not_there_is_answered_with_the_nearest() -> None:
 
 
 def test_packages_that_the_user_trusts_are_built_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUSL_OBJECTIVES", "tests")
     target = {"_target_": "tests.support.troubled.Troubled", "control": os.devnull, "n_far": 3}
     assert complete(target, "mine")["n_far"] == 3
     assert complete(target, "mine")["margin"] == 0.03, "of the class that ** hands on to"

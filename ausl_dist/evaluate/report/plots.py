@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ausl_dist.evaluate.report.published import PublishedRow
-from ausl_dist.pages.page import STYLE
 from ausl_dist.pages.plot import COLOURS, Margins, Plot, Tick, colour_class
 from ausl_dist.pages.ticks import ticks_around
 from ausl_dist.units import title_of
@@ -94,10 +93,7 @@ def rows_picture(report: Mapping[str, Any]) -> str:
         for line, words in enumerate(textwrap.wrap(row["name"], NAME_WIDTH)):
             plot.under(middle, line, words)
         plot.under(middle, NAME_LINES, show(pooled["mean"]))
-    svg = plot.svg(f"{TITLES[score]} of each row, intervals over subjects")
-    # no page is around it that would say so
-    named = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-    return named.replace(">", f"><style>{STYLE}</style>", 1) + "\n"
+    return plot.file(f"{TITLES[score]} of each row, intervals over subjects")
 
 
 def subjects_plot(points: Sequence[tuple[str, float, float]], first: str, second: str) -> str:
