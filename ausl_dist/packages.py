@@ -21,6 +21,8 @@ class Need:
 NEEDS: Mapping[str, Need] = {
     "--export onnx": Need(("onnx", "onnxruntime"), "'ausl_dist[export]'"),
     "a table in Parquet": Need(("pyarrow",), "'ausl_dist[parquet]'"),
+    "a data set in Parquet or Arrow": Need(("pyarrow",), "'ausl_dist[parquet]'"),
+    "foreign.kind=hugging_face": Need(("transformers",), "'ausl_dist[hugging_face]'"),
     "observe.trackers.tensorboard": Need(("tensorboard",), "'ausl_dist[tensorboard]'"),
     "observe.trackers.wandb_project": Need(("wandb",), "'ausl_dist[wandb]'"),
     "an object store on this machine": Need(("cryptography",), "'ausl_dist[demo]'"),

@@ -21,6 +21,12 @@ from ausl_dist.provenance import note_command
 
 
 def main() -> int:
+    arguments = _parser().parse_args()
+    note_command(["python", "-m", "launch", *sys.argv[1:]])
+    return int(arguments.call(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m launch", description="Check, start, stop and follow pretraining jobs."
     )
@@ -33,15 +39,40 @@ def main() -> int:
         added.set_defaults(call=call)
         return added
 
-    run = verb("run", _run, "run a job on this machine")
-    submit = verb("submit", _submit, "submit a job to SLURM")
-    array = verb(
-        "array",
-        _array,
-        "submit one run for each combination of settings: "
-        "seed=0,1 optimizer.learning_rate=1e-3,3e-4",
+    _start_options(
+        verb("run", _run, "run a job on this machine"),
+        verb("submit", _submit, "submit a job to SLURM"),
+        verb(
+            "array",
+            _array,
+            "submit one run for each combination of settings: "
+            "seed=0,1 optimizer.learning_rate=1e-3,3e-4",
+        ),
+        verb("doctor", _doctor, "check everything that can fail before a GPU is asked for"),
     )
-    doctor = verb("doctor", _doctor, "check everything that can fail before a GPU is asked for")
+    _corpus_options(
+        verb("corpus", _corpus, "build a corpus as an array of jobs, one for each part")
+    )
+    _folder_options(
+        verb("resume", _resume, "go on with a run from its newest whole checkpoint"),
+        verb("status", _status, "say how a run goes"),
+        verb("cancel", _cancel, "end a run's jobs for good"),
+    )
+    store = verb("store", _store, "serve an object store on this machine until Ctrl-C")
+    store.add_argument("folder", type=Path, help="where its data lie, and are found again")
+    store.add_argument(
+        "--bucket", default="corpora", help="made at the start, if it is not there"
+    )
+    return parser
+
+
+def _start_options(
+    run: argparse.ArgumentParser,
+    submit: argparse.ArgumentParser,
+    array: argparse.ArgumentParser,
+    doctor: argparse.ArgumentParser,
+) -> None:
+    """Of the verbs that make a run of settings."""
     run.add_argument(
         "--dry-run", action="store_true", help="print the resolved config and stop"
     )
@@ -71,7 +102,9 @@ def main() -> int:
             nargs="*",
             help="hydra overrides: experiment=demo optimizer.learning_rate=1e-3 ...",
         )
-    corpus = verb("corpus", _corpus, "build a corpus as an array of jobs, one for each part")
+
+
+def _corpus_options(corpus: argparse.ArgumentParser) -> None:
     corpus.add_argument(
         "--cluster", default="slurm", metavar="NAME", help="a file of configs/cluster/"
     )
@@ -87,9 +120,14 @@ def main() -> int:
         metavar="WORD",
         help="after two dashes: inputs and options of python -m tools.build_corpus",
     )
-    resume = verb("resume", _resume, "go on with a run from its newest whole checkpoint")
-    status = verb("status", _status, "say how a run goes")
-    cancel = verb("cancel", _cancel, "end a run's jobs for good")
+
+
+def _folder_options(
+    resume: argparse.ArgumentParser,
+    status: argparse.ArgumentParser,
+    cancel: argparse.ArgumentParser,
+) -> None:
+    """Of the verbs for a run that is there."""
     for each in (resume, status, cancel):
         each.add_argument("folder", type=Path, help="the run folder")
     resume.add_argument(
@@ -100,14 +138,6 @@ def main() -> int:
     status.add_argument(
         "--watch", action="store_true", help="look again every few seconds until it has ended"
     )
-    store = verb("store", _store, "serve an object store on this machine until Ctrl-C")
-    store.add_argument("folder", type=Path, help="where its data lie, and are found again")
-    store.add_argument(
-        "--bucket", default="corpora", help="made at the start, if it is not there"
-    )
-    arguments = parser.parse_args()
-    note_command(["python", "-m", "launch", *sys.argv[1:]])
-    return int(arguments.call(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> int:

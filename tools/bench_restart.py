@@ -28,6 +28,7 @@ from ausl_dist.run_folder import (
     CHECKPOINTS_FOLDER,
     CLUSTER_FILE,
     CONFIG_FILE,
+    FENCE_FOLDER,
     LOGS_FOLDER,
     METRICS_FILE,
     RECORD_FILE,
@@ -88,7 +89,7 @@ def copy_run(source: Path, target: Path) -> Path:
 
 def restart(folder: Path) -> dict[str, float]:
     """Start the run, wait for its first step, kill it; returns seconds for each stage."""
-    attempts = len(list((folder / "fence").glob("*.json")))
+    attempts = len(list((folder / FENCE_FOLDER).glob("*.json")))
     started = time.time()
     with open(folder / "bench.log", "ab") as log:
         words = [sys.executable, "-m", "launch", "resume", str(folder)]

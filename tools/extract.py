@@ -19,6 +19,15 @@ from ausl_dist.release.tables import TableWriter, check_table
 
 
 def main() -> int:
+    arguments = _parser().parse_args()
+    if arguments.overlay is not None:
+        return _overlay(arguments)
+    if arguments.out is None:
+        raise ValueError("give --out FILE for a table, or --overlay FILE for a video")
+    return _table(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,11 +65,10 @@ def main() -> int:
     parser.add_argument(
         "--everyone", action="store_true", help="all faces of a frame instead of the largest"
     )
-    arguments = parser.parse_args()
-    if arguments.overlay is not None:
-        return _overlay(arguments)
-    if arguments.out is None:
-        raise ValueError("give --out FILE for a table, or --overlay FILE for a video")
+    return parser
+
+
+def _table(arguments: argparse.Namespace) -> int:
     check_table(arguments.out)
     missing = [str(video) for video in arguments.videos if not video.exists()]
     if missing:

@@ -8,7 +8,6 @@ Listing reads the small columns alone; `extract` brings one video to a local dis
 one page at a time, so that memory holds a video and a page, however large the file is.
 """
 
-import importlib.util
 import io
 import json
 import re
@@ -23,9 +22,9 @@ from urllib.parse import quote, unquote
 from ausl_dist.corpus.raw_tar import MAX_NOTE_CHARACTERS, MAX_NOTES, ReadAt
 from ausl_dist.corpus.suffixes import TABLE_SUFFIXES, VIDEO_SUFFIXES
 from ausl_dist.faces.decode import Unreadable
+from ausl_dist.packages import require
 from ausl_dist.shards import storage
 
-EXTRA = "pip install 'ausl_dist[parquet]'"
 PAGE_BYTES = 1 << 20  # read at a time
 NOTE_ROWS = 64  # of the small columns, at a time
 MAX_THRIFT = 64 << 20  # bytes of a file's own description
@@ -92,7 +91,7 @@ def list_videos(
     `column` holds them; where it is None, the one that Hugging Face calls a Video or that is
     named as one. Raises NoVideos where that cannot be told, ValueError for what is no table.
     """
-    require_pyarrow(location)
+    require("a data set in Parquet or Arrow")
     with _told_apart(lambda error: ValueError(f"{location}: {error}")):
         table = _open(location, read_at, size)
         column = column_of_videos(table.schema, location, column)
@@ -103,11 +102,6 @@ def list_videos(
                 if names[video.name] > 1:
                     video.name += f"@{names[video.name]}"
                 yield video
-
-
-def require_pyarrow(location: str) -> None:
-    if importlib.util.find_spec("pyarrow") is None:
-        raise ValueError(f"{location} needs the package pyarrow: {EXTRA}")
 
 
 def extract(

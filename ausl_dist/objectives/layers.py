@@ -118,6 +118,20 @@ class PooledToMap(nn.Module):
         return F.gelu(self.linear(pooled)).unflatten(-1, (self.channels, self.side, self.side))
 
 
+def unpooling(
+    reads: str, feature_dim: int, map_dim: int | None
+) -> tuple[PooledToMap | None, int]:
+    """What a decoder reads: with `pooled` a map made of the pooled features, with `map` the last
+    map itself (None); and its channels.
+    """
+    if reads == "map":
+        return None, map_dim or feature_dim
+    if reads != "pooled":
+        raise ValueError(f"reads must be map or pooled, not {reads}")
+    made = PooledToMap(feature_dim)
+    return made, made.channels
+
+
 class UpDecoder(nn.Sequential):
     """Maps N D h w to N `channels` 2^k h 2^k w by k steps of nearest doubling, 3 x 3
     convolution, group norm and GELU.

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from ausl_dist.batch import Needs, View
 from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32
 from ausl_dist.objectives.draws import uniform
-from ausl_dist.objectives.layers import PooledToMap, all_of, feed, learnt_tokens, resized
+from ausl_dist.objectives.layers import all_of, feed, learnt_tokens, resized, unpooling
 
 # crops and mirror images are all the augmentation that MAE uses
 MASKED = View(crop=(0.5, 0.875), flip=0.5)
@@ -61,10 +61,8 @@ class MaskedVideo(Objective):
         super().__init__()
         if encoder not in ("fill", "drop"):
             raise ValueError("masked_video: encoder must be fill or drop")
-        if reads not in ("map", "pooled") or target not in ("pixels", "deviation"):
-            raise ValueError(
-                "masked_video: reads must be map or pooled, target pixels or deviation"
-            )
+        if target not in ("pixels", "deviation"):
+            raise ValueError("masked_video: target must be pixels or deviation")
         if (target == "deviation" and frames < 2) or (reads == "pooled" and encoder == "drop"):
             raise ValueError(
                 "masked_video: target=deviation needs frames >= 2, reads=pooled encoder=fill"
@@ -77,12 +75,11 @@ class MaskedVideo(Objective):
         self.tube, self.normalise = tube, normalise
         self.offsets = tuple(range(0, frames * stride, stride))
         self.target = target
-        self.unpool = PooledToMap(feature_dim) if reads == "pooled" else None
-        map_dim = (map_dim or feature_dim) if self.unpool is None else self.unpool.channels
+        self.unpool, channels = unpooling(reads, feature_dim, map_dim)
         pixels = 3 * patch * patch
-        self.paint: nn.Module = nn.Conv2d(map_dim, pixels, 1)
+        self.paint: nn.Module = nn.Conv2d(channels, pixels, 1)
         if encoder == "drop":
-            self.narrow = nn.Linear(map_dim, decoder_width)
+            self.narrow = nn.Linear(channels, decoder_width)
             self.hidden_token = learnt_tokens(1, decoder_width)
             layer = nn.TransformerEncoderLayer(
                 decoder_width,

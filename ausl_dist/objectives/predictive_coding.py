@@ -24,8 +24,9 @@ it).
 Two ranks do not give the loss of one, which is the authors' choice: with negatives of one rank,
 half as many clips a rank mean easier questions. Chance is ln(clips of the rank x P h w), logged
 as `chance`. `negatives: all_ranks` makes the loss independent of the number of ranks, but for
-dropout. Ours: `negatives: clip` asks only which step of the clip it is, which neither who it is nor
-how it is lit can tell; `reads: pooled` predicts the backbone's readout, a map of one place.
+dropout. Ours: `negatives: clip` asks only which step of the clip it is, of embeddings without
+their mean over the clip, which neither who it is nor how it is lit can tell; `reads: pooled`
+predicts the backbone's readout, a map of one place.
 """
 
 import math

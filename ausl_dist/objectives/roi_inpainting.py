@@ -31,7 +31,7 @@ from ausl_dist.batch import PLAIN, Needs, View
 from ausl_dist.objectives.base import BatchView, Features, Loss, Objective, masked_mean
 from ausl_dist.objectives.draws import uniform
 from ausl_dist.objectives.landmark_deviation import still_landmarks
-from ausl_dist.objectives.layers import PooledToMap, UpDecoder, feed
+from ausl_dist.objectives.layers import UpDecoder, feed, unpooling
 from ausl_dist.objectives.region_tokens import RegionTokens
 from ausl_dist.objectives.regions import BP4D_UNITS, centres, corners, cut, inside, places_of
 
@@ -72,19 +72,16 @@ class RoiInpainting(Objective):
                 "roi_inpainting: need 0 < region <= 0.5 of the image's side, "
                 "frames >= 1 and stride >= 1"
             )
-        if target not in ("pixels", "deviation") or reads not in ("map", "pooled"):
-            raise ValueError(
-                "roi_inpainting: target must be pixels or deviation, reads map or pooled"
-            )
+        if target not in ("pixels", "deviation"):
+            raise ValueError("roi_inpainting: target must be pixels or deviation")
         if target == "deviation" and frames < 2:
             raise ValueError("roi_inpainting: target=deviation needs frames >= 2")
         self.target = target
-        self.unpool = PooledToMap(feature_dim) if reads == "pooled" else None
-        map_dim = (map_dim or feature_dim) if self.unpool is None else self.unpool.channels
+        self.unpool, channels = unpooling(reads, feature_dim, map_dim)
         self.max_removed, self.region, self.view = max_removed, region, view
         self.offsets = tuple(range(0, frames * stride, stride))
         self.regions = RegionTokens(
-            map_dim,
+            channels,
             self.places,
             region=region,
             width=width,

@@ -38,7 +38,7 @@ from torch import Tensor
 from ausl_dist.batch import PLAIN, Needs, View
 from ausl_dist.objectives.base import BatchView, Loss, Objective, masked_mean
 from ausl_dist.objectives.head_motion import head_motion_removed
-from ausl_dist.objectives.layers import PooledToMap, UpDecoder, feed
+from ausl_dist.objectives.layers import UpDecoder, feed, unpooling
 
 REFERENCE_SIZE = 224  # pixels: the image size that lengths of flow are stated for
 
@@ -78,8 +78,8 @@ class SingleImageFlow(Objective):
             raise ValueError("single_image_flow: direction must be signed, either or unsigned")
         if source not in ("measured", "stored"):
             raise ValueError("single_image_flow: source must be measured or stored")
-        if reads not in ("map", "pooled") or norm not in ("l1", "l2"):
-            raise ValueError("single_image_flow: reads must be map or pooled, norm l1 or l2")
+        if norm not in ("l1", "l2"):
+            raise ValueError("single_image_flow: norm must be l1 or l2")
         if frames < 1 or stride < 1 or (frames > 1 and source == "measured"):
             raise ValueError(
                 "single_image_flow: need frames >= 1 and stride >= 1, and more than one frame "
@@ -94,10 +94,8 @@ class SingleImageFlow(Objective):
         self.scale, self.largest, self.median_between = scale, largest, median_between
         self.norm = norm
         self.offsets = tuple(range(0, frames * stride, stride))
-        self.unpool = PooledToMap(feature_dim) if reads == "pooled" else None
-        map_dim = map_dim or feature_dim
-        inputs = map_dim if self.unpool is None else self.unpool.channels
-        self.decode = UpDecoder(inputs, (128, 64, 32), 2)
+        self.unpool, channels = unpooling(reads, feature_dim, map_dim)
+        self.decode = UpDecoder(channels, (128, 64, 32), 2)
 
     def needs(self) -> Needs:
         if self.source == "stored":

@@ -38,6 +38,7 @@ from ausl_dist.release.detection import carry_models
 from ausl_dist.release.export import write_exports
 from ausl_dist.release.fitted import find_head, supervised_objectives
 from ausl_dist.release.head import write_head
+from ausl_dist.release.load import CORPUS_NAME, RECORD_NAME
 from ausl_dist.release.network import (
     CONFIG_NAME,
     load_tensors,
@@ -54,8 +55,6 @@ from ausl_dist.release.trained import trained_line
 from ausl_dist.release.verify import release_name, write_sums
 from ausl_dist.version import __version__
 
-CORPUS_NAME = "corpus.json"
-RECORD_NAME = "record.json"
 CARD_NAME = "README.md"
 EVALUATION_NAME = "evaluation"
 EXPORTS_NAME = "exports"

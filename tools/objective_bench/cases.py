@@ -3,15 +3,10 @@ labels, and nothing at all.
 """
 
 import os
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-
-# launch/ is imported from the checkout
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ausl_dist.model.joint import JointModel, build_model
 from ausl_dist.randomness import stable_hash

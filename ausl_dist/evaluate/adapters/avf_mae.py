@@ -23,11 +23,12 @@ from ausl_dist.evaluate.adapters.base import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     ForeignSettings,
+    depth_of,
     entrant,
     load_exactly,
     read_tensors,
 )
-from ausl_dist.evaluate.adapters.video_tokens import Mlp, VideoTokens, depth_of
+from ausl_dist.evaluate.adapters.video_tokens import Mlp, VideoTokens
 from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.evaluate.features.windows import Window
 
@@ -38,7 +39,7 @@ HEAD_WIDTH = 64
 PREFIX = "encoder."
 
 
-class Attention(nn.Module):
+class RegionAttention(nn.Module):
     """Attention of tokens to others, or to themselves; the key has no bias."""
 
     def __init__(self, width: int) -> None:
@@ -60,13 +61,13 @@ class Attention(nn.Module):
         return found
 
 
-class Block(nn.Module):
+class RegionBlock(nn.Module):
     """Within regions, between their tokens, from these to tubelets and back."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         for step in ("first", "second", "third", "fourth"):
-            self.add_module(f"{step}_attn", Attention(width))
+            self.add_module(f"{step}_attn", RegionAttention(width))
             self.add_module(f"{step}_attn_norm0", nn.LayerNorm(width, 1e-6))
         for step in ("third", "fourth"):
             self.add_module(f"{step}_attn_norm1", nn.LayerNorm(width, 1e-6))
@@ -109,7 +110,7 @@ class AvfMae(VideoTokens):
         window: Window,
     ) -> None:
         super().__init__(width=width, tubelet=tubelet, patch=patch, window=window)
-        self.blocks = nn.ModuleList(Block(width, hidden) for _ in range(depth))
+        self.blocks = nn.ModuleList(RegionBlock(width, hidden) for _ in range(depth))
         self.lg_region_tokens = nn.Parameter(torch.zeros(regions, width))
         self.norm = nn.LayerNorm(width, 1e-6)
 

@@ -12,8 +12,9 @@ backbone may be worth more on its own. The report says so, and its alignment met
 import argparse
 import codecs
 import dataclasses
+import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -206,6 +207,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         )
     prefix = "module."  # of DistributedDataParallel
     return {name.removeprefix(prefix): value for name, value in tensors.items()}
+
+
+def renamed(name: str, rules: Iterable[tuple[str, str]]) -> str:
+    """A tensor's name after each pattern has become its replacement, in order."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def depth_of(tensors: Mapping[str, Tensor]) -> int:
+    """How many blocks tensors named blocks.N.… have."""
+    return 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks."))
 
 
 def load_exactly(

@@ -21,9 +21,11 @@ from ausl_dist.evaluate.adapters.base import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     ForeignSettings,
+    depth_of,
     entrant,
     load_exactly,
     read_tensors,
+    renamed,
 )
 from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.model.backbones import Backbone, import_timm
@@ -86,7 +88,7 @@ def _of_authors(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, value in found.items():
         if name.startswith(UNUSED) or name.endswith(("bias_mask", ".periods")):
             continue
-        name = _renamed(name, FROM_AUTHORS)
+        name = renamed(name, FROM_AUTHORS)
         if name.endswith("attn.qkv.bias"):
             # that of the key is masked, and not trained
             query, _, values = value.chunk(3)
@@ -104,7 +106,7 @@ def _of_hugging_face(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, value in found.items():
         if name.endswith("mask_token") or re.search(r"\.attention\.[kv]_proj\.weight$", name):
             continue
-        name = _renamed(name, (*FROM_HUGGING_FACE, *inner))
+        name = renamed(name, (*FROM_HUGGING_FACE, *inner))
         if name.endswith(".attention.q_proj.weight"):
             others = [_sibling(found, name, part) for part in ("k_proj", "v_proj")]
             name = name.replace("attention.q_proj", "attn.qkv")
@@ -123,21 +125,14 @@ def _sibling(found: Mapping[str, Tensor], name: str, part: str) -> Tensor:
     return value
 
 
-def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
 def _shape_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     width, _, patch, _ = tensors["patch_embed.proj.weight"].shape
     gated = "blocks.0.mlp.fc1_g.weight" in tensors
     hidden = tensors["blocks.0.mlp.fc2.weight"].shape[1]
-    depths = [int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")]
     return {
         "patch_size": patch,
         "embed_dim": width,
-        "depth": 1 + max(depths),
+        "depth": depth_of(tensors),
         "num_heads": max(1, width // HEAD_WIDTH.get(width, 64)),
         "mlp_ratio": (hidden + 0.5) / width,  # timm rounds down
         "swiglu_mlp": gated,

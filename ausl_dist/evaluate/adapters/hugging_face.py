@@ -25,6 +25,7 @@ from ausl_dist.evaluate.adapters.base import (
 from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.evaluate.features.windows import Window, at_slot
 from ausl_dist.model.backbones import import_timm
+from ausl_dist.packages import require
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 MAX_BYTES = 1 << 20
@@ -71,13 +72,9 @@ def open_entrant(settings: ForeignSettings) -> Entrant:
         raise ValueError(
             f"{folder} is no folder of Hugging Face: it has no {CONFIG} with a model_type"
         )
+    require("foreign.kind=hugging_face")
     import_timm()  # first: it mends a torchvision that does not load
-    try:
-        transformers = importlib.import_module("transformers")
-    except ImportError as error:
-        raise ValueError(
-            "kind=hugging_face needs transformers: type `pip install transformers`"
-        ) from error
+    transformers = importlib.import_module("transformers")
     config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
     frames = getattr(config, "num_frames", None)
     window = settings.window or (Window(int(frames), STEP) if frames else None)

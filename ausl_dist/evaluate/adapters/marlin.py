@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from ausl_dist.evaluate.adapters.base import (
     ForeignSettings,
+    depth_of,
     entrant,
     load_exactly,
     read_tensors,
 )
-from ausl_dist.evaluate.adapters.video_tokens import VideoTokens, depth_of
+from ausl_dist.evaluate.adapters.video_tokens import VideoTokens
 from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.evaluate.features.windows import Window
 from ausl_dist.model.backbones import import_timm

@@ -4,7 +4,6 @@ video N W 3 H W ──Conv3d──▶ tokens N (t h w) D ──the network's own
     ──at_slot──▶ map N D h w, and its mean N D
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch.nn.functional as F
@@ -74,8 +73,3 @@ class Mlp(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         found: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
         return found
-
-
-def depth_of(tensors: Mapping[str, Tensor]) -> int:
-    """How many blocks tensors named blocks.N.… have."""
-    return 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks."))

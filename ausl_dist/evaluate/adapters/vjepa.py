@@ -13,7 +13,6 @@ are not used. Pixels by ImageNet's statistics. The window is ours: 16 frames, fo
 corpus of 25.
 """
 
-import re
 from collections.abc import Mapping
 
 import torch
@@ -23,11 +22,13 @@ from ausl_dist.evaluate.adapters.base import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     ForeignSettings,
+    depth_of,
     entrant,
     load_exactly,
     read_tensors,
+    renamed,
 )
-from ausl_dist.evaluate.adapters.video_tokens import Attention, Mlp, VideoTokens, depth_of
+from ausl_dist.evaluate.adapters.video_tokens import Attention, Mlp, VideoTokens
 from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.evaluate.features.windows import Window
 
@@ -77,7 +78,7 @@ class Rotation:
         return x * self.cosine + swapped * self.sine
 
 
-class Block(nn.Module):
+class RotaryBlock(nn.Module):
     """Attention with rotary positions, then the two linear layers."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
@@ -107,7 +108,9 @@ class VJepa(VideoTokens):
     ) -> None:
         super().__init__(width=width, tubelet=tubelet, patch=patch, window=window)
         self.heads, self.of_2_1 = HEADS.get(width, max(1, width // 64)), of_2_1
-        self.blocks = nn.ModuleList(Block(width, self.heads, hidden) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            RotaryBlock(width, self.heads, hidden) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width, 1e-6)
         self.video_mod_embed = nn.Parameter(torch.zeros(1, 1, width)) if of_2_1 else None
 
@@ -180,8 +183,7 @@ def under_our_names(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if name.startswith(f"{last_norm}."):
                 tensors[f"norm.{bare.rsplit('.', 1)[1]}"] = value
             continue
-        for pattern, replacement in FROM_HUGGING_FACE:
-            bare = re.sub(pattern, replacement, bare)
+        bare = renamed(bare, FROM_HUGGING_FACE)
         tensors[bare.replace("patch_embed.proj.", "patch_embed.")] = value
     return _joined(tensors)
 
