@@ -58,9 +58,10 @@ def main() -> int:
     for seed in range(arguments.seeds):
         for case in cases:
             pretrain(case, replace(settings, seed=seed), arguments.work, device)
-    rows = [(case, arguments.work) for case in cases]
+    rows = {case: (case, arguments.work) for case in cases}
     if arguments.rendered:
-        rows += [(case, arguments.rendered) for case in cases if case != RANDOM]
+        trained = [case for case in cases if case != RANDOM]
+        rows |= {f"{case}, rendered people": (case, arguments.rendered) for case in trained}
     clips = scan(arguments.heldout, image_size=arguments.size, view=View(crop=CROP))
     table(settings, rows, arguments.seeds, _labelled(clips, taught), device)
     return 0

@@ -60,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
     clips = scan(
         str(work / "heldout"), image_size=arguments.size, stride=3, view=View(crop=CROP)
     )
-    table(settings, [(case, work) for case in cases], arguments.seeds, clips, device)
+    table(settings, {case: (case, work) for case in cases}, arguments.seeds, clips, device)
     return 0
 
 

@@ -87,7 +87,7 @@ def test_a_video_network_is_judged_beside_ours_on_the_same_frames(
     assert "V-JEPA - " not in capsys.readouterr().out  # gains are those of the first
     picture = (tmp_path / "out" / "report.svg").read_text()
     assert picture.startswith("<svg xmlns=")
-    assert picture.count("<rect") == len(names)
+    assert picture.count("<rect class=") == len(names)
     assert (tmp_path / "out" / "report.md").read_text().startswith("| ICC(3,1) |")
 
 

@@ -1,7 +1,7 @@
 """Pretraining one case after another, each kept, and what the features are worth on other people."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,32 +77,32 @@ def backbone_of(case: str, settings: RunSettings, work: Path, device: torch.devi
 
 def table(
     settings: RunSettings,
-    cases: Sequence[tuple[str, Path]],
+    rows: Mapping[str, tuple[str, Path]],
     seeds: int,
     clips: Iterable[ScannedClip],
     device: torch.device,
 ) -> None:
-    """Print mean and spread over seeds of every score, a row for each case and the folder that keeps
-    its backbones; pixels and the landmarks that the corpus stores below.
+    """Print mean and spread over seeds of every score, a row for each title: its case, and the
+    folder that keeps its backbones. Pixels and the landmarks that the corpus stores stand below.
     """
     backbones: dict[str, nn.Module] = {PIXELS: Pixels().to(device)}
-    for case, work in cases:
+    for title, (case, work) in rows.items():
         for seed in range(seeds):
             own = replace(settings, seed=seed)
-            backbones[_row(case, work, seed)] = backbone_of(case, own, work, device)
+            backbones[f"{title}-{seed}"] = backbone_of(case, own, work, device)
     tables = extract(backbones, clips, true_landmarks=True)
     found = {name: scores(own) for name, own in tables.items()}
     print(
         "\n| features | AU intensity, ICC(3,1) | AU occurrence, F1 chosen | identity, "
         "accuracy | CPU-minutes |\n|---|---|---|---|---|"
     )
-    for case, work in cases:
-        own_scores = np.array([found[_row(case, work, seed)] for seed in range(seeds)])
+    for title, (case, work) in rows.items():
+        own_scores = np.array([found[f"{title}-{seed}"] for seed in range(seeds)])
         cells = [
             f"{mean:.3f} ± {spread:.3f}"
             for mean, spread in zip(own_scores.mean(0), own_scores.std(0), strict=True)
         ]
-        print(f"| {case} | {' | '.join(cells)} | {_cpu_minutes(case, work, seeds)} |")
+        print(f"| {title} | {' | '.join(cells)} | {_cpu_minutes(case, work, seeds)} |")
     for name in (PIXELS, TRUE_LANDMARKS):
         print(f"| {name} | {' | '.join(f'{value:.3f}' for value in found[name])} | |")
     print(
@@ -110,10 +110,6 @@ def table(
         f"{seeds} seeds, {settings.steps} steps, readout of the map: "
         f"{settings.backbone.readout.kind}."
     )
-
-
-def _row(case: str, work: Path, seed: int) -> str:
-    return f"{case}-{seed} of {work}"
 
 
 def _cpu_minutes(case: str, work: Path, seeds: int) -> str:
