@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ausl_dist.evaluate.features.entrant import fastest_device
 from ausl_dist.evaluate.features.table import FeatureTable
 from ausl_dist.evaluate.folds.sealed import Decided, Looked, inner_folds
 from ausl_dist.evaluate.predictors.base import MAX_INTENSITY, Task
@@ -25,6 +26,7 @@ from ausl_dist.evaluate.scores.formulas import (
     best_thresholds,
     mean_over_units,
 )
+from ausl_dist.model.joint import random_state_kept
 from ausl_dist.randomness import random_stream
 
 Rows = NDArray[np.int64]
@@ -167,7 +169,7 @@ def _epochs(
     """Yield the model after each epoch."""
     labels = torch.from_numpy(table.labels)
     steps = sum(1 for _ in _batches(table, rows, course, 0))
-    with torch.random.fork_rng():
+    with random_state_kept(fastest_device()):
         torch.manual_seed(course.seed)
         trainee = build(max(1, steps) * course.max_epochs)
         for epoch in range(course.max_epochs):
