@@ -15,6 +15,12 @@ in the dictionary beside the bank, so that the loss exists from the first step.
     a_ik = softmax_k(q_i . M_k / tau_r) over entries of other identities;  r_i = normalise(sum_k
     a_ik M_k) loss = -mean_i log softmax_j(r_i . q_j / tau)[i]  +  pull (1 - mean_i r_i . q_i)
 
+Ours beside the paper's: `embeds: deviation` takes the clip's mean off each embedding before it gets
+unit length, so that what is sought among other people is what changes in a clip, and not who is
+most alike. Without it, the reconstructions of a clip's frames stay nearly equal, and the loss at
+chance, ln n, for hundreds of steps. `recognises: key` seeks the slow copy's embedding of the same
+frame in the other view. Without it, a deviation finds itself by its pixels within 150 steps.
+
 A clip for which there is no other identity anywhere is left out, never NaN. The bank is equal
 on all ranks: embeddings of all ranks, in rank order, enter it after each step that was taken;
 those of slots without a clip do not.
@@ -35,7 +41,7 @@ from ausl_dist.objectives.base import (
     in_float32,
     masked_mean,
 )
-from ausl_dist.objectives.layers import cross_entropy_of_rows, embed, projector
+from ausl_dist.objectives.layers import cross_entropy_of_rows, embed, feed, projector
 from ausl_dist.objectives.temporal_contrast import STRONG, STRONG_KEY
 
 
@@ -61,6 +67,8 @@ class CrossIdentityReconstruction(Objective):
         temperature: float = 0.1,
         attention_temperature: float = 0.07,
         pull: float = 0.0,
+        embeds: Literal["frame", "deviation"] = "frame",
+        recognises: Literal["query", "key"] = "query",
         gradient: Literal["query_and_attention", "query"] = "query_and_attention",
         hidden_dim: int = 512,
         embedding_dim: int = 128,
@@ -85,6 +93,17 @@ class CrossIdentityReconstruction(Objective):
             raise ValueError(
                 "cross_identity_reconstruction: gradient must be query_and_attention or query"
             )
+        if embeds not in ("frame", "deviation") or recognises not in ("query", "key"):
+            raise ValueError(
+                "cross_identity_reconstruction: embeds must be frame or deviation, recognises "
+                "query or key"
+            )
+        if recognises == "key" and gradient == "query":
+            raise ValueError(
+                "cross_identity_reconstruction: recognises=key leaves gradient=query none to take: "
+                "set gradient=query_and_attention"
+            )
+        self.embeds, self.recognises = embeds, recognises
         self.temperature, self.attention_temperature, self.pull, self.gradient = (
             temperature,
             attention_temperature,
@@ -115,8 +134,9 @@ class CrossIdentityReconstruction(Objective):
         if self.shared_head is not None:
             head = batch.shared_module(self.shared_head, "head")
         assert head is not None
-        queries = embed(head, batch.pooled(self.view, self.offsets))  # B n E
-        keys, key_identity = self._keys_of_all_ranks(batch)
+        queries = self._embed(head, batch.pooled(self.view, self.offsets))  # B n E
+        own_keys = self._keys(batch)
+        keys, key_identity = self._of_all_ranks(own_keys, batch)
         # K+G E; renormalised: the bank may be held in 16 bits
         entries = torch.cat([F.normalize(self.bank.float(), dim=-1), keys])
         other = batch.identity[:, None] != torch.cat(
@@ -128,7 +148,8 @@ class CrossIdentityReconstruction(Objective):
         source = queries.detach() if self.gradient == "query" else queries
         with in_float32(queries):
             rebuilt = reconstruct(source, entries, other, self.attention_temperature)
-            loss, found = recognition_loss(rebuilt, queries, self.temperature)  # B, B
+            sought = own_keys if self.recognises == "key" else queries
+            loss, found = recognition_loss(rebuilt, sought, self.temperature)  # B, B
             agreement = (rebuilt * queries).sum(-1).mean(1)
         usable = batch.weight * other.any(1)
         logs = {
@@ -155,19 +176,30 @@ class CrossIdentityReconstruction(Objective):
             self.bank_step[places] = step
             self.bank_cursor.copy_((self.bank_cursor + len(keys)) % len(self.bank))
 
+    def _embed(self, head: nn.Module, features: Tensor) -> Tensor:
+        """Unit-length embeddings B n E of features B n D."""
+        if self.embeds == "frame":
+            return embed(head, features)
+        with in_float32(features):
+            embedded = feed(head, features).float()
+            return F.normalize(embedded - embedded.mean(1, keepdim=True), dim=-1)
+
     @torch.no_grad()
-    def _keys_of_all_ranks(self, batch: BatchView) -> tuple[Tensor, Tensor]:
+    def _keys(self, batch: BatchView) -> Tensor:
+        """The slow copy's embeddings B n E of the other view."""
         taught = (
             batch.teacher_module(self, "head")
             if self.shared_head is None
             else batch.shared_teacher_module(self.shared_head, "head")
         )
-        # B n E of all ranks
-        keys = gather(embed(taught, batch.teacher_pooled(self.key_view, self.offsets)))
-        valid = gather(batch.weight) > 0
-        return keys[valid].flatten(0, 1), gather(batch.identity)[valid].repeat_interleave(
-            len(self.offsets)
-        )
+        return self._embed(taught, batch.teacher_pooled(self.key_view, self.offsets))
+
+    @torch.no_grad()
+    def _of_all_ranks(self, own_keys: Tensor, batch: BatchView) -> tuple[Tensor, Tensor]:
+        """Keys G E of all ranks' clips that are there, and whose they are, G."""
+        keys, valid = gather(own_keys), gather(batch.weight) > 0
+        identity = gather(batch.identity)[valid].repeat_interleave(len(self.offsets))
+        return keys[valid].flatten(0, 1), identity
 
     def _age(self, step: int) -> Tensor:
         written = self.bank_step >= 0
@@ -188,12 +220,12 @@ def reconstruct(
 
 
 def recognition_loss(
-    rebuilt: Tensor, queries: Tensor, temperature: float
+    rebuilt: Tensor, sought: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """How badly each reconstruction B n E finds its own query among the clip's: loss B, and the
-    share found B.
+    """How badly each reconstruction B n E finds its own frame among those of the clip, `sought`,
+    B n E: loss B, and the share found B.
     """
-    logits = rebuilt @ queries.transpose(1, 2) / temperature  # B n n
+    logits = rebuilt @ sought.transpose(1, 2) / temperature  # B n n
     target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
     loss = cross_entropy_of_rows(logits, target).mean(1)
     return loss, (logits.argmax(-1) == target).float().mean(1).detach()

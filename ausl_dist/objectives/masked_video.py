@@ -16,9 +16,11 @@ on hidden pixels, the linear layer, ratio 0.6 with squares of 32 pixels. Our dec
 colour instead of learnt tokens, which not all backbones have, and 0.75 with squares of 16 as
 default for both encoders.
 
-Ours beside theirs: `target: deviation` paints how a frame differs from the mean of the clip's
-frames, since who it is and how it is lit are most of a face's pixels; `reads: pooled` paints from
-the backbone's readout, so that what is painted has gone through what a consumer gets.
+Ours beside theirs: `target: deviation` paints all patches, hidden and seen, of how a frame differs
+from the mean of the clip's frames once its head stands as in this mean (`clip_mean`), each place
+in its own spread: who it is, how it is lit and how the head stands are nearly all of a face's
+pixels, and hidden ones are told by the pose of the others. `reads: pooled` paints from the
+backbone's readout, so that what is painted has gone through what a consumer gets.
 """
 
 from typing import Literal
@@ -28,16 +30,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import Needs, View
-from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32
+from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32, masked_mean
+from ausl_dist.objectives.clip_mean import RunningSpread, with_still_head
 from ausl_dist.objectives.draws import uniform
 from ausl_dist.objectives.layers import all_of, feed, learnt_tokens, resized, unpooling
 
 # crops and mirror images are all the augmentation that MAE uses
 MASKED = View(crop=(0.5, 0.875), flip=0.5)
+SPREAD_SIDE = 32  # of the map of spreads, whatever the size of the images
 
 
 class MaskedVideo(Objective):
-    """Reconstruction error of the hidden patches of `frames` frames, `stride` apart."""
+    """Reconstruction error of the hidden patches of `frames` frames, `stride` apart; with
+    `target: deviation` of all patches.
+    """
 
     def __init__(
         self,
@@ -63,10 +69,13 @@ class MaskedVideo(Objective):
             raise ValueError("masked_video: encoder must be fill or drop")
         if target not in ("pixels", "deviation"):
             raise ValueError("masked_video: target must be pixels or deviation")
-        if (target == "deviation" and frames < 2) or (reads == "pooled" and encoder == "drop"):
+        if target == "deviation" and (frames < 2 or encoder == "drop" or normalise):
             raise ValueError(
-                "masked_video: target=deviation needs frames >= 2, reads=pooled encoder=fill"
+                "masked_video: target=deviation needs frames >= 2, encoder=fill and "
+                "normalise=false"
             )
+        if reads == "pooled" and encoder == "drop":
+            raise ValueError("masked_video: reads=pooled needs encoder=fill")
         if patch < 4 or not 0 < ratio < 1 or frames < 1 or stride < 1:
             raise ValueError(
                 "masked_video: need patch >= 4, 0 < ratio < 1, frames >= 1 and stride >= 1"
@@ -75,6 +84,7 @@ class MaskedVideo(Objective):
         self.tube, self.normalise = tube, normalise
         self.offsets = tuple(range(0, frames * stride, stride))
         self.target = target
+        self.spread = RunningSpread(SPREAD_SIDE, SPREAD_SIDE) if target == "deviation" else None
         self.unpool, channels = unpooling(reads, feature_dim, map_dim)
         pixels = 3 * patch * patch
         self.paint: nn.Module = nn.Conv2d(channels, pixels, 1)
@@ -96,7 +106,7 @@ class MaskedVideo(Objective):
             self.paint = nn.Linear(decoder_width, pixels)
 
     def needs(self) -> Needs:
-        return Needs(views={self.view: self.offsets})
+        return Needs(views={self.view: self.offsets}, landmarks=self.target == "deviation")
 
     def forward(self, batch: BatchView) -> Loss:
         pixels = batch.pixels(self.view, self.offsets)  # B T C H W
@@ -109,20 +119,46 @@ class MaskedVideo(Objective):
         hidden = self._hide(batch, size // self.patch)  # B T g g
         paint = self._fill_and_paint if self.encoder == "fill" else self._drop_and_paint
         painted = paint(batch, pixels, hidden)  # B T L P
-        own = pixels if self.target == "pixels" else pixels - pixels.mean(1, keepdim=True)
-        truth = self._patches(own)
+        if self.target == "deviation":
+            return self._loss_of_all(batch, pixels, painted)
+        truth = self._patches(pixels)
         with in_float32(pixels):
             if self.normalise:
                 truth = (truth - truth.mean(-1, keepdim=True)) / (
                     truth.var(-1, keepdim=True) + 1e-6
                 ).sqrt()
             difference = painted.float() - truth  # B T L P
-            absolute = self.encoder == "fill" and self.target == "pixels"
+            absolute = self.encoder == "fill"
             error = (difference.abs() if absolute else difference.square()).mean(-1)
         # Every clip hides the same number of patches: a mean in each clip, then over clips, is
         # the mean over hidden patches.
         mask = hidden.flatten(2).float()
         return Loss(batch.mean((error * mask).sum((1, 2)) / mask.sum((1, 2))))
+
+    def _loss_of_all(self, batch: BatchView, pixels: Tensor, painted: Tensor) -> Loss:
+        """Squared error of patches B T L P against deviations, of clips with landmarks."""
+        assert self.spread is not None
+        landmarks = batch.landmarks(self.view, self.offsets)  # B T 68 2
+        valid = torch.isfinite(landmarks).flatten(1).all(1)  # B
+        mask = valid * batch.weight
+        with in_float32(pixels):
+            moved = with_still_head(pixels, landmarks.float().nan_to_num())
+            left = moved - moved.mean(1, keepdim=True)
+            squares = resized(left.square().mean((1, 2)), (SPREAD_SIDE, SPREAD_SIDE))
+            spread = resized(self.spread(squares, mask)[None], tuple(pixels.shape[-2:]))
+            truth = self._patches(left / spread)
+            error = (painted.float() - truth).square().mean((1, 2, 3))  # B
+            size = truth.square().mean((1, 2, 3))
+        logs = {
+            "usable": batch.mean(valid.float()),
+            "unexplained": masked_mean(error.detach(), mask)
+            / masked_mean(size, mask).clamp(1e-9),
+        }
+        return Loss(masked_mean(error, mask), logs)
+
+    def after_step(self, taken: bool) -> None:
+        if self.spread is not None:
+            self.spread.after_step(taken)
 
     def _hide(self, batch: BatchView, grid: int) -> Tensor:
         """Which of the g x g patches of each frame are hidden, the same number in each: bool B

@@ -24,9 +24,10 @@ it).
 Two ranks do not give the loss of one, which is the authors' choice: with negatives of one rank,
 half as many clips a rank mean easier questions. Chance is ln(clips of the rank x P h w), logged
 as `chance`. `negatives: all_ranks` makes the loss independent of the number of ranks, but for
-dropout. Ours: `negatives: clip` asks only which step of the clip it is, of embeddings without
-their mean over the clip, which neither who it is nor how it is lit can tell; `reads: pooled`
-predicts the backbone's readout, a map of one place.
+dropout. Ours: `negatives: clip` asks only which block of the clip it is, of all N, those that were
+seen among them, and of embeddings without their mean over the clip: neither who it is nor how it
+is lit can tell. Told from one another alone, the P to come stay at chance, ln P, for hundreds of
+steps. `reads: pooled` predicts the backbone's readout, a map of one place.
 """
 
 import math
@@ -117,7 +118,8 @@ class PredictiveCoding(Objective):
             z = z - z.mean(1, keepdim=True)
         steps = z.shape[1] - self.predicted
         predictions = self._roll_out(z[:, :steps])
-        targets = z[:, steps:].permute(0, 1, 3, 4, 2).flatten(2, 3)  # B P S W
+        asked = z if self.negatives == "clip" else z[:, steps:]
+        targets = asked.permute(0, 1, 3, 4, 2).flatten(2, 3)  # B Q S W, Q = P or N
         first, usable = 0, batch.weight
         if self.negatives == "all_ranks":
             first, targets, usable = rank() * len(z), gather(targets), gather(batch.weight)
@@ -163,30 +165,31 @@ class PredictiveCoding(Objective):
 def dense_contrast(
     predictions: Tensor, targets: Tensor, usable: Tensor, first: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Softmax cross-entropy of predictions B P S W against all targets G P S W: loss B, share
+    """Softmax cross-entropy of predictions B P S W against all targets G Q S W: loss B, share
     found B.
 
-    Clip b's own targets are those of clip `first` + b; the right answer of (b, p, s) is target
-    (first + b) P S + p S + s. Clips that are not `usable`, G, are no one's negatives.
-    Predictions orthogonal to all targets give ln(G P S).
+    Clip b's own targets are those of clip `first` + b, and the last P of their Q are what was
+    predicted. Clips that are not `usable`, G, are no one's negatives. Predictions orthogonal to
+    all targets give ln(G Q S).
     """
     clips, steps, places, _ = predictions.shape
-    per_clip = steps * places
-    logits = predictions.flatten(0, 2) @ targets.flatten(0, 2).T  # (B P S) (G P S)
-    row_clip = first + torch.arange(clips, device=logits.device).repeat_interleave(per_clip)
+    asked, per_clip = steps * places, targets.shape[1] * places
+    logits = predictions.flatten(0, 2) @ targets.flatten(0, 2).T  # (B P S) (G Q S)
+    row_clip = first + torch.arange(clips, device=logits.device).repeat_interleave(asked)
     column_clip = torch.arange(len(targets), device=logits.device).repeat_interleave(per_clip)
     allowed = usable.repeat_interleave(per_clip)[None] | (
         row_clip[:, None] == column_clip[None]
     )
     logits = logits.masked_fill(~allowed, -torch.inf)
-    answer = first * per_clip + torch.arange(len(logits), device=logits.device)
-    loss = F.cross_entropy(logits, answer, reduction="none").view(clips, per_clip).mean(1)
-    found = (logits.detach().argmax(1) == answer).float().view(clips, per_clip).mean(1)
+    own = torch.arange(per_clip - asked, per_clip, device=logits.device)
+    answer = row_clip * per_clip + own.repeat(clips)
+    loss = F.cross_entropy(logits, answer, reduction="none").view(clips, asked).mean(1)
+    found = (logits.detach().argmax(1) == answer).float().view(clips, asked).mean(1)
     return loss, found
 
 
 def count_negatives(targets: Tensor, usable: Tensor) -> dict[str, Tensor]:
-    """How many negatives of each kind a prediction has among targets G P S W, `usable` G alone
+    """How many negatives of each kind a prediction has among targets G Q S W, `usable` G alone
     counting; and the loss of a guess.
 
     spatial: the same clip at another place; temporal: the same clip and place at another step;

@@ -15,10 +15,11 @@ removed, both sides together (or the mirror side gives the answer away), the fil
 heads, patches of 32 x 32 and the plain L1 loss. Their tasks accompany a supervised loss; here
 they also pretrain alone.
 
-Ours beside the paper's: `target: deviation` paints how a region differs from its own mean over the
-clip's frames, in boxes that go along with the head alone, since who it is and how it is lit are
-most of a face's pixels; `reads: pooled` paints from the backbone's readout, so that what is painted
-has gone through what a consumer gets.
+Ours beside the paper's: `target: deviation` paints what every region, removed or seen, does beyond
+its own mean over the clip's frames, in boxes that go along with the head alone, each point in its
+own spread, by a linear layer of the region's token: who it is and how it is lit are most of a
+face's pixels, and a removed region alone follows too little from the others. `reads: pooled`
+paints from the backbone's readout, so that what is painted has gone through what a consumer gets.
 """
 
 from typing import Literal
@@ -28,14 +29,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import BatchView, Features, Loss, Objective, masked_mean
+from ausl_dist.objectives.base import (
+    BatchView,
+    Features,
+    Loss,
+    Objective,
+    in_float32,
+    masked_mean,
+)
+from ausl_dist.objectives.clip_mean import RunningSpread, still_landmarks
 from ausl_dist.objectives.draws import uniform
-from ausl_dist.objectives.landmark_deviation import still_landmarks
 from ausl_dist.objectives.layers import UpDecoder, feed, unpooling
 from ausl_dist.objectives.region_tokens import RegionTokens
 from ausl_dist.objectives.regions import BP4D_UNITS, centres, corners, cut, inside, places_of
 
 PATCH = 32  # side of the decoder's patches
+DEVIATION_PATCH = 8  # side of the patches of a deviation
 
 
 class RoiInpainting(Objective):
@@ -88,8 +97,13 @@ class RoiInpainting(Objective):
             layers=layers,
             heads=heads,
         )
-        self.spread = nn.Linear(width, width * 4)
-        self.decode = UpDecoder(width, (128, 64, 32, 16), 3)  # 2 x 2 to 32 x 32
+        self.usual = None
+        if target == "deviation":
+            self.usual = RunningSpread(len(self.places), 2, DEVIATION_PATCH, DEVIATION_PATCH)
+            self.decode: nn.Module = nn.Linear(width, 3 * DEVIATION_PATCH**2)
+        else:
+            self.spread = nn.Linear(width, width * 4)
+            self.decode = UpDecoder(width, (128, 64, 32, 16), 3)  # 2 x 2 to 32 x 32
 
     def needs(self) -> Needs:
         return Needs(views={self.view: self.offsets}, landmarks=True)
@@ -112,43 +126,64 @@ class RoiInpainting(Objective):
         )  # B T H W
         # 0 is the mean colour of normalised pixels
         damaged = torch.where(hole[:, :, None], 0.0, pixels)
-        # BT 2P W
         tokens = self.regions(
             self._maps(batch.encode(damaged)), boxes.flatten(0, 1), side, size[0]
-        ).flatten(1, 2)
-        # B T M 2 C p p
-        painted = self._paint(tokens, chosen.flatten(0, 1)).unflatten(0, chosen.shape[:2])
-        if self.target == "deviation":
-            truth = patches_between_pixels(pixels, middles.gather(2, picked), side)
-            difference = (painted.float() - (truth - truth.mean(1, keepdim=True))).square()
-        else:
-            # BT 2M C side side
-            truth = cut(pixels.flatten(0, 1), own.flatten(0, 1).flatten(1, 2), side)
-            truth = F.interpolate(
-                truth.flatten(0, 1), (PATCH, PATCH), mode="bilinear", antialias=True
-            ).view_as(painted)
-            difference = (painted.float() - truth).abs()
-        error = difference.mean((-1, -2, -3))  # B T M 2
-        mask = (removed & valid[..., None])[..., None] * batch.weight[:, None, None, None]
+        ).unflatten(0, removed.shape[:2])  # B T P 2 W
         logs = {
             "hidden": batch.mean(hole.float().mean((1, 2, 3))),
             "usable": batch.mean(valid.float().mean(1)),
         }
+        if self.target == "deviation":
+            mask = valid.all(1) * batch.weight  # of a mean over all frames
+            return self._loss_of_deviations(pixels, tokens, middles, side, mask, logs)
+        painted = self._paint(of_places(tokens, chosen))  # B T M 2 C p p
+        # BT 2M C side side
+        truth = cut(pixels.flatten(0, 1), own.flatten(0, 1).flatten(1, 2), side)
+        truth = F.interpolate(
+            truth.flatten(0, 1), (PATCH, PATCH), mode="bilinear", antialias=True
+        ).view_as(painted)
+        error = (painted.float() - truth).abs().mean((-1, -2, -3))  # B T M 2
+        mask = (removed & valid[..., None])[..., None] * batch.weight[:, None, None, None]
         return Loss(masked_mean(error, mask.expand_as(error)), logs)
+
+    def _loss_of_deviations(
+        self,
+        pixels: Tensor,
+        tokens: Tensor,
+        middles: Tensor,
+        side: int,
+        mask: Tensor,
+        logs: dict[str, Tensor],
+    ) -> Loss:
+        """Squared error of what the tokens B T P 2 W of all regions say of their deviations."""
+        assert self.usual is not None
+        with in_float32(pixels):
+            seen = patches_between_pixels(pixels, middles, side, DEVIATION_PATCH)
+            left = seen - seen.mean(1, keepdim=True)  # B T P 2 C p p
+            spread = self.usual(left.square().mean((1, 4)), mask)  # P 2 p p
+            truth = left / spread[:, :, None]
+            painted = feed(self.decode, tokens).float().view_as(truth)
+            error = (painted - truth).square().flatten(1).mean(1)  # B
+            size = truth.square().flatten(1).mean(1)
+        unexplained = masked_mean(error.detach(), mask) / masked_mean(size, mask).clamp(1e-9)
+        return Loss(masked_mean(error, mask), logs | {"unexplained": unexplained})
+
+    def after_step(self, taken: bool) -> None:
+        if self.usual is not None:
+            self.usual.after_step(taken)
 
     def _choose(self, batch: BatchView) -> tuple[Tensor, Tensor]:
         """Indices of places B T M for each frame, and which of the M are removed: the first one
-        always. A deviation is from the mean over frames, so there all frames lose the same.
+        always.
         """
-        frames = 1 if self.target == "deviation" else len(self.offsets)
+        frames = len(self.offsets)
         chosen = uniform(batch, f"{self.label}/places", frames, len(self.places)).argsort(-1)[
             ..., : self.max_removed
         ]
         # one less than are removed
         count = (uniform(batch, f"{self.label}/count", frames, 1) * self.max_removed).long()
         removed = torch.arange(self.max_removed, device=chosen.device) <= count
-        shape = (-1, len(self.offsets), -1)
-        return chosen.expand(shape), removed.expand(shape)
+        return chosen, removed
 
     def _maps(self, features: Features) -> Tensor:
         if self.unpool is None:
@@ -156,23 +191,24 @@ class RoiInpainting(Objective):
         maps: Tensor = feed(self.unpool, features.pooled.flatten(0, 1))
         return maps
 
-    def _paint(self, tokens: Tensor, chosen: Tensor) -> Tensor:
-        """Patches N M 2 C p p from tokens N 2P W for the chosen places N M."""
-        pairs = tokens.unflatten(1, (-1, 2))  # N P 2 W
-        own = pairs.gather(
-            1, chosen[..., None, None].expand(-1, -1, *pairs.shape[2:])
-        )  # N M 2 W
-        seeds = self.spread(own).unflatten(-1, (-1, 2, 2))  # N M 2 W 2 2
-        return self.decode(seeds.flatten(0, 2)).unflatten(0, own.shape[:3])
+    def _paint(self, tokens: Tensor) -> Tensor:
+        """Patches B T M 2 C p p from tokens B T M 2 W."""
+        seeds = feed(self.spread, tokens).unflatten(-1, (-1, 2, 2))  # B T M 2 W 2 2
+        return self.decode(seeds.flatten(0, 3)).unflatten(0, tokens.shape[:4])
+
+
+def of_places(tokens: Tensor, chosen: Tensor) -> Tensor:
+    """The tokens B T M 2 W of the places B T M among those of all, B T P 2 W."""
+    return tokens.gather(2, chosen[..., None, None].expand(*chosen.shape, *tokens.shape[3:]))
 
 
 @torch.no_grad()
-def patches_between_pixels(images: Tensor, middles: Tensor, side: int) -> Tensor:
-    """Patches B T M 2 C p p, p = PATCH, of images B T C H W around middles B T M 2 2 (x, y),
+def patches_between_pixels(images: Tensor, middles: Tensor, side: int, patch: int) -> Tensor:
+    """Patches B T M 2 C p p, p = `patch`, of images B T C H W around middles B T M 2 2 (x, y),
     `side` pixels wide, read between pixels: a region stands still where its middle is tracked.
     """
     height, width = images.shape[-2:]
-    steps = ((torch.arange(PATCH, device=images.device) + 0.5) / PATCH - 0.5) * side
+    steps = ((torch.arange(patch, device=images.device) + 0.5) / patch - 0.5) * side
     y, x = torch.meshgrid(steps, steps, indexing="ij")
     at = middles.flatten(0, 1).flatten(1, 2)[:, :, None, None] + torch.stack([x, y], -1)
     grid = (2 * at + 1) / at.new_tensor([width, height]) - 1  # BT R p p 2
@@ -182,5 +218,5 @@ def patches_between_pixels(images: Tensor, middles: Tensor, side: int) -> Tensor
         padding_mode="border",
         align_corners=False,
     )  # BT C R*p p
-    patches = read.unflatten(2, (grid.shape[1], PATCH)).transpose(1, 2)  # BT R C p p
+    patches = read.unflatten(2, (grid.shape[1], patch)).transpose(1, 2)  # BT R C p p
     return patches.unflatten(1, (-1, 2)).unflatten(0, images.shape[:2])

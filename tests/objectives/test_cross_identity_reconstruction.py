@@ -129,3 +129,38 @@ def test_both_halves_may_share_one_projector_and_its_slow_copy() -> None:
     head = model.objectives["temporal_contrast"].head
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
     assert all(len(offsets) - 1 == offsets[-1] for offsets in model.plan.views.values())
+
+
+def test_a_deviation_is_blind_to_what_all_frames_of_a_clip_share() -> None:
+    _, objective = small(embeds="deviation", recognises="key")
+    head, features = torch.nn.Linear(8, 16), torch.randn(2, FRAMES, 8)
+    who = torch.randn(2, 1, 8)
+    torch.testing.assert_close(
+        objective._embed(head, features + who), objective._embed(head, features)
+    )
+
+
+def test_what_is_recognised_is_the_slow_copy_in_the_other_view() -> None:
+    model, objective = small(embeds="deviation", recognises="key")
+    batch = batch_of(model, [1, 2])
+    before = float(model(batch).loss.detach())
+    batch.frames[objective.key_view] = batch.frames[objective.key_view].flip(1)
+    after = float(model(batch).loss.detach())
+    assert after != pytest.approx(before)
+    loss = model(batch).loss
+    loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.requires_grad]
+    assert all(gradient is not None for gradient in gradients)
+    assert any(
+        float(gradient.abs().max()) > 0 for gradient in gradients if gradient is not None
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"embeds": "clip"}, {"recognises": "key", "gradient": "query"}]
+)
+def test_an_embedding_that_is_unknown_or_taught_nothing_is_refused(
+    wrong: dict[str, Any],
+) -> None:
+    with pytest.raises(ValueError, match="cross_identity_reconstruction"):
+        CrossIdentityReconstruction(feature_dim=8, **wrong)

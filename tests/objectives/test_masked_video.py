@@ -105,3 +105,25 @@ def test_dropping_tokens_asks_for_a_transformer_of_this_patch() -> None:
     model, _ = small(patch=32)
     with pytest.raises(ValueError, match="do not tile"):
         model(make_batch(model.plan, 1))
+
+
+def test_a_deviation_is_painted_at_every_patch_in_its_own_spread() -> None:
+    model, objective = small(target="deviation", reads="pooled", frames=4, stride=2)
+    batch = make_batch(model.plan, 3)
+    for points in batch.landmarks.values():
+        points[2] = torch.nan  # it has none: does not count
+    outcome = model(batch)
+    assert objective.spread is not None
+    # who guesses nothing is wrong by one spread, here a little more for what is guessed at first
+    assert 0.5 < float(outcome.logs["masked/unexplained"]) < 3
+    assert float(outcome.logs["masked/usable"]) == pytest.approx(2 / 3)
+    model.after_step(True)
+    assert float(objective.spread.weight) > 0
+    two = model(batch.cut(0, 2)).loss
+    assert float(two.detach()) == pytest.approx(float(model(batch).loss.detach()), rel=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [{"frames": 1}, {"normalise": True}, DROP])
+def test_a_deviation_is_of_frames_as_they_are(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="target=deviation"):
+        MaskedVideo(feature_dim=8, target="deviation", **({"frames": 4} | wrong))

@@ -222,3 +222,16 @@ def test_impossible_settings_are_refused() -> None:
         PredictiveCoding(feature_dim=8, blocks=3, predicted=3)
     with pytest.raises(ValueError, match="per_frame=false"):
         PredictiveCoding(feature_dim=8, encoder="block", view=View(per_frame=True))
+
+
+def test_within_the_clip_every_block_is_an_answer_and_the_last_ones_are_right() -> None:
+    predictions = torch.zeros(2, 2, 1, 4)  # B P S W
+    targets = torch.zeros(2, 5, 1, 4)
+    usable = torch.zeros(2, dtype=torch.bool)
+    loss, _ = dense_contrast(predictions, targets, usable)
+    assert loss.tolist() == pytest.approx(2 * [math.log(5)])
+    targets[:, 3, 0, 0] = targets[:, 4, 0, 1] = 9.0
+    predictions[:, 0, 0, 0] = predictions[:, 1, 0, 1] = 9.0
+    loss, found = dense_contrast(predictions, targets, usable)
+    assert loss.max() < 1e-3
+    assert found.tolist() == [1.0, 1.0]

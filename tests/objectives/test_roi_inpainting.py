@@ -7,7 +7,7 @@ import torch
 
 from ausl_dist.faces.landmarks import MIRROR
 from ausl_dist.objectives.base import BatchView
-from ausl_dist.objectives.landmark_deviation import still_landmarks
+from ausl_dist.objectives.clip_mean import still_landmarks
 from ausl_dist.objectives.region_tokens import bin_weights
 from ausl_dist.objectives.regions import (
     BP4D_UNITS,
@@ -151,16 +151,31 @@ def test_a_still_face_under_a_moving_head_leaves_nothing_to_paint() -> None:
     points = torch.stack([face() - torch.tensor([shift, 0.0]) for shift in (0.0, 3.0, 8.0)])
     still = still_landmarks(points[None])  # 1 T 68 2
     middles = centres(still, places_of([1, 12]))  # 1 T 2 2 2
-    patches = patches_between_pixels(frames[None], middles, 16)
+    patches = patches_between_pixels(frames[None], middles, 16, 32)
     assert (patches - patches.mean(1, keepdim=True)).abs().max() < 0.02
 
 
-def test_a_deviation_is_painted_at_the_same_places_of_all_frames() -> None:
+def test_a_deviation_is_painted_of_all_regions_in_their_own_spread() -> None:
     with pytest.raises(ValueError, match="frames >= 2"):
         RoiInpainting(feature_dim=8, target="deviation")
-    objective = RoiInpainting(feature_dim=8, target="deviation", frames=3)
-    batch = make_batch(objective.needs(), 2)
-    view = BatchView(batch, objective.needs().views, lambda *_: None, None)  # type: ignore[arg-type, return-value]
-    chosen, removed = objective._choose(view)
-    assert torch.equal(chosen[:, 0], chosen[:, 2])
-    assert torch.equal(removed[:, 0], removed[:, 2])
+    model = make_model(
+        roi={
+            "_target_": "ausl_dist.objectives.roi_inpainting.RoiInpainting",
+            "target": "deviation",
+            "reads": "pooled",
+            "frames": 3,
+        }
+    )
+    objective = model.objectives["roi"]
+    assert isinstance(objective, RoiInpainting)
+    assert objective.usual is not None
+    batch = make_batch(model.plan, 3)
+    for points in batch.landmarks.values():
+        points[2] = torch.nan
+    loss = model(batch).loss
+    model.after_step(True)
+    assert (objective.usual.square > 0).all(), "removed or seen, all are painted"
+    model.after_step(False)
+    without = model(batch.cut(0, 2)).loss
+    assert torch.isfinite(loss)
+    assert float(without.detach()) == pytest.approx(float(model(batch).loss.detach()), rel=1e-4)

@@ -34,7 +34,7 @@ RECIPES: dict[str, list[str]] = {
     "landmark_deviation": [],
     "temporal_contrast": ["stride=6", "teacher_momentum=0.99"],
     "temporal_ranking": ["n_far=7", "spacing=6", "batch_norm=merged", "crop=per_clip"],
-    "cross_identity_reconstruction": ["stride=6", "teacher_momentum=0.99", "bank_size=4096"],
+    "cross_identity_reconstruction_deviation": ["teacher_momentum=0.99", "bank_size=4096"],
     "predictive_coding": ["stride=6", "reads=pooled"],
     "predictive_coding_in_clip": [],
     "roi_inpainting_deviation": [],

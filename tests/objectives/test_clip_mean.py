@@ -1,0 +1,77 @@
+"""What a face does beyond its own mean over the clip, told from who it is and how its head moves."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ausl_dist.objectives.clip_mean import RunningSpread, deviations, with_still_head
+
+SIDE = 48
+
+
+def faces(clips: int = 2, frames: int = 6) -> torch.Tensor:
+    one = 20 * torch.rand(clips, 1, 68, 2, generator=torch.Generator().manual_seed(0)) + 10
+    return one.expand(-1, frames, -1, -1).clone()
+
+
+def test_a_head_that_moves_turns_and_grows_leaves_nothing() -> None:
+    still = faces()
+    turn = torch.tensor([[1.1, 0.2], [-0.15, 0.9]])
+    still[:, :3] = still[:, :1] @ turn + torch.arange(3.0).view(3, 1, 1)
+    assert deviations(still).abs().max() < 2e-3
+
+
+def test_a_mouth_that_opens_is_what_is_left_and_the_rest_stays() -> None:
+    points = faces()
+    points[:, 3, 57:59, 1] += 6.0  # two points of the lower lip, in one frame of six
+    left = deviations(points)
+    size = left[:, 3, 57:59, 1].min()
+    assert size > 0.1
+    assert left[:, 3, :48].abs().max() < size / 5
+    # the others are below the mean by what this one is above it
+    assert (left[:, 0, 57:59, 1] < 0).all()
+
+
+def test_frames_under_a_moving_head_become_one_picture() -> None:
+    generator = torch.Generator().manual_seed(0)
+    picture = F.interpolate(
+        torch.randn(1, 3, 8, 8, generator=generator), size=SIDE, mode="bicubic"
+    )
+    shifts = torch.tensor([[-2.5, 0.0], [0.0, 1.5], [2.5, -1.5]])
+    motion = torch.eye(2).expand(3, 2, 2)
+    grid = F.affine_grid(
+        torch.cat([motion, -2 * shifts[..., None] / SIDE], -1), [3, 3, SIDE, SIDE], False
+    )
+    frames = F.grid_sample(picture.expand(3, -1, -1, -1), grid, align_corners=False)
+    points = faces(1, 3) + shifts[None, :, None]
+    moved = with_still_head(frames[None], points)[0, :, :, 8:-8, 8:-8]
+    before = frames[:, :, 8:-8, 8:-8].var(0).mean()
+    assert moved.var(0).mean() < before / 20
+    assert (moved - picture[..., 8:-8, 8:-8]).abs().mean() < 0.1
+
+
+def test_without_landmarks_nothing_breaks() -> None:
+    frames = torch.randn(1, 3, 3, SIDE, SIDE)
+    assert torch.isfinite(with_still_head(frames, torch.zeros(1, 3, 68, 2))).all()
+
+
+def test_a_spread_is_kept_of_steps_that_were_taken_and_of_clips_that_count() -> None:
+    spread = RunningSpread(2, memory=0.9)
+    squares, mask = torch.tensor([[4.0, 1.0], [9e9, 9e9]]), torch.tensor([1.0, 0.0])
+    torch.testing.assert_close(spread(squares, mask), torch.tensor([2.0, 1.0]))
+    spread.after_step(False)
+    assert float(spread.weight) == 0.0
+    spread(squares, mask)
+    spread.after_step(True)
+    assert float(spread.weight) == pytest.approx(0.1)
+    torch.testing.assert_close(spread(squares, 0 * mask), torch.tensor([2.0, 1.0]))
+
+
+def test_what_hardly_moves_stays_small() -> None:
+    spread = RunningSpread(2)(torch.tensor([[1.0, 0.0]]), torch.ones(1))
+    assert spread[1] == pytest.approx(0.2 * 0.5)
+
+
+def test_a_memory_is_a_share() -> None:
+    with pytest.raises(ValueError, match="memory"):
+        RunningSpread(2, memory=1.0)
