@@ -60,6 +60,55 @@ class RunningSpread(nn.Module):
             self.weight.copy_(weight)
 
 
+class RunningWhitening(nn.Module):
+    """Numbers in directions that are told apart by nobody's size: each in its own spread.
+
+    Where many points move together, as all of a jaw, squared errors of single points count the
+    one movement as often as it has points, and a nostril's not at all. With the covariance C of
+    the numbers over steps, f a share of its mean variance and L L' = C + f, values v become L⁻¹ v:
+    a movement with more variance than f then counts once, one with less is noise and stays small.
+    """
+
+    covariance: Tensor  # D D, running mean
+    weight: Tensor  # 1, of that mean: 1 where it has many steps
+
+    def __init__(self, size: int, *, floor: float, memory: float = 0.99) -> None:
+        super().__init__()
+        if not 0 <= memory < 1 or not floor > 0:
+            raise ValueError(
+                f"whitening: need memory in [0, 1) and floor > 0, not {memory} and {floor}"
+            )
+        self.memory, self.floor = memory, floor
+        self.register_buffer("covariance", torch.zeros(size, size))
+        self.register_buffer("weight", torch.zeros(1))
+        self._staged: list[tuple[Tensor, Tensor]] = []
+
+    @torch.no_grad()
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Values B T D of mean 0, whitened, this batch counted in: those clips alone whose `mask`,
+        B, is not 0. Equal on all ranks.
+        """
+        own = torch.einsum("btd,bte,b->de", values, values, mask.to(values.dtype))
+        total = gather(own[None]).sum(0) / values.shape[1]
+        count = gather(mask.sum()[None]).sum()
+        news = (1 - self.memory) * (count > 0)
+        covariance = (1 - news) * self.covariance.float() + news * total / count.clamp(min=1)
+        weight = (1 - news) * self.weight.float() + news
+        self._staged.append((covariance, weight))
+        spread = covariance / weight.clamp(min=1e-9)
+        floor = self.floor * spread.diagonal().mean() + 1e-12
+        eye = torch.eye(len(spread), device=spread.device)
+        lower = torch.linalg.cholesky_ex(spread + floor * eye).L
+        return torch.linalg.solve_triangular(lower, values.mT, upper=False).mT
+
+    def after_step(self, taken: bool) -> None:
+        """Keep what was staged, if the optimizer took the step."""
+        staged, self._staged = self._staged, []
+        for covariance, weight in staged if taken else []:
+            self.covariance.copy_(covariance)
+            self.weight.copy_(weight)
+
+
 @torch.no_grad()
 def deviations(landmarks: Tensor) -> Tensor:
     """What is left of landmarks B T 68 2 without their mean face and its affine motion, in

@@ -146,7 +146,7 @@ def known_slots(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 # Cross-identity reconstruction keeps the keys of valid clips alone: their number is not known
 # before.
-ALLOWED = {"cross_identity_reconstruction": 2}
+ALLOWED = {"cross_identity_reconstruction": 2, "cross_identity_reconstruction_deviation": 2}
 
 
 def test_an_objective_never_waits_for_the_gpu(file: Path, known_slots: None) -> None:

@@ -4,7 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ausl_dist.objectives.clip_mean import RunningSpread, deviations, with_still_head
+from ausl_dist.objectives.clip_mean import (
+    RunningSpread,
+    RunningWhitening,
+    deviations,
+    with_still_head,
+)
 
 SIDE = 48
 
@@ -72,6 +77,35 @@ def test_what_hardly_moves_stays_small() -> None:
     assert spread[1] == pytest.approx(0.2 * 0.5)
 
 
+def test_a_movement_of_many_points_counts_once_and_noise_stays_small() -> None:
+    generator = torch.Generator().manual_seed(0)
+    jaw, nostril, noise = torch.randn(3, 500, 4, 1, generator=generator)  # B T 1
+    points = torch.cat([9 * jaw.expand(-1, -1, 6), nostril, 1e-3 * noise], -1)  # B T 8
+    white = RunningWhitening(8, floor=1e-3)(points, torch.ones(500))
+    variance = white.flatten(0, 1).var(0)
+    # six points that move as one have one movement, and the floor's share of five others
+    assert variance[:6].sum() == pytest.approx(1.0, abs=0.2)
+    assert variance[6] == pytest.approx(1.0, abs=0.2)
+    assert variance[7] < 0.01
+
+
+def test_whitening_is_kept_of_steps_that_were_taken_and_of_clips_that_count() -> None:
+    whiten = RunningWhitening(3, floor=0.1)
+    values = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    wild, mask = values.clone(), torch.tensor([1.0, 0.0])
+    wild[1] = 1e6
+    once = whiten(values, mask)[:1]
+    torch.testing.assert_close(whiten(wild, mask)[:1], once)
+    whiten.after_step(False)
+    assert float(whiten.weight) == 0.0
+    whiten(values, mask)
+    whiten.after_step(True)
+    assert float(whiten.weight) == pytest.approx(0.01)
+    assert torch.isfinite(RunningWhitening(3, floor=0.1)(values, 0 * mask)).all()
+
+
 def test_a_memory_is_a_share() -> None:
     with pytest.raises(ValueError, match="memory"):
         RunningSpread(2, memory=1.0)
+    with pytest.raises(ValueError, match="floor"):
+        RunningWhitening(2, floor=0.0)

@@ -1,4 +1,4 @@
-"""Landmark deviation learns in each point's own spread, and only of clips that have landmarks."""
+"""Landmark deviation learns each movement in its own spread, and only of clips with landmarks."""
 
 import pytest
 import torch
@@ -9,17 +9,17 @@ from tests.support.tiny import make_batch, make_model
 TARGET = "ausl_dist.objectives.landmark_deviation.LandmarkDeviation"
 
 
-def test_the_spread_is_kept_only_of_steps_that_were_taken() -> None:
+def test_the_whitening_is_kept_only_of_steps_that_were_taken() -> None:
     model = make_model(landmark_deviation={"_target_": TARGET, "frames": 4})
     objective = model.objectives["landmark_deviation"]
     assert isinstance(objective, LandmarkDeviation)
     model(make_batch(model.plan, 2))
     model.after_step(False)
-    assert float(objective.spread.weight) == 0.0
+    assert float(objective.whiten.weight) == 0.0
     model(make_batch(model.plan, 2))
     model.after_step(True)
-    assert float(objective.spread.weight) == pytest.approx(0.01)
-    assert (objective.spread.square > 0).all()
+    assert float(objective.whiten.weight) == pytest.approx(0.01)
+    assert (objective.whiten.covariance.diagonal() > 0).all()
 
 
 def test_a_mean_face_wants_frames() -> None:
