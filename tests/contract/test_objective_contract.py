@@ -93,7 +93,7 @@ def test_a_few_steps_on_one_batch_lower_the_loss(file: Path) -> None:
     # then the backbone works against it
     adversarial = any(objective.adversarial for objective in model.objectives.values())
     optimizer = torch.optim.AdamW(
-        (model.objectives if adversarial else model).parameters(), lr=1e-3
+        (model.objectives if adversarial else model).parameters(), lr=3e-4
     )
     losses = []
     for _ in range(12):
