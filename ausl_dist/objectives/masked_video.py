@@ -145,7 +145,8 @@ class MaskedVideo(Objective):
             moved = with_still_head(pixels, landmarks.float().nan_to_num())
             left = moved - moved.mean(1, keepdim=True)
             squares = resized(left.square().mean((1, 2)), (SPREAD_SIDE, SPREAD_SIDE))
-            spread = resized(self.spread(squares, mask)[None], tuple(pixels.shape[-2:]))
+            spread = self.spread(squares, mask)[None]  # 1 s s
+            spread = resized(spread, (pixels.shape[-2], pixels.shape[-1]))
             truth = self._patches(left / spread)
             error = (painted.float() - truth).square().mean((1, 2, 3))  # B
             size = truth.square().mean((1, 2, 3))
