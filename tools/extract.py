@@ -116,6 +116,8 @@ def _overlay(arguments: argparse.Namespace) -> int:
     if arguments.overlay.suffix != ".mp4":
         raise ValueError(f"the overlay is written as .mp4; name it so, not {arguments.overlay}")
     (video,) = arguments.videos
+    if arguments.overlay.exists() and video.exists() and arguments.overlay.samefile(video):
+        raise ValueError(f"{video} would be overwritten: give --overlay another name")
     backbone = load_backbone(arguments.backbone)
     faces = backbone.preprocess(video, models=arguments.models, everyone=arguments.everyone)
     overlay = Overlay(faces, backbone)

@@ -8,7 +8,7 @@
 
 Columns are described in `label_table.py`; how a table finds its source in `names.py`. Frames
 are numbered from 0 in the source's own frame rate; `first_frame` says what a table calls the
-first one (DISFA: 1). Images of a folder count from 1, or from 0 where one is called 0. Values
+first one (DISFA: 1), and has to be said where the images of a folder count from 1. Values
 are intensities 0 to 5 or occurrences 0 and 1; an empty field, -1, 9 (BP4D) or 999 (EmotioNet)
 is unknown, as is every frame without a row. Where a table has both sides of a unit but not the
 unit itself, this is added: the stronger side. `thinned` makes a random share of the labelled
@@ -86,6 +86,17 @@ class Labels:
             raise LabelError(
                 f"{self.table} labels the frames 1 to {last} of {source}, which has 0 to "
                 f"{source_frames - 1}: it counts from 1; say so with --first-frame 1"
+            )
+
+    def check_images(self, source: str, first_image: int) -> None:
+        """Raise LabelError where nobody has said whether a folder's images, the first of which
+        has this number, are frames from 0 or by their own numbers.
+        """
+        if self.assumed_first_frame and first_image > 0 and len(self.frames) and self.frames[0]:
+            raise LabelError(
+                f"{self.table} labels the frames from {int(self.frames[0])} on of {source}, whose "
+                f"images count from {first_image}: where frame 1 is image 1, say so with "
+                "--first-frame 1; where it is the second image, with --first-frame 0"
             )
 
 

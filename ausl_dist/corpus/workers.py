@@ -25,7 +25,7 @@ from ausl_dist.corpus.labels import LabelError, Labels, LabelTables, thinned
 from ausl_dist.corpus.pack import ResultStore
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import Source
-from ausl_dist.faces.decode import Unreadable
+from ausl_dist.faces.decode import Unreadable, numbered_images
 
 if TYPE_CHECKING:
     from ausl_dist.corpus.extract import Extractor
@@ -248,6 +248,9 @@ def _extract(
             def progress(frames: int) -> None:
                 counters[0] += frames
 
+            if labels is not None and path.is_dir():
+                with contextlib.suppress(Unreadable, OSError):  # said when it is extracted
+                    labels.check_images(source.name, numbered_images(path)[0][0])
             used = thinned(labels, source.name, task.settings.labels) if labels else None
             result = extractor.extract(source, path, file.write, labels=used, progress=progress)
             if labels is not None and not result.reason:

@@ -9,7 +9,6 @@ wrong ends in `Unreadable` with one of the reasons of books.py. Pixels are conve
 asked for, since a change of frame rate passes over some pictures.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,12 +21,11 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from ausl_dist.faces.allocation import pieces_of_at_most
+from ausl_dist.faces.clock import FrameNumbers, PictureClock
 from ausl_dist.faces.orientation import as_shown, display_matrix
 from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.tables import is_system_file
 
-# a larger jump of the time stamps, or one back, is a splice: time goes on, tracks end
-MAX_STEP_SECONDS = 10.0
 MAX_DAMAGED_IN_A_ROW = 300  # packets; then the rest of the file is given up
 MAX_SOURCE_FPS = 240.0
 # a longer one is no information, and the books have a row for each frame
@@ -117,19 +115,22 @@ class VideoFile:
         self.frame_seconds = 1 / rate if 0 < rate <= 1000 else 1 / settings.fps
 
     def __iter__(self) -> Iterator[Picture]:
-        clock = _PictureClock(self.frame_seconds)
+        clock = PictureClock(self.frame_seconds)
         reformatter = VideoReformatter()
         limit = self._settings.max_seconds * MAX_SOURCE_FPS
         with open_video(self._path, self._settings) as container:
             stream = shown_stream(container)
+            numbers = FrameNumbers(self.frame_seconds, _start_of(stream))
             context = stream.codec_context
             context.thread_count = self._threads
             context.options = _memory_guard(self._settings.max_side)
             pixel_shape = float(stream.sample_aspect_ratio or 1)
-            for number, frame in enumerate(self._frames(container, stream)):
-                seconds, splice = clock.read(
-                    None if frame.pts is None or frame.time is None else float(frame.time)
-                )
+            for frame in self._frames(container, stream):
+                stamp = None if frame.pts is None or frame.time is None else float(frame.time)
+                number = numbers.following(stamp, self.damaged)
+                if number is None:
+                    continue
+                seconds, splice = clock.read(stamp)
                 if seconds > self._settings.max_seconds or number >= limit:
                     raise Unreadable(
                         "too_long",
@@ -154,6 +155,7 @@ class VideoFile:
                 packet = next(packets, None)
                 if packet is None:
                     return
+                self.damaged += packet.is_corrupt
                 frames = packet.decode()
                 in_a_row = 0
             except av.error.EOFError:
@@ -185,10 +187,6 @@ class FrameFolder:
             raise Unreadable(
                 "unreadable", f"the folder cannot be listed ({error.strerror})"
             ) from error
-        if not self._files:
-            raise Unreadable(
-                "unreadable", "the folder holds no images with numbers in their names"
-            )
         self.damaged = 0
         self.frame_seconds = 1 / settings.frames_fps
         self._first = self._files[0][0]
@@ -227,14 +225,22 @@ def read_image(file: Path, settings: ReadSettings) -> NDArray[np.uint8]:
 
 
 def numbered_images(folder: Path) -> list[tuple[int, Path]]:
-    """(number, file) of the images in a folder, by number; of two files with one number the
-    first by name counts.
+    """(number, file) of the images in a folder, by number; of two kinds of one image the first
+    by name counts. Raises Unreadable where there is none, or two images share a number, as two cameras' do.
     """
     found: dict[int, Path] = {}
-    for file in sorted(folder.iterdir(), reverse=True):
+    for file in sorted(folder.iterdir()):
         number = frame_number(file.name)
-        if number is not None:
-            found[number] = file
+        if number is None:
+            continue
+        other = found.setdefault(number, file)
+        if _LAST_NUMBER.sub("", other.stem) != _LAST_NUMBER.sub("", file.stem):
+            raise Unreadable(
+                "unreadable",
+                f"{other.name} and {file.name} both are image {number}: give each video a folder",
+            )
+    if not found:
+        raise Unreadable("unreadable", "the folder holds no images with numbers in their names")
     return sorted(found.items())
 
 
@@ -247,30 +253,6 @@ def frame_number(file: str) -> int | None:
         return None
     match = _LAST_NUMBER.search(path.stem)
     return int(match[1]) if match and len(match[1]) < 10 else None
-
-
-class _PictureClock:
-    """Time stamps as they come, in seconds since the first, mended where they are absent,
-    repeated or jump.
-    """
-
-    def __init__(self, step: float) -> None:
-        self._step, self._origin, self._last = step, math.nan, -step
-
-    def read(self, stamp: float | None) -> tuple[float, bool]:
-        if stamp is None or not math.isfinite(stamp):
-            self._last += self._step
-            return self._last, False
-        splice = False
-        if math.isnan(self._origin):
-            self._origin = stamp - (self._last + self._step)
-        seconds = stamp - self._origin
-        if not -1.0 < seconds - self._last < MAX_STEP_SECONDS:
-            splice = self._last >= 0
-            seconds = self._last + self._step
-            self._origin = stamp - seconds
-        self._last = seconds if seconds > self._last else self._last + self._step
-        return self._last, splice
 
 
 def open_video(path: Path, settings: ReadSettings) -> av.container.InputContainer:
@@ -314,6 +296,13 @@ def shown_stream(container: av.container.InputContainer) -> av.VideoStream:
 def _memory_guard(max_side: int) -> dict[str, str]:
     """Options of a decoder that refuses a header which asks for much more memory than allowed."""
     return {"max_pixels": str(MAX_PIXELS_OF_LARGEST * max_side**2)}
+
+
+def _start_of(stream: av.VideoStream) -> float | None:
+    """Seconds on the file's clock of its first picture, as its header has it."""
+    if stream.start_time is None or not stream.time_base:
+        return None
+    return float(stream.start_time * stream.time_base)
 
 
 def _size_of(

@@ -8,6 +8,7 @@ Memory does not grow with the length of the video. Where a frame shows no face t
 in the result: its number is missing.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,7 @@ class Faces:
 
 def read_frames(source: Source, fps: float) -> Iterator[Frame]:
     """Frames at a constant rate of a video file or a folder of numbered pictures; the one frame
-    of a picture.
+    of a picture. What is missing of them is warned of; ValueError where reading cannot go on.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
@@ -128,9 +129,20 @@ def read_frames(source: Source, fps: float) -> Iterator[Frame]:
         yield Frame(0, 0, _read_picture(path), splice=False)
         return
     try:
-        yield from FrameReader(path, ReadSettings(fps=fps, min_source_fps=SLOWEST_FPS))
+        reader = FrameReader(path, ReadSettings(fps=fps, min_source_fps=SLOWEST_FPS))
+        yield from reader
+        if reader.problem is not None:
+            raise reader.problem
     except Unreadable as error:
         raise ValueError(f"{path}: {error}") from error
+    if reader.damaged:
+        lost = f"{reader.damaged} packets or images could not be decoded"
+        warnings.warn(f"{path} is damaged: {lost}", stacklevel=2)
+    if reader.missing_frames:
+        seconds = reader.missing_frames / fps
+        warnings.warn(
+            f"{path} is cut short: its last {seconds:.1f} s are missing", stacklevel=2
+        )
 
 
 def to_input(crop: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:

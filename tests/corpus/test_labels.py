@@ -327,6 +327,20 @@ def test_a_table_that_counts_from_one_is_told_from_one_that_counts_from_zero(
     labels_of(table(range(21))).check("a.mp4", 20)
 
 
+def test_images_that_count_from_one_need_a_word_on_what_a_table_calls_them(
+    tmp_path: Path,
+) -> None:
+    """Frame 10 of a sparse table would be image 11."""
+    table = write(tmp_path / "a.csv", "frame,AU1\n10,1\n20,0\n")
+    with pytest.raises(LabelError, match=r"--first-frame 1.*--first-frame 0"):
+        labels_of(table).check_images("a", 1)
+    labels_of(table).check_images("a", 0)
+    for first_frame in (0, 1):
+        labels_of(table, first_frame=first_frame).check_images("a", 1)
+    labels_of(write(tmp_path / "a.csv", "frame,AU1\n0,1\n")).check_images("a", 1)
+    labels_of(write(tmp_path / "a.csv", "AU1\n0\n")).check_images("a", 1)
+
+
 def test_what_a_system_left_beside_the_tables_is_passed_over(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", FIRST)
     before = labels_digest(tmp_path)

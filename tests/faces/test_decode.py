@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ausl_dist.faces.clock import FrameNumbers
 from ausl_dist.faces.decode import Unreadable, numbered_images
 from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.faces.video import Frame, FrameReader
@@ -26,6 +27,7 @@ from tests.support.videos import (
     write_streams,
     write_video,
     write_wide,
+    zero_packets,
 )
 
 pytestmark = pytest.mark.timeout(120)
@@ -301,6 +303,39 @@ def test_a_file_with_garbage_inside_goes_on_behind_it(tmp_path: Path) -> None:
     assert frames[-1].source_frame > 60
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "lost"),
+    [
+        ("a.mp4", "libx264", (0, 1)),
+        ("a.mp4", "libx264", (20, 21, 40)),
+        ("a.avi", "mjpeg", (20, 21)),
+        ("a.ts", "libx264", (20, 40)),
+    ],
+)
+def test_damage_does_not_renumber_the_frames_behind_it(
+    tmp_path: Path, name: str, codec: str, lost: tuple[int, ...]
+) -> None:
+    """Labels go by number: a lost frame would give all later ones their neighbours' labels."""
+    alone = {"g": "1"}
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = write_video(
+        tmp_path / name, numbered_frames(60), codec=codec, pixel_format=pixels, options=alone
+    )
+    zero_packets(path, lost)
+    reader, frames = read(path)
+    assert reader.damaged > 0
+    assert {frame.source_frame for frame in frames} == set(range(60)) - set(lost)
+    assert all(abs(number_of(frame.pixels) - frame.source_frame) <= 1 for frame in frames)
+
+
+def test_stamps_that_count_no_frames_leave_the_count_to_the_packets() -> None:
+    numbers = FrameNumbers(0.04, None)
+    assert [numbers.following(None, 0), numbers.following(None, 2)] == [0, 3]
+    assert numbers.following(0.013, 3) == 5
+    assert numbers.following(0.013 + 2.5 * 0.04, 4) == 7
+    assert numbers.following(0.02, 4) is None, "it comes late"
+
+
 def test_one_frame_is_one_frame(tmp_path: Path) -> None:
     reader, frames = read(write_video(tmp_path / "one.mp4", moving_frames(1)))
     assert (reader.source_frames, reader.frames, len(frames)) == (1, 1, 1)
@@ -373,3 +408,12 @@ def _touch(path: Path) -> Path:
 def _folder(path: Path) -> Path:
     path.mkdir()
     return path
+
+
+def test_the_images_of_two_cameras_are_not_taken_for_one_video(tmp_path: Path) -> None:
+    for name in ("left_1.jpg", "left_2.jpg", "right_2.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(Unreadable, match=r"left_2\.jpg and right_2\.jpg"):
+        numbered_images(tmp_path)
+    (tmp_path / "right_2.jpg").rename(tmp_path / "left_2.png")
+    assert [file.name for _, file in numbered_images(tmp_path)] == ["left_1.jpg", "left_2.jpg"]

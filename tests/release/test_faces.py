@@ -1,5 +1,6 @@
 """From a raw video to features in five lines: what the issue of a lost crop is about."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,13 @@ import torch
 
 import ausl_dist
 from ausl_dist.release.bundle import write_bundle
-from ausl_dist.release.faces import to_input
+from ausl_dist.release.faces import read_frames, to_input
 from ausl_dist.release.load import ReleasedBackbone
 from ausl_dist.release.preprocessing import read_preprocessing
 from ausl_dist.stream.scan import scan
 from tests.support.corpora import draw_clip, make_corpus
 from tests.support.run_folders import checkpoint_of, make_run
+from tests.support.videos import cut_short, moving_frames, write_video, zero_packets
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +113,15 @@ def test_the_input_is_sampled_as_the_stream_samples_clips(bundle: Path, tmp_path
         [to_input(np.roll(frame, 4, axis=1), preprocessing) for frame in drawn]
     )
     assert (streamed - ours).abs().mean() < 0.5 * (streamed - shifted).abs().mean()
+
+
+def test_what_is_missing_of_a_video_is_said(tmp_path: Path) -> None:
+    """A table that ends early looks like any other."""
+    whole = write_video(tmp_path / "whole.mp4", moving_frames(100), options={"g": "1"})
+    long = write_video(tmp_path / "cut.mkv", moving_frames(100), options={"g": "1"})
+    with warnings.catch_warnings(action="error"):
+        assert len(list(read_frames(whole, 25.0))) == 100
+    with pytest.warns(UserWarning, match=r"cut\.mkv is cut short: its last .* s are missing"):
+        list(read_frames(cut_short(long, 0.3), 25.0))
+    with pytest.warns(UserWarning, match=r"whole\.mp4 is damaged: 2 packets"):
+        list(read_frames(zero_packets(whole, (20, 40)), 25.0))

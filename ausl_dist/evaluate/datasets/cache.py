@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ausl_dist.evaluate.datasets.base import Recording
 from ausl_dist.faces.align import AlignedFace, align_tracks
-from ausl_dist.faces.decode import Unreadable, open_pictures
+from ausl_dist.faces.decode import Unreadable, open_pictures, read_image
 from ausl_dist.faces.detect import Detector, Landmarker
 from ausl_dist.faces.landmarks import template_id
 from ausl_dist.faces.models import models_id
@@ -107,11 +107,14 @@ def pictures_of(recording: Recording) -> Iterator[Frame]:
         return
     before: int | None = None
     for row, path in enumerate(recording.images):
-        number = int("".join(filter(str.isdigit, path.stem))[-9:] or row)
-        (picture,) = open_pictures(path, READ)
+        number = int("".join(filter(str.isdecimal, path.stem))[-9:] or row)
+        try:
+            pixels = read_image(path, READ)
+        except Unreadable:
+            continue  # counted with the pictures in which no face is found
         # Pictures that do not follow one another are not one movement: tracking and smoothing
         # start anew.
-        yield Frame(row, row, picture.pixels(), splice=before is None or number != before + 1)
+        yield Frame(row, row, pixels, splice=before is None or number != before + 1)
         before = number
 
 
@@ -186,7 +189,7 @@ def _digest(recordings: Iterable[Recording]) -> str:
         pictures = (
             recording.pictures.tolist()
             if recording.pictures is not None
-            else [str(path) for path in recording.images]
+            else [_stamp(path) for path in recording.images]
         )
         digest.update(
             json.dumps(
@@ -194,10 +197,16 @@ def _digest(recordings: Iterable[Recording]) -> str:
                     recording.subject,
                     recording.name,
                     recording.action_units,
-                    str(recording.video),
+                    recording.video and _stamp(recording.video),
                     pictures,
                 ]
             ).encode()
         )
         digest.update(recording.labels.tobytes())
     return digest.hexdigest()[:16]
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """What changes when a file is replaced: its content would take hours to read."""
+    found = path.stat()
+    return str(path), found.st_size, found.st_mtime_ns
