@@ -4,6 +4,7 @@ lists.
     s3://KEY:SECRET@bucket/name        refused, shown as s3://***@bucket/name
     https://host/name?X-Amz-Signature=…     refused, shown as …?X-Amz-Signature=***
     AWS_SECRET_ACCESS_KEY=…            refused, shown as AWS_SECRET_ACCESS_KEY=***
+    password: …, "api_key": …          refused, shown as password: ***
     hf_…, ghp_…, AIza…, Bearer …       refused, shown as hf_*** and so on
 
 What starts with $ is the name of a variable and no secret.
@@ -35,18 +36,27 @@ _QUERY = re.compile(
 )
 # Tokens that can be told by their form, wherever they stand.
 _TOKEN = re.compile(
-    r"(?P<before>\b(?:hf_|gh[pousr]_|github_pat_|glpat-|xox[abp]-|AIza|ya29\.|Bearer |Basic ))"
+    r"(?P<before>\b(?:hf_|gh[pousr]_|github_pat_|glpat-|xox[abp]-|AIza|ya29\.|sk-|eyJ|Bearer |Basic "
+    r"|A[KS]IA[A-Z0-9]{16}:))"
     r"(?=[\w.~+/=-]*\d)[\w.~+/=-]{16,}"
 )
 _VARIABLE = re.compile(
     r"(?P<before>\b[A-Z0-9_]*(?:SECRET|TOKEN|PASSWORD|API_KEY)[A-Z0-9_]*=)"
     r"(?!['\"]?\$|\*\*\*)[^\s;&]+"
 )
+# A value under a name that says what it is, as YAML, JSON and overrides write it.
+_NAMED = re.compile(
+    r"(?P<before>\b[\w.-]*(?:secret|token|passw(?:or)?d|credentials?"
+    r"|(?:secret|secret[_-]?access|api|account|private)[_-]?key)['\"]?\s?[=:]\s?['\"]?)"
+    r"(?!\$|\*\*\*|(?:null|none|true|false)\b|//)[^\s,;&'\"{}\[\]()]+",
+    re.I,
+)
 _SECRETS = (
     (_USER, rf"\g<before>{SHOWN}@"),
     (_QUERY, rf"\g<before>{SHOWN}"),
     (_TOKEN, rf"\g<before>{SHOWN}"),
     (_VARIABLE, rf"\g<before>{SHOWN}"),
+    (_NAMED, rf"\g<before>{SHOWN}"),
 )
 
 
@@ -82,14 +92,21 @@ def refuse_secrets(value: Any, where: str = "") -> None:
     """
     if isinstance(value, Mapping):
         for name, item in value.items():
-            refuse_secrets(item, f"{where}.{name}" if where else str(name))
+            below = f"{where}.{name}" if where else str(name)
+            if isinstance(item, str) and _NAMED.search(f"{name}={item}"):
+                raise ValueError(_refusal(below, SHOWN))
+            refuse_secrets(item, below)
     elif isinstance(value, str):
         if masked(value) != value:
-            raise ValueError(
-                f"{where + ': ' if where else ''}{masked(value)} holds credentials, which do not "
-                "belong in an address or a setting: export AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY (and what else they are) in the shell instead"
-            )
+            raise ValueError(_refusal(where, masked(value)))
     elif isinstance(value, Iterable):
         for item in value:
             refuse_secrets(item, where)
+
+
+def _refusal(where: str, shown: str) -> str:
+    return (
+        f"{where + ': ' if where else ''}{shown} holds credentials, which do not "
+        "belong in an address or a setting: export AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY (and what else they are) in the shell instead"
+    )

@@ -35,6 +35,13 @@ WITH_SECRETS = [
     f"export AWS_SECRET_ACCESS_KEY={SECRET}",
     f"Authorization: Bearer {SECRET}",
     f"huggingface-cli login hf_{SECRET.replace('/', '')}x9",
+    f"aws_secret_access_key = {SECRET}",
+    f"password={SECRET}",
+    f"HF_TOKEN: {SECRET}",
+    f"{{AWS_SESSION_TOKEN: '{SECRET}'}}",
+    f'{{"api_key": "{SECRET}"}}',
+    f"AKIAIOSFODNN7EXAMPLE:{SECRET}9",
+    f"sk-proj-{SECRET.replace('/', '')}9",
 ]
 ADDRESSES = [text for text in WITH_SECRETS if "://" in text]
 WITHOUT = [
@@ -51,6 +58,9 @@ WITHOUT = [
     "export HF_TOKEN=$(cat ~/.token)",
     "export HF_TOKEN=$MINE",
     "observe.exporter.password_file=/run/secrets/scrape",
+    "AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE",
+    "observe.password=null",
+    "region_tokens=4",
 ]
 
 
@@ -65,6 +75,14 @@ def test_a_secret_is_masked_and_refused_without_being_repeated(text: str) -> Non
         refuse_secrets({"data": {"corpora": [{"url": text}]}})
     assert SECRET[8:] not in str(refused.value)
     assert "data.corpora" in str(refused.value)
+
+
+def test_a_secret_under_a_name_is_refused_without_being_repeated() -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "password", "apiKey", "my-secret"):
+        with pytest.raises(ValueError, match=rf"cluster\.environment\.{name}") as refused:
+            refuse_secrets({"cluster": {"environment": {name: SECRET}}})
+        assert SECRET[8:] not in str(refused.value)
+    refuse_secrets({"environment": {"HF_TOKEN": "$HF_TOKEN", "token": None, "tokens": "a"}})
 
 
 def fails(text: str) -> None:
