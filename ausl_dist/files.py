@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,48 @@ def read_json(path: Path | str, max_bytes: int = 64 << 20) -> Any:
     """Read a JSON file of at most `max_bytes`; raises ValueError with the path when it is
     larger or no JSON.
     """
-    path = Path(path)
-    if path.stat().st_size > max_bytes:
+    data = read_bounded(path, max_bytes)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits is a ValueError
+        raise ValueError(f"{path} is not valid JSON ({error})") from error
+
+
+def json_object(data: bytes, where: Path | str) -> dict[str, Any]:
+    """The JSON object in bytes that come from `where`, which ValueError names where they are
+    none.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is no JSON object but {type(value).__name__}")
+    return value
+
+
+def read_bounded(path: Path | str, max_bytes: int) -> bytes:
+    """The bytes of a file of at most `max_bytes`; raises ValueError with the path where it is
+    larger, or no file to be read to its end (a device, a pipe that nobody writes to).
+    """
+    check_plain(path)
+    with open(path, "rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
         raise ValueError(
             f"{path} is larger than {max_bytes} bytes: this is not one of our files"
         )
-    try:
-        return json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error})") from error
+    return data
+
+
+def check_plain(path: Path | str) -> int:
+    """The size of a file; ValueError for a device, a pipe or a socket: they have no end, or
+    nothing comes.
+    """
+    found = os.stat(path)
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise ValueError(f"{path} is a device or a pipe: give a file")
+    return found.st_size
 
 
 def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:

@@ -12,7 +12,6 @@ the work first. A run that began before goes on over the old index: the removed 
 missing, the others are read from their new places.
 """
 
-import json
 import re
 import tempfile
 import unicodedata
@@ -23,9 +22,17 @@ from typing import Any
 from ausl_dist.corpus.bring import list_files, local_copy
 from ausl_dist.corpus.lock import Lock, locked
 from ausl_dist.corpus.parts import PARTS_FOLDER
+from ausl_dist.files import as_ours, json_object
 from ausl_dist.shards import storage
 from ausl_dist.shards.clip import ClipMeta
-from ausl_dist.shards.index import INDEX_NAME, Index, ShardEntry, scan_shard, write_index
+from ausl_dist.shards.index import (
+    INDEX_NAME,
+    SHARD_NAME_PATTERN,
+    Index,
+    ShardEntry,
+    scan_shard,
+    write_index,
+)
 from ausl_dist.shards.publish import (
     LEDGER_NAME,
     STATEMENT_NAME,
@@ -105,7 +112,7 @@ def _take_down(url: str, request: Request, lock: Lock, *, date: str, why: str) -
     }
     unfinished = storage.join(url, PLAN_NAME)
     if storage.exists(unfinished):
-        plan = json.loads(storage.read_bytes(unfinished, MAX_ACCOUNT_BYTES))
+        plan = _read_plan(unfinished)
         removed = _carry_out(url, plan, lock)
         if plan["asked"] == asked:
             return removed
@@ -115,6 +122,21 @@ def _take_down(url: str, request: Request, lock: Lock, *, date: str, why: str) -
     lock.confirm()
     storage.write_bytes(unfinished, to_json(plan))
     return _carry_out(url, plan, lock)
+
+
+def _read_plan(url: str) -> dict[str, Any]:
+    """A take-down that was not finished. What it names is deleted, so it may name shards alone;
+    ValueError where it is none of ours.
+    """
+    with as_ours(url):
+        plan = json_object(storage.read_bytes(url, MAX_ACCOUNT_BYTES), url)
+        for name, keys in plan["affected"].items():
+            if not (SHARD_NAME_PATTERN.fullmatch(name) and name.endswith(".tar")):
+                raise ValueError(f"{url} names {name[:100]!r}, which is no shard")
+            set(keys)
+        sum(line["seconds"] for line in plan["ledger"])
+        Tally.from_dict(plan["tally"])
+        return {**plan, "asked": dict(plan["asked"])}
 
 
 def _find(url: str, request: Request) -> dict[str, Any]:
@@ -238,7 +260,7 @@ def _write_account(url: str, plan: dict[str, Any]) -> None:
     written = set(removed)  # perhaps, by an earlier attempt that was killed
     kept = [line for line in before if line not in written]
     storage.write_bytes(ledger, b"".join(line + b"\n" for line in [*kept, *removed]))
-    old = json.loads(_read_if_there(old_url) or b"{}")
+    old = json_object(_read_if_there(old_url) or b"{}", old_url)
     entry = {**plan["asked"], "removed_clips": len(removed)}
     made = statement(
         old.get("name", ""),

@@ -32,7 +32,7 @@ from typing import Any
 
 from safetensors.torch import save
 
-from ausl_dist.files import read_json, write_atomically, write_json
+from ausl_dist.files import as_ours, read_json, remove_tree, write_atomically, write_json
 from ausl_dist.release.card import CardFacts, misplaced_scores, model_card
 from ausl_dist.release.detection import carry_models
 from ausl_dist.release.export import write_exports
@@ -52,7 +52,7 @@ from ausl_dist.release.reference import reference_faces
 from ausl_dist.release.run import OpenedRun, Weights, open_run, read_statements
 from ausl_dist.release.tolerance import measure_tolerance, to_json
 from ausl_dist.release.trained import trained_line
-from ausl_dist.release.verify import release_name, write_sums
+from ausl_dist.release.verify import SUMS_NAME, read_sums, release_name, write_sums
 from ausl_dist.version import __version__
 
 CARD_NAME = "README.md"
@@ -114,14 +114,7 @@ def write_bundle(
             report.parent.name: report.parent
             for report in sorted((run.folder / EVALUATION_NAME).glob("*/report.json"))
         }
-    if (
-        out.exists()
-        and not (out / CONFIG_NAME).is_file()
-        and (not out.is_dir() or any(out.iterdir()))
-    ):
-        raise ValueError(
-            f"{out} holds something that is no bundle; choose an empty folder with --out"
-        )
+    _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -132,11 +125,28 @@ def write_bundle(
         )
         staging.chmod(0o755)
         if out.exists():
-            shutil.rmtree(out)
+            _check_replaceable(out)  # again: hours may have passed
+            remove_tree(out)
         os.replace(staging, out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return identity
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise ValueError where there is something at `out` that is not a bundle and nothing but
+    that: it would be lost.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    here = [path for path in out.rglob("*") if not path.is_dir()] if out.is_dir() else [out]
+    named = {SUMS_NAME, *read_sums(out)} if (out / SUMS_NAME).is_file() else set()
+    others = [path for path in here if path.relative_to(out).as_posix() not in named]
+    if others:
+        raise ValueError(
+            f"{out} holds something that is no bundle ({others[0].name}); "
+            "choose an empty folder with --out"
+        )
 
 
 def write_named_bundle(run_folder: Path | str, folder: Path | str, **choices: Any) -> Path:
@@ -243,7 +253,8 @@ def _copy_evaluations(
     tables = {}
     for name, source in sorted(sources.items()):
         report = read_json(source / "report.json")
-        evaluated = report.get("backbone", {}).get("weights_sha256")
+        with as_ours(source / "report.json"):
+            evaluated = report.get("backbone", {}).get("weights_sha256")
         if evaluated != own_weights:
             raise ValueError(
                 f"the evaluation {source} is of other weights than this release (SHA-256 "
@@ -253,7 +264,7 @@ def _copy_evaluations(
         for file in EVALUATION_FILES:
             if (source / file).is_file():
                 write_atomically(target / name / file, (source / file).read_bytes())
-        tables[name] = (source / "report.md").read_text(encoding="utf-8") + misplaced_scores(
-            report
-        )
+        with as_ours(source / "report.json"):
+            misplaced = misplaced_scores(report)
+        tables[name] = (source / "report.md").read_text(encoding="utf-8") + misplaced
     return tables

@@ -11,7 +11,6 @@ is not rendered again, and a corpus that is published is left alone.
 import dataclasses
 import functools
 import hashlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -26,7 +25,7 @@ import cv2
 import numpy as np
 
 from ausl_dist.faces.landmarks import template_id
-from ausl_dist.files import read_json, sha256_of, write_json
+from ausl_dist.files import json_object, read_json, sha256_of, write_json
 from ausl_dist.shards import storage
 from ausl_dist.shards.clip import ClipMeta
 from ausl_dist.shards.encode import CODECS, Codec, encode_video, verify_video
@@ -139,14 +138,14 @@ def make_world(
     world = settings.open_world()
     wanted = settings.to_dict()
     if storage.exists(storage.join(url, INDEX_NAME)):
-        statement = json.loads(
-            storage.read_bytes(storage.join(url, STATEMENT_NAME), MAX_STATEMENT_BYTES)
-        )
+        address = storage.join(url, STATEMENT_NAME)
+        statement = json_object(storage.read_bytes(address, MAX_STATEMENT_BYTES), address)
         if statement.get("settings") != wanted:
             raise ValueError(f"{url} holds another corpus; remove it, or choose another --out")
         return Made(statement, was_done=True)
-    folder = storage.local_path(url) or work
-    _claim(folder, wanted)
+    in_place = storage.local_path(url)
+    folder = in_place or work
+    _claim(folder, wanted, shared=in_place is not None)
     missing = [
         number
         for number in range(settings.num_shards)
@@ -162,7 +161,7 @@ def make_world(
         books=books,
         settings=wanted,
     )
-    if folder == work:
+    if in_place is None:
         shutil.rmtree(work)
     return Made(statement, was_done=False)
 
@@ -172,8 +171,11 @@ def work_folder(url: str, cache: Path) -> Path:
     return cache / "worlds" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
 
 
-def _claim(folder: Path, wanted: dict[str, Any]) -> None:
-    """Note in the folder which world its shards are of; ValueError when they are of another."""
+def _claim(folder: Path, wanted: dict[str, Any], *, shared: bool) -> None:
+    """Note in the folder which world its shards are of; ValueError when they are of another.
+
+    A folder that is not `shared` is removed at the end, and so must hold nothing else.
+    """
     note = folder / ".world.json"
     if note.exists() and read_json(note) != wanted:
         raise ValueError(
@@ -184,6 +186,8 @@ def _claim(folder: Path, wanted: dict[str, Any]) -> None:
         raise ValueError(
             f"{folder} holds shards that are not of a rendered world; choose another --out"
         )
+    if not note.exists() and not shared and folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} holds something else; choose an empty --work")
     write_json(note, wanted)
 
 

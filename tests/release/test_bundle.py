@@ -18,6 +18,7 @@ from ausl_dist.release.bundle import write_bundle, write_named_bundle
 from ausl_dist.release.card import misplaced_scores
 from ausl_dist.release.detection import model_files
 from ausl_dist.release.faces import FaceFrame
+from ausl_dist.release.head import PROBE_NAME
 from ausl_dist.release.network import weights_sha256
 from ausl_dist.release.verify import BundleError, read_sums, write_sums
 from tests.support.run_folders import SIZE, TINY, checkpoint_of, make_run
@@ -272,6 +273,31 @@ def test_a_folder_with_something_else_in_it_is_not_overwritten(
     with pytest.raises(ValueError, match="no bundle"):
         write_bundle(run, tmp_path, checkpoint=checkpoint_of(run))
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_only_a_bundle_and_nothing_beside_it_is_replaced(run: Path, tmp_path: Path) -> None:
+    """Many a project has a config.json, and somebody may keep notes beside a bundle."""
+    other, bundle = tmp_path / "other", tmp_path / "bundle"
+    other.mkdir()
+    (other / "config.json").write_text("{}")
+    write_bundle(run, bundle, checkpoint=checkpoint_of(run))
+    write_bundle(run, bundle, checkpoint=checkpoint_of(run))
+    (bundle / "notes.txt").write_text("years of work")
+    for folder, kept in ((other, "config.json"), (bundle, "notes.txt")):
+        with pytest.raises(ValueError, match=kept):
+            write_bundle(run, folder, checkpoint=checkpoint_of(run))
+        assert (folder / kept).exists()
+
+
+@pytest.mark.parametrize("report", ["[]", "1", "{}", '{"backbone": 1}'])
+def test_an_evaluation_whose_report_is_none_of_ours_is_refused(
+    report: str, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "report.json").write_text(report)
+    (tmp_path / PROBE_NAME).touch()
+    for choice in ({"evaluations": {"a": tmp_path}}, {"head": tmp_path}):
+        with pytest.raises(ValueError, match=r"report\.json|other weights|this version"):
+            write_bundle(run, tmp_path / "b", checkpoint=checkpoint_of(run), **choice)  # type: ignore[arg-type]
 
 
 def test_a_corpus_aligned_otherwise_is_refused(run: Path, tmp_path: Path) -> None:

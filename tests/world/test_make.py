@@ -135,6 +135,21 @@ def test_work_folder_is_one_for_each_address(tmp_path: Path) -> None:
     )
 
 
+def test_what_else_lies_in_a_work_folder_is_not_removed(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="something else"):
+        make_world(SETTINGS, f"memory://{tmp_path.name}/world", work=work)
+    assert (work / "thesis.txt").exists()
+
+
+def test_a_folder_that_is_its_own_work_folder_keeps_the_corpus(tmp_path: Path) -> None:
+    small = WorldSettings(identities=1, clips=1, seconds=0.2, size=64, seed=9)
+    make_world(small, str(tmp_path), work=tmp_path)
+    assert Index.load(str(tmp_path)).num_clips == 1
+
+
 def test_true_motion_is_stored_and_reaches_a_batch(tmp_path: Path) -> None:
     gap = 5
     settings = WorldSettings(identities=1, clips=2, seconds=0.8, size=64, flow_gap=gap)
