@@ -86,7 +86,7 @@ def read_json_lines(path: Path | str) -> Iterator[Any]:
                 continue
             try:
                 yield json.loads(line)
-            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path} line {number} is not valid JSON ({error})") from error
 
 
@@ -131,7 +131,7 @@ def parse_log_line(text: bytes) -> dict[str, Any] | None:
     """The JSON object of one line of a log; None where it is damaged."""
     try:
         line = json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) else None
 

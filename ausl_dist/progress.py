@@ -39,7 +39,7 @@ def progress(label: str, unit: str = "", *, about: bool = False) -> Iterator[Rep
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from ausl_dist.files import check_plain
+
 MAX_TEXT_BYTES = 64 << 20
 MAX_ROWS = 1 << 19  # the largest published list has 200,000
 MAX_LINE_CHARACTERS = 1 << 16  # OpenFace writes 714 columns, about 6,000 characters
@@ -142,7 +144,10 @@ def shown(text: str) -> str:
 
 
 def _check_size(path: Path, max_bytes: int) -> None:
-    size = path.stat().st_size
+    try:
+        size = check_plain(path)
+    except ValueError as error:
+        raise TableError(str(error)) from error
     if size > max_bytes:
         raise TableError(f"{path} is larger than {max_bytes} bytes: this is no label file")
 

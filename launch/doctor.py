@@ -170,4 +170,4 @@ def _print(findings: list[Finding]) -> None:
             finding.text,
             style="" if finding.good else "red",
         )
-    Console().print(table)
+    Console(markup=False).print(table)  # words in brackets are no colours

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ausl_dist.addresses import masked, refuse_secrets
-from ausl_dist.files import write_atomically
+from ausl_dist.files import as_ours, write_atomically
 from ausl_dist.run_folder import CLUSTER_FILE, CONFIG_FILE, LOGS_FOLDER
 from ausl_dist.settings import SettingsError
+from ausl_dist.train.config_text import load_config
 from launch.cluster import read_settings
 from launch.compose import Composed, complete_run, compose_cluster
 from launch.global_batch import check_ranks
@@ -78,23 +79,21 @@ def check_buckets(run: Mapping[str, Any]) -> None:
 
 def read_cluster(folder: Path) -> dict[str, Any]:
     """What cluster.yaml of a run folder says; a sentence where the folder is no run."""
-    import yaml
-
     path = Path(folder) / CLUSTER_FILE
     if not path.exists():
         raise SettingsError(
             f"{folder} is not a run folder (no cluster.yaml in it); "
             f"`python -m launch run folder={folder}` makes one"
         )
-    values: dict[str, Any] = yaml.safe_load(path.read_text())
+    values = load_config(path)
+    if "scheduler" not in values:
+        raise SettingsError(f"{path} does not say what starts the run: it names no scheduler")
     return values
 
 
 def read_name(folder: Path) -> str:
     """The name of the run in a run folder."""
-    import yaml
-
-    return str(yaml.safe_load((Path(folder) / CONFIG_FILE).read_text())["name"])
+    return str(load_config(Path(folder) / CONFIG_FILE).get("name", Path(folder).name))
 
 
 def change_cluster(folder: Path, overrides: list[str]) -> dict[str, Any]:
@@ -132,19 +131,17 @@ def change_cluster(folder: Path, overrides: list[str]) -> dict[str, Any]:
 
 def _check_ranks(folder: Path, ranks: int) -> None:
     """Refuse a number of ranks that cannot share the batches of the run in `folder`."""
-    import yaml
-
-    stored = yaml.safe_load((Path(folder) / CONFIG_FILE).read_text())
-    run = complete_run(stored)
+    path = Path(folder) / CONFIG_FILE
+    with as_ours(path):
+        run = complete_run(load_config(path))
     pieces = run["engine"]["gradient_accumulation"]
     check_ranks(run["data"]["lanes"], run["data"]["clips_per_lane"], pieces, ranks)
 
 
 def _whole(path: Path) -> str:
     """A stored config with the defaults of today's code for what an older code left out."""
-    import yaml
-
-    return _to_yaml(complete_run(yaml.safe_load(path.read_text())))
+    with as_ours(path):
+        return _to_yaml(complete_run(load_config(path)))
 
 
 def _to_yaml(values: dict[str, Any]) -> str:

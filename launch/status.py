@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ausl_dist.files import as_ours
 from ausl_dist.observe.diagnosis import findings
 from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats, slowest_rank
 from ausl_dist.observe.history import last_metrics
@@ -37,8 +38,13 @@ class Status:
 def look(folder: Path, now: float) -> Status:
     """Gather what is known of the run in `folder` at Unix time `now`.
 
-    Raises SettingsError where it is no run folder.
+    Raises SettingsError where it is no run folder, ValueError where its files are not ours.
     """
+    with as_ours(folder):
+        return _look(folder, now)
+
+
+def _look(folder: Path, now: float) -> Status:
     cluster = read_cluster(folder)
     beats = read_heartbeats(folder)
     history = read_history(folder)
@@ -65,7 +71,7 @@ def show(folder: Path, *, watch: bool) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    console = Console()
+    console = Console(markup=False)  # words in brackets are no colours
     status = look(folder, time.time())
     if not watch:
         console.print(_table(status))

@@ -17,6 +17,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ausl_dist import command
 from ausl_dist.corpus.build import BuildJob, build, check_labels
@@ -27,6 +28,7 @@ from ausl_dist.corpus.sources import collect
 from ausl_dist.corpus.workspace import WORK_FOLDER
 from ausl_dist.faces.models import cache_folder
 from ausl_dist.shards.storage import check_bucket
+from ausl_dist.train.config_text import load_config
 
 
 def main() -> int:
@@ -89,10 +91,10 @@ def read_settings(config: Path | None, overrides: Sequence[str]) -> CorpusSettin
     """
     try:
         loaded: Any = OmegaConf.merge(
-            OmegaConf.load(config) if config else {}, OmegaConf.from_dotlist(list(overrides))
+            load_config(config) if config else {}, OmegaConf.from_dotlist(list(overrides))
         )
         values = OmegaConf.to_container(loaded, resolve=True)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, YAMLError) as error:
         raise ValueError(f"settings cannot be read: {error}") from error
     assert isinstance(values, dict)
     return CorpusSettings.from_mapping({str(key): value for key, value in values.items()})

@@ -38,6 +38,7 @@ from ausl_dist.evaluate.report.plots import rows_picture
 from ausl_dist.evaluate.report.tables import to_text, write_report
 from ausl_dist.files import read_json, write_atomically
 from ausl_dist.settings import from_mapping
+from ausl_dist.train.config_text import load_config
 
 
 def main() -> int:
@@ -209,7 +210,7 @@ def _protocol(words: list[str]) -> int:
     if wrong:
         raise ValueError(f"write settings as key=value, not {wrong[0]!r}")
     files = [
-        OmegaConf.load(word.removeprefix("config="))
+        load_config(Path(word.removeprefix("config=")))
         for word in words
         if word.startswith("config=")
     ]

@@ -7,11 +7,12 @@ import argparse
 from pathlib import Path
 
 from ausl_dist import command
+from ausl_dist.files import read_bounded
 from ausl_dist.release.bundle import write_bundle, write_named_bundle
 from ausl_dist.release.export import KINDS, check_exports
 from ausl_dist.release.hub import check_repository, push
 from ausl_dist.release.load import load_backbone
-from ausl_dist.release.run import parse_statement
+from ausl_dist.release.run import MAX_STATEMENT_BYTES, parse_statement
 
 
 def main() -> int:
@@ -20,7 +21,7 @@ def main() -> int:
     if arguments.push:
         check_repository(arguments.push)
     corpora = {
-        name: parse_statement(Path(path).read_bytes(), path)
+        name: parse_statement(read_bounded(path, MAX_STATEMENT_BYTES), path)
         for name, path in map(_pair, arguments.corpus)
     }
     named = [text for text in arguments.evaluation if text != "none"]

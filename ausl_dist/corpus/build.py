@@ -41,6 +41,7 @@ from ausl_dist.corpus.workspace import (
     held,
 )
 from ausl_dist.faces.models import MODELS, find_model
+from ausl_dist.files import json_object
 from ausl_dist.shards import storage
 from ausl_dist.shards.index import INDEX_NAME
 from ausl_dist.shards.publish import MAX_STATEMENT_BYTES, STATEMENT_NAME, send_shards, survey
@@ -230,8 +231,7 @@ def _statement_at(url: str) -> dict[str, Any]:
     address = storage.join(url, STATEMENT_NAME)
     if not storage.exists(address):
         return {}
-    made = json.loads(storage.read_bytes(address, MAX_STATEMENT_BYTES))
-    return made if isinstance(made, dict) else {}
+    return json_object(storage.read_bytes(address, MAX_STATEMENT_BYTES), address)
 
 
 def _extract_and_pack(

@@ -19,7 +19,7 @@ from ausl_dist.corpus.books import KEPT
 from ausl_dist.corpus.extract import SourceResult
 from ausl_dist.corpus.quality import SIGNATURE_BITS
 from ausl_dist.corpus.settings import CorpusSettings
-from ausl_dist.files import read_json, write_json
+from ausl_dist.files import as_ours, read_json, write_json
 from ausl_dist.json_lines import append_json_line, read_json_lines
 from ausl_dist.shards.writer import ShardWriter
 
@@ -107,7 +107,8 @@ class Packer:
         state = {"shards": 0, "source": 0, "clip": 0}
         if (work / STATE_NAME).exists():
             state = read_json(work / STATE_NAME)
-        self._next, self._skip = state["source"], state["clip"]
+        with as_ours(work / STATE_NAME):
+            self._next, self._skip = state["source"], state["clip"]
         self._writer = ShardWriter(
             shards, settings.max_shard_bytes, first=state["shards"], prefix=prefix
         )

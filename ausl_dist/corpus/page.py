@@ -8,7 +8,6 @@ The sample is every n-th chunk, so that a page of a terabyte costs as much as on
 
 import html
 import io
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from ausl_dist.corpus.books import REASONS, Books
 from ausl_dist.faces.landmarks import NUM_LANDMARKS
-from ausl_dist.files import as_ours
+from ausl_dist.files import as_ours, json_object
 from ausl_dist.pages import page as pages
 from ausl_dist.pages.charts import histogram
 from ausl_dist.pages.jpeg import jpeg_base64
@@ -50,17 +49,7 @@ def read_account(url: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         if storage.exists(ledger)
         else []
     )
-    return _object(statement, address), [_object(line, ledger) for line in lines]
-
-
-def _object(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} holds {type(value).__name__}, not objects")
-    return value
+    return json_object(statement, address), [json_object(line, ledger) for line in lines]
 
 
 def account_text(statement: dict[str, Any]) -> str:

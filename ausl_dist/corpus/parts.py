@@ -12,12 +12,12 @@ is a set of one part. The accounts stay at the URL until a take-down makes them 
 import contextlib
 import dataclasses
 import itertools
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ausl_dist.corpus.books import REASONS, Books
+from ausl_dist.files import as_ours, json_object
 from ausl_dist.shards import storage
 from ausl_dist.shards.index import Index, ShardEntry, write_index
 from ausl_dist.shards.publish import (
@@ -130,22 +130,23 @@ def forget_part(url: str, number: int) -> None:
 
 
 def _read_part(folder: str) -> BuildPart:
-    values = json.loads(storage.read_bytes(storage.join(folder, PART_NAME), MAX_PART_BYTES))
-    return BuildPart(
-        **{
-            **values,
-            "books": Books.from_dict(values["books"]),
-            "tally": Tally.from_dict(values["tally"]),
-        }
-    )
+    address = storage.join(folder, PART_NAME)
+    values = json_object(storage.read_bytes(address, MAX_PART_BYTES), address)
+    with as_ours(address):
+        return BuildPart(
+            **{
+                **values,
+                "books": Books.from_dict(values["books"]),
+                "tally": Tally.from_dict(values["tally"]),
+            }
+        )
 
 
 def _ledgers(folders: list[str]) -> Iterator[dict[str, Any]]:
     for folder in folders:
-        for line in storage.read_bytes(
-            storage.join(folder, LEDGER_NAME), MAX_PART_BYTES
-        ).splitlines():
-            yield json.loads(line)
+        address = storage.join(folder, LEDGER_NAME)
+        for line in storage.read_bytes(address, MAX_PART_BYTES).splitlines():
+            yield json_object(line, address)
 
 
 def _folder(url: str, number: int) -> str:

@@ -8,7 +8,6 @@ data set on disk ──reader, cropping as in pretraining──▶ cached corpus
 """
 
 import dataclasses
-import json
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +41,7 @@ from ausl_dist.evaluate.released import (
 )
 from ausl_dist.evaluate.scores.alignment import Disturbance, disturbed, measure
 from ausl_dist.evaluate.scores.identity_leak import identity_leak
+from ausl_dist.files import as_ours, json_object
 from ausl_dist.progress import shown
 from ausl_dist.shards import storage
 from ausl_dist.shards.publish import LEDGER_NAME
@@ -285,12 +285,14 @@ def _entrant(settings: ProtocolSettings) -> Entrant:
 
 def _left_out(corpus: LabelledCorpus) -> dict[str, int]:
     """Labelled frames and why some are in no score: published counts differ for this reason."""
-    text = storage.read_bytes(storage.join(corpus.url, LEDGER_NAME), MAX_LEDGER_BYTES).decode()
-    lines = [json.loads(line) for line in text.splitlines()]
-    return {
-        name: sum(int(line[name]) for line in lines)
-        for name in ("labelled", "kept", "without_face", "without_picture")
-    }
+    address = storage.join(corpus.url, LEDGER_NAME)
+    data = storage.read_bytes(address, MAX_LEDGER_BYTES)
+    lines = [json_object(line, address) for line in data.splitlines()]
+    with as_ours(address):
+        return {
+            name: sum(int(line[name]) for line in lines)
+            for name in ("labelled", "kept", "without_face", "without_picture")
+        }
 
 
 def task_of(data_set: DataSet, wanted: Literal["auto", "intensity", "occurrence"]) -> Task:

@@ -11,7 +11,6 @@ with the statistics that it was trained on; networks of video see the frames aro
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +41,7 @@ from ausl_dist.evaluate.released import (
     open_bundle,
     open_corpus,
 )
+from ausl_dist.files import read_json
 from ausl_dist.model.readout import ReadoutSettings
 from ausl_dist.progress import shown
 from ausl_dist.release.network import CONFIG_NAME
@@ -142,6 +142,7 @@ def referee(
     return comparison, context
 
 
+MAX_CONFIG_BYTES = 1 << 20
 NOTE = (
     "all rows see the same part of the same crops, which are this project's: a network that was "
     "trained on crops of its own may be worth more on these"
@@ -150,7 +151,7 @@ NOTE = (
 
 def _is_bundle(folder: Path) -> bool:
     config = folder / CONFIG_NAME
-    return config.is_file() and "ausl_dist" in json.loads(config.read_bytes())
+    return config.is_file() and "ausl_dist" in read_json(config, MAX_CONFIG_BYTES)
 
 
 def _data(settings: RefereeSettings) -> tuple[LabelledCorpus, CompareSettings, str]:

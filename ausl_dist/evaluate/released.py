@@ -9,7 +9,6 @@ can be known of these faces at all.
 """
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ausl_dist.evaluate.compare import CompareSettings, Comparison, compare
 from ausl_dist.evaluate.features.entrant import Entrant, fastest_device
 from ausl_dist.evaluate.features.pixels import PIXELS, Pixels
 from ausl_dist.evaluate.features.table import FeatureTable, extract
+from ausl_dist.files import json_object
 from ausl_dist.model.backbones import build_backbone
 from ausl_dist.progress import shown
 from ausl_dist.release.load import ReleasedBackbone, load_backbone
@@ -48,11 +48,11 @@ def open_corpus(url: str) -> LabelledCorpus:
     index = Index.load(url)
     address = storage.join(url, "corpus.json")  # a corpus made elsewhere has none
     statement = (
-        json.loads(storage.read_bytes(address, MAX_STATEMENT_BYTES))
+        json_object(storage.read_bytes(address, MAX_STATEMENT_BYTES), address)
         if storage.exists(address)
         else {}
     )
-    if not isinstance(statement, dict) or not statement.get("labelled_clips", 1):
+    if not statement.get("labelled_clips", 1):
         raise ValueError(
             f"the corpus at {url} has no labels; evaluation needs clips with KEY.au.npy"
         )

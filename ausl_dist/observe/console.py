@@ -43,7 +43,7 @@ class Console:
         self._quiet = mode == "quiet"
         self._live: Live | None = None
         if live:
-            terminal = RichConsole(file=self._stream, force_terminal=True)
+            terminal = RichConsole(file=self._stream, force_terminal=True, markup=False)
             self._live = Live(
                 console=terminal,
                 get_renderable=self._view,

@@ -8,7 +8,7 @@ EVALUATION/report.json, probe.safetensors         linear probes on frozen featur
 
 from pathlib import Path
 
-from ausl_dist.files import read_json
+from ausl_dist.files import as_ours, read_json
 from ausl_dist.model.objective_settings import build_objective
 from ausl_dist.objectives.action_units import ActionUnits
 from ausl_dist.release.head import PROBE_NAME, Head, Task, read_tensors
@@ -99,6 +99,11 @@ def _probe(folder: Path, weights_sha256: str) -> Head:
             f"{folder} holds no linear probe: give --out of `python -m tools.evaluate`, "
             "run with protocol=linear"
         )
+    with as_ours(folder):
+        return _probe_of(folder, weights_sha256)
+
+
+def _probe_of(folder: Path, weights_sha256: str) -> Head:
     report = read_json(folder / "report.json")
     evaluated = report.get("backbone", {}).get("weights_sha256")
     if evaluated != weights_sha256:

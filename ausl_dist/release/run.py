@@ -2,7 +2,6 @@
 release, the corpora behind it.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ausl_dist.files import as_ours, read_json
+from ausl_dist.files import as_ours, json_object, read_json
 from ausl_dist.json_lines import read_log_lines
 from ausl_dist.release.choose import choose_checkpoint
 from ausl_dist.run_folder import (
@@ -149,14 +148,8 @@ def read_statements(
 
 def parse_statement(data: bytes, where: str) -> dict[str, Any]:
     """Parse corpus.json, which must say how its faces were found and aligned."""
-    try:
-        statement = json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{where} is not valid JSON ({error})") from error
-    if (
-        not isinstance(statement, dict)
-        or not {"detector", "alignment", "fps"} <= statement.keys()
-    ):
+    statement = json_object(data, where)
+    if not {"detector", "alignment", "fps"} <= statement.keys():
         raise ValueError(
             f"{where} is no corpus statement: it must name detector, alignment and fps"
         )

@@ -7,17 +7,35 @@ from typing import Any
 
 import yaml
 
+from ausl_dist.files import read_bounded
 from ausl_dist.settings import SettingsError
 
+MAX_CONFIG_BYTES = 1 << 20
 MAX_CONFIG_VALUES = 100_000
 _RESOLVER = re.compile(r"\$\{\s*[\w.]+\s*:")  # ${oc.env:HOME}
 
 
-def check_text(path: Path) -> None:
+def load_config(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file, as written; SettingsError with the path for what is no
+    mapping of settings.
+    """
+    try:
+        text = read_bounded(path, MAX_CONFIG_BYTES).decode("utf-8")
+        check_text(text, path)
+        values = yaml.safe_load(text)
+    except SettingsError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path} must be a mapping of settings")
+    return {str(name): value for name, value in values.items()}
+
+
+def check_text(text: str, path: Path) -> None:
     """Refuse what ours never hold: texts that ask for variables or code while they are read,
     and aliases that stand for much more than is written.
     """
-    text = path.read_text(encoding="utf-8")
     if match := _RESOLVER.search(text):
         raise SettingsError(
             f"{path}: {match[0]}…}} asks for something outside the config: write the value itself"

@@ -14,16 +14,13 @@ from typing import Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from ausl_dist.model.backbones import BackboneSettings
 from ausl_dist.observe.settings import ObserveSettings
 from ausl_dist.run_folder import CONFIG_FILE
 from ausl_dist.settings import SettingsError, from_mapping
 from ausl_dist.stream.settings import DataSettings
-from ausl_dist.train.config_text import check_text
-
-MAX_CONFIG_BYTES = 1 << 20
+from ausl_dist.train.config_text import load_config
 
 
 @dataclass(frozen=True)
@@ -388,17 +385,9 @@ def load_settings(run_folder: Path | str) -> RunSettings:
         raise FileNotFoundError(
             f"{path} is missing: a run folder is made by the launcher, see launch/README.md"
         )
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise SettingsError(
-            f"{path} is larger than {MAX_CONFIG_BYTES} bytes: it is not one of ours"
-        )
+    written = load_config(path)
     try:
-        check_text(path)
-        config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except SettingsError:
-        raise
-    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
+        config: Any = OmegaConf.to_container(OmegaConf.create(written), resolve=True)
+    except (OmegaConfBaseException, ValueError, RecursionError) as error:
         raise SettingsError(f"{path} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise SettingsError(f"{path} must be a mapping of settings")
     return from_mapping(RunSettings, {str(key): value for key, value in config.items()})

@@ -12,7 +12,7 @@ from ausl_dist.observe.heartbeat import Heartbeat, read_heartbeats, write_heartb
 from ausl_dist.observe.thresholds import straggler
 from ausl_dist.run_folder import checkpoint_folder, log_file, newest_whole_step
 from launch.attempts import Attempt, append_history
-from launch.status import look
+from launch.status import look, show
 from launch.verdict import Decision, Ended
 from tests.support.run_folders import complete
 
@@ -159,3 +159,40 @@ def test_a_history_line_cut_by_a_kill_is_passed_over(run: Path) -> None:
     with open(run / "supervision" / "history.jsonl", "a") as file:
         file.write(json.dumps({"time": 1})[:-4])
     assert rows(run)["restarts"] == "1, the last: why"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: [1", "? [1]\n: 2", "[" * 100_000, "- 1", "", "ranks: 1", "a: !!python/object:x {}"],
+)
+def test_a_cluster_file_that_is_none_of_ours_is_refused(run: Path, text: str) -> None:
+    (run / "cluster.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"cluster\.yaml"):
+        look(run, NOW)
+
+
+def test_files_of_a_run_that_are_devices_or_pipes_are_refused(run: Path) -> None:
+    (run / "ranks").mkdir()
+    os.mkfifo(run / "ranks" / "rank-00000.json")
+    with pytest.raises(ValueError, match="device or a pipe"):
+        look(run, NOW)
+    (run / "cluster.yaml").unlink()
+    (run / "cluster.yaml").symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match="device or a pipe"):
+        look(run, NOW)
+
+
+@pytest.mark.parametrize("change", [{"last_step_at": "x"}, {"counts": {"corrupt": 1}}])
+def test_what_a_rank_cannot_have_said_is_refused(run: Path, change: dict[str, object]) -> None:
+    write_heartbeat(run, dataclasses.replace(BEAT, **change))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="this version writes"):
+        look(run, NOW)
+
+
+def test_words_in_brackets_are_shown_as_they_are(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = dataclasses.replace(BEAT, standing="failed", error="no [/data] and no [red]")
+    write_heartbeat(run, failed)
+    show(run, watch=False)
+    assert "no [/data] and no [red]" in capsys.readouterr().out

@@ -8,7 +8,6 @@ and V-JEPA 2 of Hugging Face need no `transformers`: kind=dinov3 and kind=vjepa 
 """
 
 import importlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from ausl_dist.evaluate.adapters.base import (
 )
 from ausl_dist.evaluate.features.entrant import Entrant
 from ausl_dist.evaluate.features.windows import Window, at_slot
+from ausl_dist.files import json_object, read_bounded
 from ausl_dist.model.backbones import import_timm
 from ausl_dist.packages import require
 
@@ -75,7 +75,8 @@ def open_entrant(settings: ForeignSettings) -> Entrant:
     require("foreign.kind=hugging_face")
     import_timm()  # first: it mends a torchvision that does not load
     transformers = importlib.import_module("transformers")
-    config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(str(folder), **local)
     frames = getattr(config, "num_frames", None)
     window = settings.window or (Window(int(frames), STEP) if frames else None)
 
@@ -83,7 +84,7 @@ def open_entrant(settings: ForeignSettings) -> Entrant:
         return HuggingFace(transformers.AutoModel.from_config(config).eval(), config, window)
 
     theirs = transformers.AutoModel.from_pretrained(
-        str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32
+        str(folder), use_safetensors=True, dtype=torch.float32, **local
     )
     prepared = _read(folder / PREPROCESSOR)
     return entrant(
@@ -108,7 +109,4 @@ def _number(value: Any) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is none."""
-    if not path.is_file() or path.stat().st_size > MAX_BYTES:
-        return {}
-    found = json.loads(path.read_bytes())
-    return found if isinstance(found, dict) else {}
+    return json_object(read_bounded(path, MAX_BYTES), path) if path.is_file() else {}
