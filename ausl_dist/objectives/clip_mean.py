@@ -67,18 +67,21 @@ class RunningWhitening(nn.Module):
     one movement as often as it has points, and a nostril's not at all. With the covariance C of
     the numbers over steps, f a share of its mean variance and L L' = C + f, values v become L⁻¹ v:
     a movement with more variance than f then counts once, one with less is noise and stays small.
+    What lies further off than `largest` spreads is cut, and all is brought to a mean square of 1.
     """
 
     covariance: Tensor  # D D, running mean
     weight: Tensor  # 1, of that mean: 1 where it has many steps
 
-    def __init__(self, size: int, *, floor: float, memory: float = 0.99) -> None:
+    def __init__(
+        self, size: int, *, floor: float, largest: float, memory: float = 0.99
+    ) -> None:
         super().__init__()
         if not 0 <= memory < 1 or not floor > 0:
             raise ValueError(
                 f"whitening: need memory in [0, 1) and floor > 0, not {memory} and {floor}"
             )
-        self.memory, self.floor = memory, floor
+        self.memory, self.floor, self.largest = memory, floor, largest
         self.register_buffer("covariance", torch.zeros(size, size))
         self.register_buffer("weight", torch.zeros(1))
         self._staged: list[tuple[Tensor, Tensor]] = []
@@ -99,7 +102,11 @@ class RunningWhitening(nn.Module):
         floor = self.floor * spread.diagonal().mean() + 1e-12
         eye = torch.eye(len(spread), device=spread.device)
         lower = torch.linalg.cholesky_ex(spread + floor * eye).L
-        return torch.linalg.solve_triangular(lower, values.mT, upper=False).mT
+        inverse = torch.linalg.solve_triangular(lower, eye, upper=False)
+        # of the whitened numbers: tr L⁻¹ C L⁻ᵀ / D
+        square = 1 - floor * inverse.square().sum() / len(spread)
+        white = (values @ inverse.T).clamp(-self.largest, self.largest)
+        return white / square.clamp(min=1e-6).sqrt()
 
     def after_step(self, taken: bool) -> None:
         """Keep what was staged, if the optimizer took the step."""

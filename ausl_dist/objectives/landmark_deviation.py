@@ -50,7 +50,7 @@ class LandmarkDeviation(Objective):
         self.offsets = tuple(range(0, frames * stride, stride))
         self.view = view
         self.head = nn.Linear(feature_dim, 68 * 2)
-        self.whiten = RunningWhitening(68 * 2, floor=floor, memory=memory)
+        self.whiten = RunningWhitening(68 * 2, floor=floor, largest=LARGEST, memory=memory)
 
     def needs(self) -> Needs:
         return Needs(views={self.view: self.offsets}, landmarks=True)
@@ -62,7 +62,7 @@ class LandmarkDeviation(Objective):
         features = batch.pooled(self.view, self.offsets)
         with in_float32(landmarks):
             left = deviations(landmarks.float().nan_to_num())
-            target = self.whiten(left.flatten(2), mask).clamp(-LARGEST, LARGEST)  # B T 136
+            target = self.whiten(left.flatten(2), mask)  # B T 136
             guess = feed(self.head, features).float()
             error = (guess - target).square().mean((1, 2))  # B
             size = target.square().mean((1, 2))
