@@ -69,6 +69,10 @@ class View:
                 f"centre={self.centre}"
             )
 
+    @property
+    def changes_colour(self) -> bool:
+        return any((self.brightness, self.contrast, self.saturation, self.hue, self.grey))
+
 
 # one crop for the clip, nothing else: what objectives share when nobody says otherwise
 PLAIN = View()

@@ -23,9 +23,6 @@ from launch.ports import answers, free_ports
 from launch.store_security import secure
 
 START_SECONDS = 60.0
-# a polite stop waits for its own retries for half a minute; after this it is killed, which its
-# data survive
-STOP_SECONDS = 3.0
 PROBE = "readiness/probe"
 ROLES = ("s3", "master", "volume", "filer")
 
@@ -50,6 +47,12 @@ class ObjectStore:
             "AWS_SECRET_ACCESS_KEY": self._secret_key,
             "AWS_DEFAULT_REGION": "us-east-1",
         }
+
+    @property
+    def process(self) -> int:
+        """The server's process id, while it runs."""
+        assert self._process is not None, "the store is not started"
+        return self._process.pid
 
     def __enter__(self) -> "ObjectStore":
         binary = shutil.which(
@@ -118,12 +121,10 @@ class ObjectStore:
     ) -> None:
         if self._process is None:
             return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        # Asked to stop, its parts wait for each other for 15 s before any of them closes a file.
+        # Killed, it has whatever it has answered for: that was written before the answer.
+        self._process.kill()
+        self._process.wait()
         for path in self._sockets:
             path.unlink(missing_ok=True)
 

@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -30,6 +29,7 @@ from ausl_dist.shards import storage
 from ausl_dist.shards.index import Index
 from launch.object_store import ObjectStore
 from tools.stream_bench import scale
+from tools.stream_bench.curl import curl_rate, signed_urls
 from tools.stream_bench.measure import ReadingJob, Result
 from tools.stream_bench.prepare import render, repeat, upload
 
@@ -74,6 +74,38 @@ MIB = 1 << 20
 
 
 def main() -> int:
+    arguments = _parser().parse_args()
+    work = arguments.work.resolve()
+    corpus = repeat(
+        arguments.corpus or render(work / "world"), work / "corpus", arguments.copies
+    )
+    python = _peer_environment(work) if arguments.peers else None
+    with ObjectStore(work / "object-store") as store:
+        os.environ.update(store.environment)
+        store.make_bucket(BUCKET)
+        bench = StreamBench(work, python, arguments.clips)
+        bench.publish(corpus)
+        names = [
+            name
+            for name in bench.contenders()
+            if not arguments.only or name.startswith(tuple(arguments.only))
+        ]
+        for number in range(arguments.rounds):
+            bench.round(names)
+            table = bench.table() + bench.limits()
+            print(
+                f"round {number + 1} of {arguments.rounds}\n\n{table}",
+                file=sys.stderr,
+                flush=True,
+            )
+    table += f"* {scale.measure(work / 'billion')}.\n"
+    print(table)
+    if arguments.out:
+        write_atomically(arguments.out, table)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -106,35 +138,7 @@ def main() -> int:
         help="make the peers' environment if need be, and measure them too",
     )
     parser.add_argument("--out", type=Path, help="write the table here as well")
-    arguments = parser.parse_args()
-    work = arguments.work.resolve()
-    corpus = repeat(
-        arguments.corpus or render(work / "world"), work / "corpus", arguments.copies
-    )
-    python = _peer_environment(work) if arguments.peers else None
-    with ObjectStore(work / "object-store") as store:
-        os.environ.update(store.environment)
-        store.make_bucket(BUCKET)
-        bench = StreamBench(work, python, arguments.clips)
-        bench.publish(corpus)
-        names = [
-            name
-            for name in bench.contenders()
-            if not arguments.only or name.startswith(tuple(arguments.only))
-        ]
-        for number in range(arguments.rounds):
-            bench.round(names)
-            table = bench.table() + bench.limits()
-            print(
-                f"round {number + 1} of {arguments.rounds}\n\n{table}",
-                file=sys.stderr,
-                flush=True,
-            )
-    table += f"* {scale.measure(work / 'billion')}.\n"
-    print(table)
-    if arguments.out:
-        write_atomically(arguments.out, table)
-    return 0
+    return parser
 
 
 class StreamBench:
@@ -164,7 +168,8 @@ class StreamBench:
                 self.work / name, f"s3://{BUCKET}/{name}"
             ):
                 upload(self.work / name, f"s3://{BUCKET}/{name}")
-        self.signed, self.chunks = _signed_urls(corpus), len(Index.load(str(corpus)).chunks)
+        self.signed = signed_urls(corpus, f"s3://{BUCKET}/corpus")
+        self.chunks = len(Index.load(str(corpus)).chunks)
 
     def round(self, names: Sequence[str]) -> None:
         """Measure everything once, in turn."""
@@ -201,7 +206,7 @@ class StreamBench:
         self.read_rates.append(
             (
                 reading.clips / reading.wall_seconds / MIB,
-                _curl_rate(self.work / "corpus", self.signed),
+                curl_rate(self.work / "corpus", self.signed, CURL_REPEATS, READERS),
             )
         )
 
@@ -366,43 +371,6 @@ def _storage_of_energon() -> dict[str, object]:
         "region_name": os.environ["AWS_DEFAULT_REGION"],
     }
     return {"profiles": {BUCKET: {"storage_provider": {"type": "s3", "options": options}}}}
-
-
-def _signed_urls(corpus: Path) -> list[str]:
-    """Addresses of the shards, in the order of the index, that curl can read without knowing of
-    S3.
-    """
-    filesystem, root = storage.connect(f"s3://{BUCKET}/corpus")
-    return [
-        filesystem.sign(f"{root}/{shard.name}", expiration=86400)
-        for shard in Index.load(str(corpus)).shards
-    ]
-
-
-def _curl_rate(corpus: Path, urls: Sequence[str]) -> float:
-    """MiB/s of curl reading the ranges that the loader reads, eight at a time, over connections
-    that it opens itself.
-    """
-    index = Index.load(str(corpus))
-    address = {shard.name: url for shard, url in zip(index.shards, urls, strict=True)}
-    arguments: list[str] = []
-    for chunk in [index.chunk(number) for number in range(len(index.chunks))] * CURL_REPEATS:
-        span = f"{chunk.offset}-{chunk.offset + chunk.bytes - 1}"
-        arguments += [
-            "--next",
-            "-sf",
-            "-r",
-            span,
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{size_download}\\n",
-            address[chunk.shard],
-        ]
-    start = time.monotonic()
-    program = ["curl", "--parallel", "--parallel-max", str(READERS), *arguments[1:]]
-    done = subprocess.run(program, capture_output=True, text=True, check=True)
-    return sum(map(int, done.stdout.split())) / MIB / (time.monotonic() - start)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,26 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    _add_world(parser)
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=cores,
+        metavar="N",
+        help="processes (default: one for each core)",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="where shards wait for an upload (default: in the user's cache)",
+    )
+    return parser
+
+
+def _add_world(parser: argparse.ArgumentParser) -> None:
+    """Options that say what is rendered, and where it goes."""
     parser.add_argument(
         "--identities", type=int, required=True, metavar="N", help="how many people"
     )
@@ -111,21 +131,6 @@ def _parser() -> argparse.ArgumentParser:
         help="chance of AU 1, 2, 4, 6, 10, 12, 14 to show on one side alone in a clip, which adds "
         "labels of L and R (default 0: both sides together)",
     )
-    cores = len(os.sched_getaffinity(0))
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=cores,
-        metavar="N",
-        help="processes (default: one for each core)",
-    )
-    parser.add_argument(
-        "--work",
-        type=Path,
-        metavar="DIR",
-        help="where shards wait for an upload (default: in the user's cache)",
-    )
-    return parser
 
 
 @contextmanager

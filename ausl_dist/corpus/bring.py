@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from ausl_dist.corpus import raw_tar, video_table
+from ausl_dist.corpus import raw_tar, table_rows, video_table
 from ausl_dist.faces.decode import Unreadable, frame_number
 from ausl_dist.shards import storage
 from ausl_dist.shards.retry import Retry
@@ -79,8 +79,8 @@ def bring(location: str, folder: Path, on_bytes: Callable[[int], object]) -> Pat
     if raw_tar.is_in_tar(location):
         tar, start, end = raw_tar.tar_of(location)
         return raw_tar.extract(reader_of(tar)[0], start, end, folder, on_bytes)
-    if video_table.is_in_table(location):
-        place = video_table.place_of(location)
+    if table_rows.is_in_table(location):
+        place = table_rows.place_of(location)
         found = video_table.extract(place, *reader_of(place.table), folder, on_bytes)
         return found if isinstance(found, Path) else bring(found, folder, on_bytes)
     if "://" not in location:

@@ -1,33 +1,30 @@
 """Parquet files and Hugging Face data sets of videos, read as sources without unpacking them.
 
     train-00000-of-00002.parquet (data-00000-of-00002.arrow, as save_to_disk writes them)
-        video {bytes, path} | bytes | path or URL    ──▶ Video "sub/vid0.mp4", its place in the table
+        video {bytes, path} | bytes | path or URL    ──▶ TableVideo "sub/vid0.mp4", its place in the table
         speaker, emotion, caption, …                 ──▶ about: speaker, emotion, caption, …
 
-Listing reads the small columns alone; `extract` brings one video to a local disk. Rows are read
-one page at a time, so that memory holds a video and a page, however large the file is.
+Listing reads the small columns alone; `extract` brings one video to a local disk. How rows are
+read stands in `table_rows.py`.
 """
 
-import io
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
+from typing import Any
+from urllib.parse import quote
 
 from ausl_dist.corpus.raw_tar import MAX_NOTE_CHARACTERS, MAX_NOTES, ReadAt
-from ausl_dist.corpus.suffixes import TABLE_SUFFIXES, VIDEO_SUFFIXES
+from ausl_dist.corpus.suffixes import VIDEO_SUFFIXES
+from ausl_dist.corpus.table_rows import RowPlace, StoreFailed, Table, open_table, read_cell
 from ausl_dist.faces.decode import Unreadable
 from ausl_dist.packages import require
 from ausl_dist.shards import storage
 
-PAGE_BYTES = 1 << 20  # read at a time
 NOTE_ROWS = 64  # of the small columns, at a time
-MAX_THRIFT = 64 << 20  # bytes of a file's own description
 # What columns are called that hold videos, that say where a video lies, and that name it.
 VIDEO_COLUMNS = ("video", "mp4", "webm", "mkv", "mov", "avi", "video_bytes", "bytes", "content")
 PATH_COLUMNS = (
@@ -35,27 +32,14 @@ PATH_COLUMNS = (
     *("url", "video_url"),
 )
 NAME_COLUMNS = ("__key__", "file_name", "filename", "video_id", "key", "name", "id")
-_PLACE = re.compile(
-    rf"(?P<address>.+(?:{'|'.join(map(re.escape, sorted(TABLE_SUFFIXES)))}))"
-    r"#(?P<column>[^#:]+):(?P<group>\d{1,9})\.(?P<row>\d{1,12})",
-    re.DOTALL | re.IGNORECASE,
-)
 
 
 class NoVideos(ValueError):
     """A table that has no column of videos."""
 
 
-class _StoreFailed(Exception):
-    """Bytes did not come, which is no damage of the table."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(error)
-        self.error = error
-
-
 @dataclass
-class Video:
+class TableVideo:
     """One row of a table."""
 
     name: str  # what the row calls it, else its number
@@ -63,29 +47,9 @@ class Video:
     about: dict[str, str] = field(default_factory=dict)  # the plain columns: class, caption, …
 
 
-class Place(NamedTuple):
-    """Where in a table a video lies."""
-
-    table: str
-    column: str
-    group: int  # row group of a Parquet file, record batch of an Arrow file
-    row: int  # in that
-
-
-def is_in_table(location: str) -> bool:
-    return _PLACE.fullmatch(location) is not None
-
-
-def place_of(location: str) -> Place:
-    match = _PLACE.fullmatch(location)
-    assert match is not None, location
-    column = unquote(match["column"])
-    return Place(match["address"], column, int(match["group"]), int(match["row"]))
-
-
 def list_videos(
     location: str, read_at: ReadAt, size: int, column: str | None = None
-) -> Iterator[Video]:
+) -> Iterator[TableVideo]:
     """The videos of a table, in order, each with another name.
 
     `column` holds them; where it is None, the one that Hugging Face calls a Video or that is
@@ -93,7 +57,7 @@ def list_videos(
     """
     require("a data set in Parquet or Arrow")
     with _told_apart(lambda error: ValueError(f"{location}: {error}")):
-        table = _open(location, read_at, size)
+        table = open_table(location, read_at, size)
         column = column_of_videos(table.schema, location, column)
         names: Counter[str] = Counter()
         for group in range(table.groups):
@@ -105,13 +69,13 @@ def list_videos(
 
 
 def extract(
-    place: Place, read_at: ReadAt, size: int, folder: Path, on_bytes: Callable[[int], object]
+    place: RowPlace, read_at: ReadAt, size: int, folder: Path, on_bytes: Callable[[int], object]
 ) -> Path | str:
     """Write the video of a row into `folder`, or give the path or URL that the row names
     instead; Unreadable where the row holds neither.
     """
     with _told_apart(lambda error: Unreadable("damaged", f"{place.table}: {error}")):
-        value = _CURSOR.value(place, read_at, size)
+        value = read_cell(place, read_at, size)
     data, path = _parts(value)
     if data is None:
         if not path:
@@ -131,7 +95,7 @@ def _told_apart(damage: Callable[[Exception], Exception]) -> Iterator[None]:
 
     try:
         yield
-    except _StoreFailed as error:
+    except StoreFailed as error:
         raise error.error from None
     except (NoVideos, FileNotFoundError):
         raise
@@ -171,7 +135,7 @@ def column_of_videos(schema: Any, location: str, wanted: str | None = None) -> s
     )
 
 
-def _group(table: "_Table", location: str, group: int, column: str) -> Iterator[Video]:
+def _group(table: Table, location: str, group: int, column: str) -> Iterator[TableVideo]:
     """The rows of one group."""
     features, row = _features(table.schema), 0
     plain = [item.name for item in table.schema if item.name != column and _is_plain(item.type)]
@@ -188,7 +152,7 @@ def _group(table: "_Table", location: str, group: int, column: str) -> Iterator[
                 place = _address(location, path)
                 if "://" not in place and not Path(place).exists():
                     raise FileNotFoundError(f"{location} names {place}, which does not exist")
-            yield Video(_name(path, values, f"{group:04d}-{row:06d}"), place, about)
+            yield TableVideo(_name(path, values, f"{group:04d}-{row:06d}"), place, about)
             row += 1
 
 
@@ -279,159 +243,3 @@ def _is_plain(kind: Any) -> bool:
     return _is_text(kind) or bool(
         types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
     )
-
-
-class _Table:
-    """Rows of a file, group by group."""
-
-    schema: Any
-    groups: int
-
-    def batches(self, group: int, columns: Sequence[str], rows: int) -> Iterator[Any]:
-        """Record batches of at most `rows` rows of one group, with these columns."""
-        raise NotImplementedError
-
-    def has_no_bytes(self, group: int, column: str) -> bool:
-        """Whether the file says that no row of the group has the video itself."""
-        return False
-
-
-class _Parquet(_Table):
-    def __init__(self, file: io.RawIOBase) -> None:
-        from pyarrow import parquet
-
-        # A buffered stream reads page by page; without it a row group is read whole.
-        self._file = parquet.ParquetFile(
-            file,
-            buffer_size=PAGE_BYTES,
-            pre_buffer=False,
-            thrift_string_size_limit=MAX_THRIFT,
-            thrift_container_size_limit=MAX_THRIFT,
-        )
-        self.schema, self.groups = self._file.schema_arrow, self._file.num_row_groups
-
-    def batches(self, group: int, columns: Sequence[str], rows: int) -> Iterator[Any]:
-        yield from self._file.iter_batches(
-            batch_size=rows, row_groups=[group], columns=list(columns), use_threads=False
-        )
-
-    def has_no_bytes(self, group: int, column: str) -> bool:
-        about = self._file.metadata.row_group(group)
-        leaf = f"{column}.bytes"
-        for number in range(about.num_columns):
-            chunk = about.column(number)
-            if chunk.path_in_schema == leaf and chunk.statistics is not None:
-                return bool(chunk.statistics.null_count == about.num_rows)
-        return False
-
-
-class _Arrow(_Table):
-    """The stream that `datasets.save_to_disk` writes, on a local disk: it is mapped, not read."""
-
-    def __init__(self, path: Path) -> None:
-        import pyarrow
-
-        self._path = path
-        with self._stream() as stream:
-            self.schema = stream.schema
-            self.groups = sum(1 for _ in stream)
-        self._pyarrow = pyarrow
-
-    def _stream(self) -> Any:
-        import pyarrow
-
-        return pyarrow.ipc.open_stream(pyarrow.memory_map(str(self._path)))
-
-    def batches(self, group: int, columns: Sequence[str], rows: int) -> Iterator[Any]:
-        with self._stream() as stream:
-            for _ in range(group):
-                stream.read_next_batch()
-            batch = stream.read_next_batch()
-        arrays, names = [], []
-        for name in columns:
-            top, _, leaf = (
-                name.partition(".") if name not in batch.schema.names else (name, "", "")
-            )
-            values = batch.column(top)
-            arrays.append(
-                self._pyarrow.StructArray.from_arrays([values.field(leaf)], [leaf])
-                if leaf
-                else values
-            )
-            names.append(top)
-        if not arrays:
-            arrays, names = [self._pyarrow.nulls(batch.num_rows)], [""]
-        chosen = self._pyarrow.RecordBatch.from_arrays(arrays, names)
-        chosen.validate(full=True)  # offsets of a foreign file may point anywhere
-        for start in range(0, chosen.num_rows, rows):
-            yield chosen.slice(start, rows)
-
-
-def _open(location: str, read_at: ReadAt, size: int) -> _Table:
-    if location.lower().endswith(".parquet"):
-        return _Parquet(_At(read_at, size))
-    path = storage.local_path(location)
-    if path is None:
-        raise ValueError(
-            f"{location}: Arrow files are read from a local disk; copy the folder, or write the "
-            "data set with to_parquet"
-        )
-    return _Arrow(path)
-
-
-class _Cursor:
-    """The table that was read last, where it was left: rows asked for in order cost one pass."""
-
-    def __init__(self) -> None:
-        self._where: tuple[str, str, int] | None = None
-        self._next = 0
-        self._rows: Iterator[Any] = iter(())
-
-    def value(self, place: Place, read_at: ReadAt, size: int) -> Any:
-        where, was = (place.table, place.column, place.group), self._where
-        self._where = None  # until the row is found: one that fails is begun anew
-        if was != where or place.row < self._next:
-            table = _open(place.table, read_at, size)
-            self._rows, self._next = table.batches(place.group, [place.column], 1), 0
-        for batch in self._rows:
-            self._next += 1
-            if self._next == place.row + 1:
-                self._where = where
-                return batch.column(0)[0].as_py()
-        raise ValueError(f"{place.table} has no row {place.row} in group {place.group}")
-
-
-_CURSOR = _Cursor()
-
-
-class _At(io.RawIOBase):
-    """A file that is read at any place, as Arrow wants to be given it."""
-
-    def __init__(self, read_at: ReadAt, size: int) -> None:
-        super().__init__()
-        self._read_at, self._size, self._at = read_at, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = base + offset
-        return self._at
-
-    def read(self, count: int = -1) -> bytes:
-        end = self._size if count < 0 else min(self._at + count, self._size)
-        if end <= self._at:
-            return b""
-        try:
-            data = self._read_at(self._at, end)
-        except OSError as error:
-            raise _StoreFailed(error) from error
-        self._at = end
-        return data

@@ -149,7 +149,7 @@ class JointModel(nn.Module):
         with _batch_norm_unmoved(self.backbone) if not valid else contextlib.nullcontext():
             own = dict(self.objectives.named_children())
             filled = _filled(batch, valid)
-            seen = BatchView(filled, self.plan.views, self._encode, self.teacher, own)
+            seen = BatchView(filled, self.plan.views, self.encode, self.teacher, own)
             return seen, {
                 name: self.objectives[name](part) for name, part in self._parts(seen).items()
             }
@@ -167,7 +167,10 @@ class JointModel(nn.Module):
             for name, factor in factors.items()
         }
 
-    def _encode(self, frames: Tensor, visible: Tensor | None = None) -> Features:
+    def encode(self, frames: Tensor, visible: Tensor | None = None) -> Features:
+        """Pooled features B T D and maps B T M h w of frames B T C H W; `visible` as the
+        backbone's.
+        """
         # B T C H W -> (B T) C H W
         pooled, maps = self.backbone(
             frames.flatten(0, 1), None if visible is None else visible.flatten(0, 1)

@@ -58,6 +58,28 @@ LEVELS = 6  # intensities 0 to 5
 LABEL_SPREAD = 0.5  # standard deviation of an ordinal label, levels
 
 
+def _check_task(
+    task: str,
+    units: int,
+    positive_from: int,
+    positive_rates: tuple[float, ...] | None,
+    dice: float,
+) -> None:
+    """ValueError where `task` is none, or cannot be had with the others."""
+    if task not in ("detection", "intensity", "ordinal"):
+        raise ValueError("action_units: task must be detection, intensity or ordinal")
+    if not units or not 1 <= positive_from < LEVELS:
+        raise ValueError("action_units: need some units, and positive_from in 1..5")
+    if task != "detection" and (positive_rates is not None or dice):
+        raise ValueError("action_units: positive_rates and dice belong to task=detection")
+    if positive_rates is not None and (
+        len(positive_rates) != units or not all(0 < rate <= 1 for rate in positive_rates)
+    ):
+        raise ValueError(
+            f"action_units: positive_rates must be {units} shares in (0, 1], one for each unit"
+        )
+
+
 class ActionUnits(Objective):
     """Masked loss of action-unit labels; `units` are the FACS numbers of the corpus' label
     columns, in order.
@@ -89,25 +111,11 @@ class ActionUnits(Objective):
         super().__init__()
         if (context_weights is not None or cells != 1) and context != "gru":
             raise ValueError("action_units: context_weights and cells belong to context=gru")
-        if task not in ("detection", "intensity", "ordinal") or context not in ("none", "gru"):
+        if context not in ("none", "gru") or min(frames, stride, cells) < 1:
             raise ValueError(
-                "action_units: task must be detection, intensity or ordinal, context none or gru"
+                "action_units: context must be none or gru; frames, stride and cells at least 1"
             )
-        if positive_rates is not None and (
-            len(positive_rates) != len(units)
-            or not all(0 < rate <= 1 for rate in positive_rates)
-        ):
-            raise ValueError(
-                f"action_units: positive_rates must be {len(units)} shares in (0, 1], "
-                "one for each unit"
-            )
-        if task != "detection" and (positive_rates is not None or dice):
-            raise ValueError("action_units: positive_rates and dice belong to task=detection")
-        if min(frames, stride, cells) < 1 or not units or not 1 <= positive_from < LEVELS:
-            raise ValueError(
-                "action_units: need frames, stride and cells of at least 1, some units, and "
-                "positive_from in 1..5"
-            )
+        _check_task(task, len(units), positive_from, positive_rates, dice)
         self.units, self.task, self.positive_from, self.dice, self.view = (
             tuple(units),
             task,

@@ -8,9 +8,7 @@ nothing to tell. Run, rank, node and attempt are not labels here: the discovery 
 to each target.
 """
 
-import importlib.metadata
-import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
@@ -23,36 +21,11 @@ from prometheus_client.core import (
     Metric,
 )
 
-import ausl_dist
+from ausl_dist.observe import readings
 from ausl_dist.observe.state import STEP_SECONDS_BUCKETS, RankState
 from ausl_dist.run_folder import FIRST_ATTEMPT
-from ausl_dist.stream.ledger import MIN_CLIPS_JUDGED
 
-Reading = (
-    float
-    | Mapping[str, float]
-    | Mapping[tuple[str, str], float]
-    | Mapping[tuple[str, str, str], float]
-    | None
-)
 UNITS = ("seconds", "bytes", "ratio")  # base units only; a name without one counts things
-
-# Logs named OBJECTIVE/what that have a metric of their own; all others are exported by
-# ausl_objective_value.
-OBJECTIVE_LOGS = {
-    "loss": "Loss of one objective, before its weight.",
-    "weight": "Weight of an objective in the summed loss.",
-    "gradient_norm": "Norm of one objective's gradient on the backbone.",
-    "feature_std": "Standard deviation of features over a batch, mean over dimensions; "
-    "near 0 when the representation collapses.",
-    "effective_rank": "Effective rank of the features (RankMe); near 1 when the representation "
-    "collapses.",
-    "uniformity": "Uniformity of the features on the sphere (Wang and Isola 2020); "
-    "near 0 when the representation collapses.",
-    "teacher_agreement": "Cosine between features of student and teacher.",
-    "bank_age_steps": "Mean age of the entries in the bank of embeddings.",
-    "collapsed": "1 while training's own health check calls this objective collapsed, else 0.",
-}
 
 
 @dataclass(frozen=True)
@@ -62,7 +35,7 @@ class MetricRow:
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
-    read: Callable[[RankState], Reading]
+    read: readings.Reader
     labels: tuple[str, ...] = ()
 
     @property
@@ -98,95 +71,6 @@ def _histogram(row: MetricRow, state: RankState, constant: Mapping[str, str]) ->
         list(constant.values()), list(zip(bounds, counts, strict=True)), state.total_seconds
     )
     return family
-
-
-def _last(name: str) -> Callable[[RankState], Reading]:
-    return lambda state: None if state.last is None else getattr(state.last, name)
-
-
-def _log(name: str) -> Callable[[RankState], Reading]:
-    return lambda state: state.logs.get(name)
-
-
-def _objective(what: str) -> Callable[[RankState], Reading]:
-    return lambda state: {
-        objective: value
-        for (objective, name), value in _objective_logs(state).items()
-        if name == what
-    }
-
-
-def _other_logs(state: RankState) -> Reading:
-    return {
-        key: value
-        for key, value in _objective_logs(state).items()
-        if key[1] not in OBJECTIVE_LOGS
-    }
-
-
-def _objective_logs(state: RankState) -> dict[tuple[str, str], float]:
-    split = ((*name.partition("/"), value) for name, value in dict(state.logs).items())
-    return {(objective, name): value for objective, slash, name, value in split if slash}
-
-
-def _count(name: str) -> Callable[[RankState], Reading]:
-    return lambda state: None if state.last is None else state.last.loader_counts.get(name)
-
-
-def _corrupt(state: RankState) -> Reading:
-    return {} if state.last is None else state.last.counts["corrupt"]
-
-
-def _retried(state: RankState) -> Reading:
-    return {} if state.last is None else state.last.counts["retried"]
-
-
-def _queues(state: RankState) -> Reading:
-    return None if state.last is None else dict(state.last.loader_queues)
-
-
-def _budget_used(state: RankState) -> Reading:
-    """As the ledger judges: a share of the clips seen, or of MIN_CLIPS_JUDGED where they are
-    fewer.
-    """
-    if state.last is None:
-        return None
-    corrupt = state.last.counts["corrupt"]
-    judged = max(
-        state.last.loader_counts.get("clips", 0) + sum(corrupt.values()), MIN_CLIPS_JUDGED
-    )
-    return {
-        reason: corrupt.get(reason, 0) / (budget * judged)
-        for reason, budget in state.clip_budgets.items()
-        if budget > 0
-    }
-
-
-def _blocked(state: RankState) -> Reading:
-    return None if state.last is None else dict(state.last.loader_blocked)
-
-
-def _phase_age(state: RankState) -> Reading:
-    phase, since = state.phase
-    return {phase: state.clock() - since}
-
-
-def _build(state: RankState) -> Reading:
-    return {
-        (
-            ausl_dist.__version__,
-            platform.python_version(),
-            importlib.metadata.version("torch"),
-        ): 1.0
-    }
-
-
-def _used(name: str) -> Callable[[RankState], Reading]:
-    return lambda state: getattr(state.usage, name)
-
-
-def _checkpoint(name: str) -> Callable[[RankState], Reading]:
-    return lambda state: state.checkpoint.get(name)
 
 
 TABLE: tuple[MetricRow, ...] = (
@@ -235,14 +119,14 @@ TABLE: tuple[MetricRow, ...] = (
         "ausl_phase_age_seconds",
         "gauge",
         "For how long the loop has been doing what it does now.",
-        _phase_age,
+        readings.phase_age,
         ("phase",),
     ),
     MetricRow(
         "ausl_stage_blocked_seconds",
         "counter",
         "Time each data stage kept the next one waiting.",
-        _blocked,
+        readings.blocked_seconds,
         ("stage",),
     ),
     MetricRow(
@@ -300,7 +184,10 @@ TABLE: tuple[MetricRow, ...] = (
         lambda s: s.goodput,
     ),
     MetricRow(
-        "ausl_mfu_ratio", "gauge", "Model FLOPs a second over the device's peak.", _log("mfu")
+        "ausl_mfu_ratio",
+        "gauge",
+        "Model FLOPs a second over the device's peak.",
+        readings.of_logs("mfu"),
     ),
     MetricRow(
         "ausl_gpu_starved_ratio",
@@ -309,67 +196,80 @@ TABLE: tuple[MetricRow, ...] = (
         lambda s: s.gpu_starved,
     ),
     # data
-    MetricRow("ausl_fetched_bytes", "counter", "Bytes read from storage.", _count("bytes")),
+    MetricRow(
+        "ausl_fetched_bytes", "counter", "Bytes read from storage.", readings.of_loader("bytes")
+    ),
     MetricRow(
         "ausl_cache_hits",
         "counter",
         "Chunks found in the cache on local disk.",
-        _count("cache_hits"),
+        readings.of_loader("cache_hits"),
     ),
     MetricRow(
         "ausl_cache_failures",
         "counter",
         "Disk caches given up because their disk was full or failed.",
-        _count("cache_failures"),
+        readings.of_loader("cache_failures"),
     ),
     MetricRow(
         "ausl_fetch_retries",
         "counter",
         "Reads from storage that had to be repeated, by reason.",
-        _retried,
+        readings.retried_fetches,
         ("reason",),
     ),
     MetricRow(
         "ausl_queue_depth",
         "gauge",
         "Steps in each queue of the loader at the end of the last step.",
-        _queues,
+        readings.queues,
         ("queue",),
     ),
     MetricRow(
         "ausl_corrupt_clips",
         "counter",
         "Clips that could not be used, by reason.",
-        _corrupt,
+        readings.corrupt_clips,
         ("reason",),
     ),
     MetricRow(
         "ausl_corrupt_budget_used_ratio",
         "gauge",
         "Unusable clips over how many there may be.",
-        _budget_used,
+        readings.budget_used,
         ("reason",),
     ),
     # learning
-    MetricRow("ausl_loss", "gauge", "Summed loss of the last step.", _last("loss")),
     MetricRow(
-        "ausl_learning_rate", "gauge", "Learning rate of the last step.", _last("learning_rate")
+        "ausl_loss", "gauge", "Summed loss of the last step.", readings.of_last_step("loss")
+    ),
+    MetricRow(
+        "ausl_learning_rate",
+        "gauge",
+        "Learning rate of the last step.",
+        readings.of_last_step("learning_rate"),
     ),
     MetricRow(
         "ausl_gradient_norm",
         "gauge",
         "Norm of the whole gradient, before clipping.",
-        _last("gradient_norm"),
+        readings.of_last_step("gradient_norm"),
     ),
     *(
-        MetricRow(f"ausl_objective_{what}", "gauge", text, _objective(what), ("objective",))
-        for what, text in OBJECTIVE_LOGS.items()
+        MetricRow(
+            f"ausl_objective_{what}",
+            "gauge",
+            text,
+            readings.of_each_objective(what),
+            ("objective",),
+        )
+        for what, text in readings.OBJECTIVE_LOGS.items()
     ),
     MetricRow(
         "ausl_objective_value",
         "gauge",
         "Any other number an objective logs.",
-        _other_logs,
+        readings.other_logs,
         ("objective", "name"),
     ),
     # faults
@@ -384,74 +284,80 @@ TABLE: tuple[MetricRow, ...] = (
         "ausl_checkpoint_timestamp_seconds",
         "gauge",
         "When the newest checkpoint was done (at first, the start).",
-        _checkpoint("time"),
+        readings.of_checkpoint("time"),
     ),
     MetricRow(
         "ausl_checkpoint_step",
         "gauge",
         "Steps done at the newest checkpoint.",
-        _checkpoint("step"),
+        readings.of_checkpoint("step"),
     ),
     MetricRow(
         "ausl_checkpoint_save_seconds",
         "gauge",
         "How long the newest checkpoint took to write.",
-        _checkpoint("seconds"),
+        readings.of_checkpoint("seconds"),
     ),
     MetricRow(
-        "ausl_checkpoint_bytes", "gauge", "Size of the newest checkpoint.", _checkpoint("bytes")
+        "ausl_checkpoint_bytes",
+        "gauge",
+        "Size of the newest checkpoint.",
+        readings.of_checkpoint("bytes"),
     ),
     # machine
     MetricRow(
         "ausl_host_memory_bytes",
         "gauge",
         "Resident memory of this process.",
-        _used("host_memory_bytes"),
+        readings.of_usage("host_memory_bytes"),
     ),
     MetricRow(
         "ausl_run_disk_free_bytes",
         "gauge",
         "Free space where the run folder lies.",
-        _used("disk_free_bytes"),
+        readings.of_usage("disk_free_bytes"),
     ),
     MetricRow(
         "ausl_run_disk_size_bytes",
         "gauge",
         "Size of the disk where the run folder lies.",
-        _used("disk_size_bytes"),
+        readings.of_usage("disk_size_bytes"),
     ),
     MetricRow(
         "ausl_gpu_memory_allocated_bytes",
         "gauge",
         "GPU memory in use by tensors.",
-        _used("gpu_allocated_bytes"),
+        readings.of_usage("gpu_allocated_bytes"),
     ),
     MetricRow(
         "ausl_gpu_memory_reserved_bytes",
         "gauge",
         "GPU memory held by torch.",
-        _used("gpu_reserved_bytes"),
+        readings.of_usage("gpu_reserved_bytes"),
     ),
     MetricRow(
-        "ausl_gpu_memory_size_bytes", "gauge", "GPU memory there is.", _used("gpu_total_bytes")
+        "ausl_gpu_memory_size_bytes",
+        "gauge",
+        "GPU memory there is.",
+        readings.of_usage("gpu_total_bytes"),
     ),
     MetricRow(
         "ausl_gpu_busy_ratio",
         "gauge",
         "Share of time a kernel ran, by NVML (package nvidia-ml-py).",
-        _used("gpu_busy"),
+        readings.of_usage("gpu_busy"),
     ),
     MetricRow(
         "ausl_gpu_decoder_busy_ratio",
         "gauge",
         "Use of NVDEC, by NVML (package nvidia-ml-py).",
-        _used("gpu_decoder_busy"),
+        readings.of_usage("gpu_decoder_busy"),
     ),
     MetricRow(
         "ausl_build_info",
         "gauge",
         "Always 1; the versions are its labels.",
-        _build,
+        readings.build,
         ("version", "python", "torch"),
     ),
 )

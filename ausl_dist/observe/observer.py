@@ -82,11 +82,10 @@ class Observer:
         if rank == 0:
             self._open_metrics(run_folder)
         if settings.enabled:
-            self._trackers = (
-                make_trackers(settings.trackers, identity, run_folder, start_step)
-                if rank == 0
-                else []
-            )
+            if rank == 0:
+                self._trackers = make_trackers(
+                    settings.trackers, identity, run_folder, start_step
+                )
             self._events = LineWriter(run_folder / EVENTS_FOLDER / f"rank-{rank:05d}.jsonl")
         self._console = Console(
             settings.console if settings.enabled else "quiet",
@@ -95,19 +94,23 @@ class Observer:
             stream,
         )
         if settings.enabled:
-            if self._waiting is not None:
-                self._waiting.start()
-            self._pulse = Pulse(
-                settings,
-                self._state,
-                run_folder,
-                self._profiler,
-                self.event,
-                self._console.trouble,
-            )
+            self._begin()
             self.event("started", attempt=attempt, step=start_step, world_size=world_size)
             if self.metrics_url is not None:
                 self._console.tell(f"metrics of rank {rank}: {self.metrics_url}")
+
+    def _begin(self) -> None:
+        """Start the threads."""
+        if self._waiting is not None:
+            self._waiting.start()
+        self._pulse = Pulse(
+            self._settings,
+            self._state,
+            self._run_folder,
+            self._profiler,
+            self.event,
+            self._console.trouble,
+        )
 
     @property
     def steps_done(self) -> int:

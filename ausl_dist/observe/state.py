@@ -15,7 +15,7 @@ from ausl_dist.observe.device import Usage
 from ausl_dist.observe.record import StepRecord
 from ausl_dist.observe.settings import ObserveSettings
 from ausl_dist.observe.starvation import StarvationClock
-from ausl_dist.observe.throughput import TimedStep, Window
+from ausl_dist.observe.throughput import StepWindow, TimedStep
 from ausl_dist.observe.time_left import TimeLeft
 from ausl_dist.stream.settings import Budgets
 
@@ -69,7 +69,7 @@ class RankState:
         self.phase_seconds: dict[str, float] = {}
         self.total_seconds = self.waited_seconds = 0.0
         self.step_buckets = [0] * (len(STEP_SECONDS_BUCKETS) + 1)
-        self.window = Window(settings.window_steps)
+        self.window = StepWindow(settings.window_steps)
         self.left = TimeLeft(self.window)
         # What the loop is doing now and since when: the only thing that a step that never ends
         # still tells.

@@ -24,7 +24,7 @@ class TimedStep(NamedTuple):
     blocked: Mapping[str, float]  # by stage, cumulative
 
 
-class Window:
+class StepWindow:
     """The last `size` steps of one rank.
 
     Adding costs under a microsecond; everything else is computed when asked for.

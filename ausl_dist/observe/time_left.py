@@ -7,7 +7,7 @@ said therefore stays where the estimate is above it, and rises only when the pac
 changed: when the median step is another one than before.
 """
 
-from ausl_dist.observe.throughput import Window
+from ausl_dist.observe.throughput import StepWindow
 
 HORIZON_STEPS = 1000  # the mean forgets what lies further back
 CHANGED = 1.25  # by this factor the median step differs where the pace is another one
@@ -18,7 +18,7 @@ LOOK_STEPS = 16  # between two looks at the median
 class TimeLeft:
     """The time left of one rank's run; `window` holds its last steps."""
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: StepWindow) -> None:
         self._window = window
         self._steps = self._steps_left = 0
         self._mean = self._median = 0.0

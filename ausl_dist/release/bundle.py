@@ -33,6 +33,7 @@ from typing import Any
 from safetensors.torch import save
 
 from ausl_dist.files import as_ours, read_json, remove_tree, write_atomically, write_json
+from ausl_dist.model.backbones import Backbone
 from ausl_dist.release.card import CardFacts, misplaced_scores, model_card
 from ausl_dist.release.detection import carry_models
 from ausl_dist.release.export import write_exports
@@ -47,7 +48,7 @@ from ausl_dist.release.network import (
     weights_sha256,
 )
 from ausl_dist.release.picture import PICTURE_NAME, draw_training
-from ausl_dist.release.preprocessing import PREPROCESSING_NAME, describe
+from ausl_dist.release.preprocessing import PREPROCESSING_NAME, Preprocessing, describe
 from ausl_dist.release.reference import reference_faces
 from ausl_dist.release.run import OpenedRun, Weights, open_run, read_statements
 from ausl_dist.release.tolerance import measure_tolerance, to_json
@@ -171,11 +172,7 @@ def write_named_bundle(run_folder: Path | str, folder: Path | str, **choices: An
 def _fill(folder: Path, run: OpenedRun, wanted: _Wanted) -> str:
     settings = run.settings
     preprocessing = describe(list(wanted.corpora.values()), settings.backbone.image_size)
-    backbone = load_tensors(settings.backbone, run.read_weights(), str(run.checkpoint))
-    for name, tensors in weight_files(backbone).items():
-        write_atomically(folder / name, save(tensors))
-    write_json(folder / CONFIG_NAME, timm_config(settings.backbone, backbone, preprocessing))
-    write_json(folder / PREPROCESSING_NAME, preprocessing.to_json())
+    backbone = _write_backbone(folder, run, preprocessing)
     write_json(folder / CORPUS_NAME, wanted.corpora)
     write_json(folder / RECORD_NAME, _record(run))
     carries_models = carry_models(folder, wanted.models)
@@ -229,6 +226,17 @@ def _fill(folder: Path, run: OpenedRun, wanted: _Wanted) -> str:
     )
     write_atomically(folder / CARD_NAME, model_card(facts))
     return write_sums(folder)
+
+
+def _write_backbone(folder: Path, run: OpenedRun, preprocessing: Preprocessing) -> Backbone:
+    """The run's backbone, after writing its weights and what builds and feeds it."""
+    settings = run.settings.backbone
+    backbone = load_tensors(settings, run.read_weights(), str(run.checkpoint))
+    for name, tensors in weight_files(backbone).items():
+        write_atomically(folder / name, save(tensors))
+    write_json(folder / CONFIG_NAME, timm_config(settings, backbone, preprocessing))
+    write_json(folder / PREPROCESSING_NAME, preprocessing.to_json())
+    return backbone
 
 
 def _record(run: OpenedRun) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ausl_dist.model.backbones import OWN_NETWORKS
 from ausl_dist.model.video_network import VIDEO_NETWORKS
 from ausl_dist.release.action_units import columns_of
 from ausl_dist.release.head import HeadSpec
-from ausl_dist.release.picture import PICTURE_NAME, Picture
+from ausl_dist.release.picture import PICTURE_NAME, TrainingPicture
 from ausl_dist.release.preprocessing import Preprocessing
 from ausl_dist.release.tolerance import ToleranceRow
 
@@ -43,7 +43,7 @@ class CardFacts:
     export_errors: Mapping[str, float]  # relative error of features, by kind of export
     version: str
     trained: str  # one line of when, on what and from which code
-    picture: Picture | None  # of the training, beside the card
+    picture: TrainingPicture | None  # of the training, beside the card
 
 
 def model_card(facts: CardFacts) -> str:

@@ -17,14 +17,14 @@ MIN_POINTS = 2  # of fewer there is no curve
 
 
 @dataclass(frozen=True)
-class Picture:
+class TrainingPicture:
     """An SVG file, and what it shows in words."""
 
     svg: str
     caption: str
 
 
-def draw_training(run_folder: Path, step: int) -> Picture | None:
+def draw_training(run_folder: Path, step: int) -> TrainingPicture | None:
     """The curve up to the released checkpoint at `step`; None where the run has left none."""
     name, scores = main_scores(run_folder)
     points = sorted((at, score) for at, score in scores.items() if at <= step)
@@ -36,4 +36,4 @@ def draw_training(run_folder: Path, step: int) -> Picture | None:
     if len(points) < MIN_POINTS:
         return None
     curve = Series("", [x for x, _ in points], [y for _, y in points])
-    return Picture(image(curve, label=caption, x_label=x_label), caption)
+    return TrainingPicture(image(curve, label=caption, x_label=x_label), caption)

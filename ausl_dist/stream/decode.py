@@ -29,11 +29,11 @@ from torch import Tensor
 
 from ausl_dist.batch import View
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
-from ausl_dist.stream.augment import MAX_BLUR_SIGMA, Draw
+from ausl_dist.stream.augment import MAX_BLUR_SIGMA
 from ausl_dist.stream.carrier import Carrier
-from ausl_dist.stream.frames import FrameDecoder, view_frames
+from ausl_dist.stream.frames import ClipPixels, FrameDecoder, view_frames
 from ausl_dist.stream.ledger import telling_line
-from ausl_dist.stream.mp4 import Video, VideoError
+from ausl_dist.stream.mp4 import VideoError
 
 # Beyond this share of clips that DALI's decoder refuses, decoding is set up wrongly.
 MAX_REFUSED_SHARE = 0.25
@@ -55,16 +55,6 @@ class GraphPlan:
     @property
     def offsets(self) -> tuple[int, ...]:
         return tuple(sorted({offset for _, offsets in self.views for offset in offsets}))
-
-
-@dataclass
-class ClipPixels:
-    """One clip on its way into the graph: with pyav its views' pixels, with dali its video."""
-
-    video: Video
-    start: int  # first frame of the window
-    draws: dict[View, Draw]
-    pictures: dict[View, NDArray[np.uint8]] | None = None  # T S S 3
 
 
 def build_graph(plan: GraphPlan, device_id: int | None) -> Pipeline:
@@ -329,7 +319,7 @@ def _sampled(frames: DataNode, number: int, image_size: int) -> DataNode:
 
 def _recoloured(pixels: DataNode, view: View, image_size: int, number: int) -> DataNode:
     """Colour and blur, for views that ask for them."""
-    if view.brightness or view.contrast or view.saturation or view.hue or view.grey:
+    if view.changes_colour:
         factors = [
             fn.per_frame(
                 fn.external_source(name=f"{name}{number}", dtype=DALIDataType.FLOAT, ndim=1)
@@ -381,7 +371,7 @@ def _inputs(
             inputs[f"matrix{number}"] = [_from_corners(drawn.matrices()) for drawn in draws]
         else:
             inputs[f"pictures{number}"] = [_pictures(clip, view) for clip in clips]
-        if view.brightness or view.contrast or view.saturation or view.hue or view.grey:
+        if view.changes_colour:
             for column, name in enumerate(("brightness", "contrast", "saturation", "hue")):
                 inputs[f"{name}{number}"] = [
                     np.ascontiguousarray(drawn.colour[:, column]) for drawn in draws

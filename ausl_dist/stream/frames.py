@@ -12,6 +12,7 @@ measurements.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import av
 import cv2
@@ -29,6 +30,16 @@ _BT601, _BT709 = (0.299, 0.114), (0.2126, 0.0722)
 _PIXEL_FORMATS = ("yuv420p", "yuvj420p")
 CODED_SPARE = 128  # pixels by which a coded picture may be wider and higher than is shown
 MAX_SCRATCH = 64  # arrays of a frame's size at most, for each thread
+
+
+@dataclass
+class ClipPixels:
+    """One clip on its way into the graph: with pyav its views' pixels, with dali its video."""
+
+    video: Video
+    start: int  # first frame of the window
+    draws: dict[View, Draw]
+    pictures: dict[View, NDArray[np.uint8]] | None = None  # T S S 3
 
 
 class FrameDecoder:

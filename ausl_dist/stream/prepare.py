@@ -30,8 +30,7 @@ from ausl_dist.shards.clip import (
 )
 from ausl_dist.shards.reader import StoredClip
 from ausl_dist.stream.augment import draw, draw_window_around, draw_window_start
-from ausl_dist.stream.decode import ClipPixels
-from ausl_dist.stream.frames import FrameDecoder, view_frames
+from ausl_dist.stream.frames import ClipPixels, FrameDecoder, view_frames
 from ausl_dist.stream.ledger import MissingClip
 from ausl_dist.stream.motion import measured_flow
 from ausl_dist.stream.mp4 import Video, VideoError, parse

@@ -21,9 +21,9 @@ from ausl_dist.shards.index import Index
 from ausl_dist.shards.reader import StoredClip
 from ausl_dist.shards.retry import Retry
 from ausl_dist.stream.augment import centred
-from ausl_dist.stream.decode import ClipPixels, Graph, GraphPlan
+from ausl_dist.stream.decode import Graph, GraphPlan
 from ausl_dist.stream.fetch import Fetcher, unpack
-from ausl_dist.stream.frames import FrameDecoder, view_frames
+from ausl_dist.stream.frames import ClipPixels, FrameDecoder, view_frames
 from ausl_dist.stream.ledger import MissingClip
 from ausl_dist.stream.prepare import parse_video, read_action_units, read_landmarks
 

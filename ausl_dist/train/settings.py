@@ -142,11 +142,8 @@ class CheckpointSettings:
     keep_last: int = 3
     keep_every_steps: int | None = None  # checkpoints at multiples of this are kept for good
     keep_best: int = 0  # and so many that the online evaluation scored best
-    upload: str | None = (
-        # where each is copied to as well, such as s3://bucket/NAME; the next save waits for the
-        # copy
-        None
-    )
+    # where each is copied to as well, such as s3://bucket/NAME; the next save waits for the copy
+    upload: str | None = None
     background: bool = True  # write while training goes on; false: training waits for the disk
 
     def __post_init__(self) -> None:
@@ -269,11 +266,8 @@ class RunSettings:
     backbone: BackboneSettings
     objectives: dict[str, Any]  # name -> mapping with _target_ and the objective's own settings
     mixture: dict[str, float]  # name -> weight in the summed loss
-    balance_decay: float | None = (
-        # of running gradient norms; then weights are shares of the pull at the features
-        # (balance.py)
-        None
-    )
+    # of running gradient norms; then weights are shares of the pull at the features (balance.py)
+    balance_decay: float | None = None
     # weights that change: name -> weight at the end of the ramp
     mixture_final: dict[str, float] = field(default_factory=dict)
     # steps from `mixture` to `mixture_final`, in a straight line; null: the whole run

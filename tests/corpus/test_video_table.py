@@ -13,7 +13,8 @@ from pyarrow import parquet
 from ausl_dist.corpus.bring import bring
 from ausl_dist.corpus.layouts import layout
 from ausl_dist.corpus.sources import Source, collect
-from ausl_dist.corpus.video_table import NoVideos, Place, extract
+from ausl_dist.corpus.table_rows import RowPlace
+from ausl_dist.corpus.video_table import NoVideos, extract
 from ausl_dist.faces.decode import Unreadable
 from tests.support.fuzz import LONG, fuzz, peak, reset_peak
 from tests.support.plain_http import PlainHTTP
@@ -229,7 +230,7 @@ def test_a_store_that_fails_is_no_damage_and_the_next_try_succeeds(
 ) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"video": [video]}), path)
-    data, place = path.read_bytes(), Place(str(path), "video", 0, 0)
+    data, place = path.read_bytes(), RowPlace(str(path), "video", 0, 0)
 
     def lost(start: int, end: int) -> bytes:
         raise OSError("the store is gone")

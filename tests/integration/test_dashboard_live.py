@@ -16,8 +16,8 @@ import pytest
 
 from ausl_dist.observe.dashboard import expressions
 from ausl_dist.observe.device import Usage
-from ausl_dist.observe.metrics import OBJECTIVE_LOGS
 from ausl_dist.observe.observer import Observer, StepRecord
+from ausl_dist.observe.readings import OBJECTIVE_LOGS
 from ausl_dist.observe.settings import ExporterSettings, ObserveSettings
 from tests.support.certificates import make_certificate
 from tests.support.prometheus_server import MONITORING, Prometheus, wait_for

@@ -67,7 +67,7 @@ class Watched:
 
         wanted = steps() + more
         wait_for(
-            lambda: steps() >= wanted or self._fail_if_ended(),
+            lambda: steps() >= wanted or self.fail_if_ended(),
             START_SECONDS,
             f"step {wanted:.0f}",
         )
@@ -116,7 +116,7 @@ class Watched:
         )
         return found
 
-    def _fail_if_ended(self) -> bool:
+    def fail_if_ended(self) -> bool:
         assert self.run.exit_codes() == [None, None], self.run.logs()
         return False
 
@@ -183,7 +183,7 @@ def watched(store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Ite
         run = stack.enter_context(ObservedRun(folder / "run", corpus, folder / "targets"))
         watching = Watched(run, prometheus, alertmanager)
         wait_for(
-            lambda: prometheus.query("ausl_steps_total > 0") or watching._fail_if_ended(),
+            lambda: prometheus.query("ausl_steps_total > 0") or watching.fail_if_ended(),
             START_SECONDS,
             "the first step",
         )
@@ -248,13 +248,12 @@ def test_a_store_that_stalls(
 ) -> None:
     monkeypatch.setattr(diagnosis, "WAITS_SECONDS", 2.0)
     before = watched.prometheus.firing()
-    assert store._process is not None
-    os.kill(store._process.pid, signal.SIGSTOP)
+    os.kill(store.process, signal.SIGSTOP)
     try:
         watched.expect("AuslStarved", before)
         assert "waiting for" in watched.finding("starved")
     finally:
-        os.kill(store._process.pid, signal.SIGCONT)
+        os.kill(store.process, signal.SIGCONT)
     watched.wait_for_steps(30)
     watched.expect_calm()
 
@@ -318,7 +317,7 @@ def test_a_corrupt_shard(store: ObjectStore, tmp_path: Path) -> None:
         )
         watching = Watched(run, prometheus, alertmanager)
         wait_for(
-            lambda: prometheus.query("ausl_steps_total > 0") or watching._fail_if_ended(),
+            lambda: prometheus.query("ausl_steps_total > 0") or watching.fail_if_ended(),
             START_SECONDS,
             "the first step",
         )

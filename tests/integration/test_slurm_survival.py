@@ -82,10 +82,10 @@ class Training:
         return job_ids(self.folder)[-1]
 
     def until_step(self, step: int) -> None:
-        self._until(f"step {step}", lambda: last_step(self.folder) >= step)
+        self.until(f"step {step}", lambda: last_step(self.folder) >= step)
 
     def wait(self, seconds: float = WAIT_SECONDS) -> str:
-        self._until("its end", lambda: not scheduler.job_state(self.job).alive, seconds)
+        self.until("its end", lambda: not scheduler.job_state(self.job).alive, seconds)
         return scheduler.job_state(self.job).state
 
     def rank_process(self, slurm: Fixture, rank: int) -> int:
@@ -114,7 +114,7 @@ class Training:
         )
         return "\n".join(f"== {path.name}\n{path.read_text()[-1500:]}" for path in files)
 
-    def _until(
+    def until(
         self, what: str, reached: Callable[[], bool], seconds: float = WAIT_SECONDS
     ) -> None:
         deadline = time.monotonic() + seconds
@@ -232,7 +232,7 @@ def test_a_node_that_is_cut_off_leaves_an_orphan_that_changes_nothing(
         os.kill(orphan, signal.SIGSTOP)
     slurm.cut_node(cut)
     try:
-        training._until(
+        training.until(
             "the takeover", lambda: len(list((training.folder / "fence").glob("*.json"))) == 2
         )
         for orphan in (task, rank):
@@ -251,7 +251,7 @@ def test_a_requeue_before_the_first_checkpoint(
     training = Training(tmp_path / "run", corpus).submit()
     training.until_step(1)
     slurm.output("scontrol", "requeue", training.job)
-    training._until("the requeue", lambda: scheduler.job_state(training.job).state == "PENDING")
+    training.until("the requeue", lambda: scheduler.job_state(training.job).state == "PENDING")
     assert training.wait() == "COMPLETED", training.log()
     assert training.weights() == undisturbed
 

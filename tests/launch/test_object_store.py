@@ -41,6 +41,16 @@ def client(**options: object) -> s3fs.S3FileSystem:
     )
 
 
+def client_with(variables: dict[str, str]) -> s3fs.S3FileSystem:
+    """With the keys of another store."""
+    return s3fs.S3FileSystem(
+        endpoint_url=variables["AWS_ENDPOINT_URL"],
+        key=variables["AWS_ACCESS_KEY_ID"],
+        secret=variables["AWS_SECRET_ACCESS_KEY"],
+        skip_instance_cache=True,
+    )
+
+
 def ask(port: int, method: str, path: str) -> tuple[int, bytes]:
     """Status and body of the answer; a server that refuses before it has read may hang up in it."""
     content = b"stranger" if method in ("PUT", "POST") else None
@@ -153,11 +163,7 @@ def test_the_verb_prints_what_to_export_and_ends_with_its_server(tmp_path: Path)
         assert "s3://mine" in verb.stdout.readline()
         exports = [verb.stdout.readline().removeprefix("export ").strip() for _ in range(4)]
         told = dict(line.split("=", 1) for line in exports)
-        own = {"key": told["AWS_ACCESS_KEY_ID"], "secret": told["AWS_SECRET_ACCESS_KEY"]}
-        files = s3fs.S3FileSystem(
-            endpoint_url=told["AWS_ENDPOINT_URL"], skip_instance_cache=True, **own
-        )
-        assert "mine" in files.ls("")
+        assert "mine" in client_with(told).ls("")
         verb.send_signal(signal.SIGINT)
         assert verb.wait(30) == 0
     assert not answers(int(told["AWS_ENDPOINT_URL"].rsplit(":", 1)[1]))
@@ -170,6 +176,7 @@ def test_data_and_keys_are_there_again_at_the_next_start_and_no_socket_stays(
     with ObjectStore(tmp_path / "store") as first:
         first.make_bucket("again")
         keys, ports = first.environment, first.ports
+        client_with(keys).pipe("again/last", CONTENT)  # answered, and stopped at once
     left = [
         path.name
         for path in set(Path("/tmp").glob("*.sock")) - of_others
@@ -179,11 +186,7 @@ def test_data_and_keys_are_there_again_at_the_next_start_and_no_socket_stays(
     assert left == []
     with ObjectStore(tmp_path / "store") as second:
         assert second.environment | {"AWS_ENDPOINT_URL": ""} == keys | {"AWS_ENDPOINT_URL": ""}
-        own = {"key": keys["AWS_ACCESS_KEY_ID"], "secret": keys["AWS_SECRET_ACCESS_KEY"]}
-        names = s3fs.S3FileSystem(
-            endpoint_url=second.endpoint, skip_instance_cache=True, **own
-        ).ls("")
-        assert "again" in names
+        assert client_with(second.environment).cat_file("again/last") == CONTENT
 
 
 def test_a_server_ends_with_whoever_started_it_however_that_ends(tmp_path: Path) -> None:

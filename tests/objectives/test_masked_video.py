@@ -35,7 +35,7 @@ def test_hidden_pixels_do_not_reach_the_backbone() -> None:
 
     def encode(frames: torch.Tensor, visible: torch.Tensor | None = None) -> object:
         shown.append(frames)
-        return model._encode(frames, visible)
+        return model.encode(frames, visible)
 
     objective(BatchView(batch, model.plan.views, encode, None))  # type: ignore[arg-type]
     (pixels,) = batch.frames.values()
@@ -47,14 +47,14 @@ def test_hidden_pixels_do_not_reach_the_backbone() -> None:
 def test_tokens_left_out_of_a_transformer_cannot_matter() -> None:
     model, objective = small(TRANSFORMER, **(DROP | {"patch": 16}))
     batch = make_batch(model.plan, 2, image_size=32)
-    seen = BatchView(batch, model.plan.views, model._encode, None)
+    seen = BatchView(batch, model.plan.views, model.encode, None)
     hidden = objective._hide(seen, 2)
     (pixels,) = batch.frames.values()
     hole = hidden.repeat_interleave(16, -1).repeat_interleave(16, -2)[:, :, None]
     model.eval()
-    tokens = model._encode(pixels, ~hidden).maps
+    tokens = model.encode(pixels, ~hidden).maps
     assert tokens.shape[-2:] == (1, 2)
-    torch.testing.assert_close(tokens, model._encode(pixels + 9 * hole, ~hidden).maps)
+    torch.testing.assert_close(tokens, model.encode(pixels + 9 * hole, ~hidden).maps)
     model(batch).loss.backward()
 
 
@@ -71,7 +71,7 @@ def test_all_tokens_visible_is_the_whole_transformer() -> None:
 def test_a_tube_hides_the_same_places_in_all_frames() -> None:
     model, objective = small(frames=3, tube=True)
     hidden = objective._hide(
-        BatchView(make_batch(model.plan, 4), model.plan.views, model._encode, None), 4
+        BatchView(make_batch(model.plan, 4), model.plan.views, model.encode, None), 4
     )
     assert torch.equal(hidden[:, 0], hidden[:, 2])
     assert hidden.sum((2, 3)).unique().tolist() == [12]
@@ -82,10 +82,10 @@ def test_choices_do_not_depend_on_the_batch_around_a_clip() -> None:
     """Two ranks hide what one rank would hide."""
     model, objective = small()
     batch = make_batch(model.plan, 4)
-    whole = objective._hide(BatchView(batch, model.plan.views, model._encode, None), 4)
+    whole = objective._hide(BatchView(batch, model.plan.views, model.encode, None), 4)
     batch.keys, batch.weight = batch.keys[2:], batch.weight[2:]
     assert torch.equal(
-        whole[2:], objective._hide(BatchView(batch, model.plan.views, model._encode, None), 4)
+        whole[2:], objective._hide(BatchView(batch, model.plan.views, model.encode, None), 4)
     )
 
 

@@ -85,7 +85,7 @@ def test_removed_pixels_are_exactly_what_must_be_painted() -> None:
 
     def encode(frames: torch.Tensor, visible: torch.Tensor | None = None) -> object:
         shown.append(frames)
-        return model._encode(frames, visible)
+        return model.encode(frames, visible)
 
     def run(pixels: torch.Tensor) -> float:
         batch.frames[objective.view] = pixels
@@ -109,7 +109,7 @@ def test_both_sides_of_a_place_are_removed_and_at_most_so_many() -> None:
     objective = model.objectives["roi"]
     assert isinstance(objective, RoiInpainting)
     batch = make_batch(model.plan, 64)
-    places, removed = objective._choose(BatchView(batch, model.plan.views, model._encode, None))
+    places, removed = objective._choose(BatchView(batch, model.plan.views, model.encode, None))
     assert places.shape == (64, 1, 2)
     assert bool(removed[..., 0].all())
     assert 0.3 < float(removed[..., 1].float().mean()) < 0.7

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ausl_dist.observe.metrics import OBJECTIVE_LOGS, TABLE, make_registry
+from ausl_dist.observe.metrics import TABLE, make_registry
+from ausl_dist.observe.readings import OBJECTIVE_LOGS
 from ausl_dist.observe.state import RankState
 from tests.support.observing import record, state
 from tests.support.programs import program

@@ -1,5 +1,6 @@
 """Through one object a rank tells everything; a run that is killed and goes on reads as one."""
 
+import io
 import json
 import threading
 import time
@@ -77,12 +78,12 @@ def test_steps_that_a_run_goes_back_over_have_not_counted(tmp_path: Path) -> Non
 
 
 def test_events_are_written_counted_and_said(tmp_path: Path) -> None:
-    settings = quiet_settings(console="plain")
-    with observer(tmp_path, settings) as watching:
+    settings, stream = quiet_settings(console="plain"), io.StringIO()
+    with observer(tmp_path, settings, stream=stream) as watching:
         watching.event("checkpoint", step=7, seconds=1.25, bytes=4096)
         watching.event("unheard_of", where="here")
         watching.step(record(7, skipped=True, loader_counts={}))
-        said = watching._console._stream.getvalue()
+        said = stream.getvalue()
     assert [event["kind"] for event in read_events(tmp_path)] == [
         "started",
         "checkpoint",
@@ -188,8 +189,8 @@ def test_a_pushgateway_that_is_away_is_said_and_the_run_still_ends_well(tmp_path
         console="plain",
         exporter=ExporterSettings(enabled=False, pushgateway="http://127.0.0.1:9"),
     )
-    watching = observer(tmp_path, settings)
-    stream = watching._console._stream
+    stream = io.StringIO()
+    watching = observer(tmp_path, settings, stream=stream)
     watching.close()
     watching.close()  # closing twice does nothing
     assert "push to the Pushgateway failed" in stream.getvalue()
@@ -199,10 +200,10 @@ def test_a_pushgateway_that_is_away_is_said_and_the_run_still_ends_well(tmp_path
 def test_a_damaged_heartbeat_of_another_rank_is_said_once_and_does_not_stop_the_pulse(
     tmp_path: Path,
 ) -> None:
-    with observer(tmp_path, quiet_settings(console="plain"), world_size=1) as watching:
+    settings, stream = quiet_settings(console="plain"), io.StringIO()
+    with observer(tmp_path, settings, world_size=1, stream=stream):
         (tmp_path / "ranks").mkdir(exist_ok=True)
         (tmp_path / "ranks" / "rank-00001.json").write_text("{")
-        stream = watching._console._stream
         wait_until(lambda: "other ranks' heartbeats failed" in stream.getvalue())
         before = read_times(tmp_path)
         wait_until(lambda: read_times(tmp_path) > before)

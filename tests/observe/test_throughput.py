@@ -2,11 +2,11 @@
 
 import pytest
 
-from ausl_dist.observe.throughput import TimedStep, Window, culprit
+from ausl_dist.observe.throughput import StepWindow, TimedStep, culprit
 
 
-def window_of(*totals: float, data: float = 0.0, waited: float = 0.0) -> Window:
-    window = Window(64)
+def window_of(*totals: float, data: float = 0.0, waited: float = 0.0) -> StepWindow:
+    window = StepWindow(64)
     for total in totals:
         window.add(
             TimedStep(
@@ -37,19 +37,19 @@ def test_a_rank_that_waits_for_another_is_not_slow_itself() -> None:
 
 
 def test_before_the_first_step_everything_is_nought() -> None:
-    window = Window(8)
+    window = StepWindow(8)
     assert (window.clips_per_second, window.share("data"), window.step_seconds) == (0, 0, 0)
 
 
 def test_only_the_last_steps_count() -> None:
-    window = Window(4)
+    window = StepWindow(4)
     for total in [9.0] * 10 + [0.1] * 4:
         window.add(TimedStep(1, 1, {"total": total}, 0.0, {}))
     assert window.step_seconds == pytest.approx(0.1)
 
 
 def test_what_stages_blocked_is_told_of_the_window_alone() -> None:
-    window = Window(3)
+    window = StepWindow(3)
     for step in range(10):
         window.add(
             TimedStep(1, 1, {"total": 1.0}, 0.0, {"fetch": 100.0 + step, "decode": 2.0 * step})

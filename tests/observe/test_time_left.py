@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 import pytest
 
-from ausl_dist.observe.throughput import TimedStep, Window
+from ausl_dist.observe.throughput import StepWindow, TimedStep
 from ausl_dist.observe.time_left import TimeLeft
 
 
 def said(lengths: Iterable[float], steps: int) -> list[float]:
     """What is said after each of the steps of these lengths, of a run of so many."""
-    window, shown = Window(64), []
+    window, shown = StepWindow(64), []
     left = TimeLeft(window)
     for number, seconds in enumerate(lengths, 1):
         window.add(TimedStep(1, 1, {"total": seconds}, 0.0, {}))
@@ -54,7 +54,7 @@ def test_it_rises_once_when_the_pace_changes_and_falls_again() -> None:
 
 
 def test_after_going_back_to_a_checkpoint_the_time_for_its_steps_is_added() -> None:
-    window = Window(64)
+    window = StepWindow(64)
     left = TimeLeft(window)
     for steps_left in (9, 8, 7, 8):
         window.add(TimedStep(1, 1, {"total": 1.0}, 0.0, {}))

@@ -10,7 +10,7 @@ from ausl_dist.faces.landmarks import template_id
 from ausl_dist.shards.clip import ClipMeta
 from ausl_dist.shards.encode import encode_video
 from ausl_dist.shards.reader import read_clips
-from ausl_dist.shards.writer import MAX_KEY, ShardWriter, clip_blocks
+from ausl_dist.shards.writer import MAX_KEY, ShardWriter, clip_blocks, key_of
 from tests.support.corpora import draw_clip
 
 
@@ -146,3 +146,19 @@ def test_arrays_that_do_not_fit_the_metadata_are_refused() -> None:
         clip_blocks("k", meta_of(20, (1,)), b"v", points, np.zeros((20, 2), np.int8))
     with pytest.raises(ValueError, match="action units"):
         clip_blocks("k", meta_of(20), b"v", points, np.zeros((20, 2), np.int8))
+
+
+def test_keys_are_legal_and_distinct_whatever_sources_are_called() -> None:
+    names = [
+        "a.mp4",
+        "a.mkv",
+        "ä/ö.mp4",
+        "x" * 500,
+        "",
+        "../../etc/passwd",
+        "a b\n.mp4",
+        "A.mp4",
+    ]
+    keys = [f"{key_of(name)}-p99-99999999" for name in names]
+    assert len(set(keys)) == len(keys)
+    assert all(len(key) <= MAX_KEY and key.isascii() and "." not in key for key in keys)

@@ -12,8 +12,8 @@ from ausl_dist.batch import View
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.shards.encode import encode_video
 from ausl_dist.stream.augment import draw
-from ausl_dist.stream.decode import ClipPixels, Graph, GraphPlan, build_graph
-from ausl_dist.stream.frames import MAX_SCRATCH, FrameDecoder, view_frames
+from ausl_dist.stream.decode import Graph, GraphPlan, build_graph
+from ausl_dist.stream.frames import MAX_SCRATCH, ClipPixels, FrameDecoder, view_frames
 from ausl_dist.stream.mp4 import parse
 from tests.support.corpora import draw_clip
 

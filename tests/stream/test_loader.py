@@ -3,9 +3,6 @@ with a clip reaches a batch.
 """
 
 import dataclasses
-import io
-import json
-import tarfile
 import threading
 import time
 import weakref
@@ -16,73 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from ausl_dist.batch import Batch, Needs, View
+from ausl_dist.batch import Batch, Needs
 from ausl_dist.shards.encode import Codec
-from ausl_dist.shards.index import scan_shard, write_index
 from ausl_dist.stream import fetch
 from ausl_dist.stream import loader as loader_module
 from ausl_dist.stream.corpora import check_memory
-from ausl_dist.stream.ledger import BudgetPassed
 from ausl_dist.stream.loader import Loader
-from ausl_dist.stream.settings import Budgets, CorpusSource, DataSettings
-from tests.support.corpora import ACTION_UNITS, draw_clip, make_corpus
+from ausl_dist.stream.settings import CorpusSource, DataSettings
+from tests.support.corpora import draw_clip, make_corpus
+from tests.support.loading import LANES, NEAR, PLAN, WIDE, take
 
 pytestmark = pytest.mark.timeout(120)
-
-NEAR = View(crop=(0.7, 0.85), per_frame=True, flip=0.5, brightness=0.2)
-WIDE = View()
-PLAN = Needs.union(
-    [
-        Needs(
-            {NEAR: (0, 1, 2, 3), WIDE: (0, 6)}, landmarks=True, identity=True, action_units=True
-        )
-    ]
-)
-LANES = 4
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(
-        tmp_path_factory.mktemp("corpus"), clips=22, frames=12, size=64, action_units=True
-    )
-
-
-@pytest.fixture
-def open_loader(corpus: Path, tmp_path: Path) -> Callable[..., Loader]:
-    def make(
-        rank: int = 0,
-        world_size: int = 1,
-        start_step: int = 0,
-        plan: Needs = PLAN,
-        **changes: object,
-    ) -> Loader:
-        values: dict[str, object] = {
-            "corpora": {"main": CorpusSource(str(corpus))},
-            "image_size": 32,
-            "lanes": LANES,
-            "clips_per_lane": 2,
-            "shuffle_window": 8,
-            "action_units": ACTION_UNITS,
-            **changes,
-        }
-        settings = DataSettings(**values)  # type: ignore[arg-type]
-        return Loader(
-            settings,
-            plan,
-            seed=7,
-            rank=rank,
-            world_size=world_size,
-            run_folder=tmp_path,
-            start_step=start_step,
-        )
-
-    return make
-
-
-def take(loader: Loader, steps: int) -> list[Batch]:
-    with loader:
-        return [next(loader) for _ in range(steps)]
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -227,122 +168,16 @@ def test_other_codecs_are_decoded_to_the_same_pictures(
 
 
 def test_a_mixture_of_corpora_keeps_its_quotas(
-    open_loader: Callable[..., Loader], corpus: Path, tmp_path: Path
+    open_loader: Callable[..., Loader], loader_corpus: Path, tmp_path: Path
 ) -> None:
     other = make_corpus(tmp_path / "other", clips=10, frames=12, seed=1)
-    corpora = {"main": CorpusSource(str(corpus), 3), "other": CorpusSource(str(other), 1)}
+    corpora = {
+        "main": CorpusSource(str(loader_corpus), 3),
+        "other": CorpusSource(str(other), 1),
+    }
     batches = take(open_loader(corpora=corpora, clips_per_lane=4), 3)
     for batch in batches:
         assert sum(key.startswith("drawn-1") for key in batch.keys) == 4
-
-
-def damaged(corpus: Path, folder: Path, change: Callable[[str, bytes], bytes]) -> Path:
-    """The corpus with members changed, and indexed anew: damage that was there when the corpus
-    was built.
-    """
-    folder.mkdir()
-    for path in sorted(corpus.glob("*.tar")):
-        with (
-            tarfile.open(path) as source,
-            tarfile.open(folder / path.name, "w", format=tarfile.USTAR_FORMAT) as target,
-        ):
-            for info in source:
-                data = change(info.name, source.extractfile(info).read())  # type: ignore[union-attr]
-                info.size = len(data)
-                target.addfile(info, io.BytesIO(data))
-    write_index(
-        str(folder),
-        [
-            scan_shard(path, path.name, chunk_bytes=64 << 10)
-            for path in sorted(folder.glob("*.tar"))
-        ],
-    )
-    return folder
-
-
-@pytest.mark.parametrize("decoder", ["pyav", "dali"])
-def test_damaged_clips_keep_their_slots_with_weight_0_and_enter_the_ledger(
-    open_loader: Callable[..., Loader], corpus: Path, tmp_path: Path, decoder: str
-) -> None:
-    def change(name: str, data: bytes) -> bytes:
-        if name == "drawn-0-000003.mp4":
-            # the tables are whole, the frames are not
-            start, end = (
-                data.index(b"mdat") + 4,
-                data.index(b"moov") - 4,
-            )
-            return data[:start] + bytes(end - start) + data[end:]
-        if name == "drawn-0-000005.mp4":
-            return data[:300]
-        if name == "drawn-0-000008.landmarks.npy":
-            return b"no array"
-        return data
-
-    bad = damaged(corpus, tmp_path / "bad", change)
-    budgets = Budgets(unpack=0.01, decode=0.01)
-    # 22 clips, 2 lanes of 2: six steps are an epoch and a little more
-    clean = take(open_loader(lanes=2, decoder=decoder), 6)
-    loader = open_loader(
-        lanes=2, decoder=decoder, corpora={"main": CorpusSource(str(bad))}, budgets=budgets
-    )
-    batches = take(loader, 6)
-    missing = {"drawn-0-000003", "drawn-0-000005", "drawn-0-000008"}
-    seen = 0
-    for batch, reference in zip(batches, clean, strict=True):
-        # Damage changes the size of chunks, so the order of the two corpora differs; but every
-        # slot is there, and good clips are whole.
-        assert len(batch) == len(reference) == 4
-        for place, key in enumerate(batch.keys):
-            if batch.weight[place] == 0:
-                seen += 1
-                assert key.startswith("missing: main/shard-")
-                for view in PLAN.views:
-                    assert not batch.frames[view][place].any()
-                    assert not batch.landmarks[view][place].any()
-                    assert (batch.action_units[view][place] == -1).all()
-            else:
-                assert key not in missing
-                assert batch.frames[WIDE][place].any()
-    lines = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
-    lines = [line for line in lines if line["step"] < 6]
-    assert seen == len(lines) >= 3
-    details = " ".join(line["detail"] for line in lines)
-    assert all(key in details for key in missing)
-    assert {line["reason"] for line in lines} == {"decode", "unpack"}
-    assert loader.counts["missing_decode"] >= 2
-
-
-def test_too_many_missing_clips_stop_the_run_with_the_list(
-    open_loader: Callable[..., Loader], corpus: Path, tmp_path: Path
-) -> None:
-    bad = damaged(
-        corpus,
-        tmp_path / "bad",
-        lambda name, data: data[:300] if name.endswith("7.mp4") else data,
-    )
-    loader = open_loader(corpora={"main": CorpusSource(str(bad))}, budgets=Budgets(decode=0.0))
-    with pytest.raises(
-        BudgetPassed, match=r"clip drawn-0-0000\d7: .*raise data\.budgets\.decode"
-    ):
-        take(loader, 20)
-
-
-def test_an_object_replaced_under_the_run_stops_it_by_name(
-    open_loader: Callable[..., Loader], tmp_path: Path
-) -> None:
-    corpus = make_corpus(tmp_path / "mine", clips=16, frames=12, action_units=True)
-    with open_loader(corpora={"main": CorpusSource(str(corpus))}) as probe:
-        next(probe)
-    shard = corpus / "shard-000000.tar"
-    data = bytearray(shard.read_bytes())
-    data[2000:2100] = bytes(100)
-    shard.write_bytes(data)
-    loader = open_loader(corpora={"main": CorpusSource(str(corpus))})
-    with pytest.raises(
-        BudgetPassed,
-        match=r"main/shard-000000\.tar bytes \d+-\d+.*not those of the index.*index it again",
-    ):
-        take(loader, 10)
 
 
 def test_clips_shorter_than_the_window_are_refused_at_the_start(

@@ -14,15 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ausl_dist.faces.landmarks import CROP_SIZE, NUM_LANDMARKS, template_id
+from ausl_dist.faces.landmarks import CROP_SIZE, NUM_LANDMARKS
 from ausl_dist.files import write_json
 from ausl_dist.randomness import random_stream
-from ausl_dist.shards.clip import ClipMeta
 from ausl_dist.shards.encode import Codec, encode_video
 from ausl_dist.shards.index import scan_shard, write_index
 from ausl_dist.shards.writer import ShardWriter
+from tools.gpu_bench.corpora import FPS, drawn_meta
 
-FPS = 25.0
 ACTION_UNITS = (1, 12, 26)
 CLIPS_PER_IDENTITY = 4
 SUBPIXEL_BITS = 4  # cv2 draws at sixteenths of a pixel
@@ -92,15 +91,10 @@ def make_corpus(
     writer = ShardWriter(folder, max_bytes=shard_bytes)
     for number in range(first_clip, first_clip + clips):
         drawn = draw_clip(number, frames=frames, size=size, seed=seed)
-        meta = ClipMeta(
-            source=f"drawing-{number // 2}",
-            identity=f"person-{number // CLIPS_PER_IDENTITY}",
-            licence="CC0-1.0",
-            fps=FPS,
-            start_second=0.0,
-            frames=frames,
-            detector="rendered",
-            alignment=template_id(),
+        meta = drawn_meta(
+            f"drawing-{number // 2}",
+            f"person-{number // CLIPS_PER_IDENTITY}",
+            frames,
             quality={"sharpness": 1.0},
             action_units=ACTION_UNITS if action_units else (),
         )

@@ -83,10 +83,8 @@ def observer(
         "attempt": 1,
         "start_step": 0,
         "total_steps": 100,
+        "stream": io.StringIO(),
     }
     return Observer(
-        settings or quiet_settings(),
-        run_folder=run_folder,
-        stream=io.StringIO(),
-        **{**values, **changes},
+        settings or quiet_settings(), run_folder=run_folder, **{**values, **changes}
     )

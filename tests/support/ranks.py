@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from launch.ports import free_ports
+from tests.support.forked import start
 
 
 def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
@@ -28,17 +29,12 @@ def run_ranks(
     """Call `function(*arguments)` on every rank at once; returns each rank's result, or fails
     with the first rank's traceback.
     """
-    context = multiprocessing.get_context("spawn")
     (port,) = free_ports(1)
     pipes, processes = [], []
     for rank in range(world_size):
-        here, there = context.Pipe(duplex=False)
-        process = context.Process(
-            target=_run,
-            args=(there, rank_environment(rank, world_size, port), function, arguments),
-            daemon=True,
-        )
-        process.start()
+        here, there = multiprocessing.Pipe(duplex=False)
+        environment = {**os.environ, **rank_environment(rank, world_size, port)}
+        process = start(_run, (there, function, arguments), environment)
         there.close()
         pipes.append(here)
         processes.append(process)
@@ -63,13 +59,7 @@ def run_ranks(
             process.join()
 
 
-def _run(
-    pipe: Any,
-    environment: dict[str, str],
-    function: Callable[..., Any],
-    arguments: tuple[Any, ...],
-) -> None:
-    os.environ.update(environment)
+def _run(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     import torch
 
     torch.set_num_threads(1)

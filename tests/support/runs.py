@@ -11,8 +11,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from launch.ports import free_ports
+from tests.support.forked import start_module
 from tests.support.ranks import rank_environment
 from tests.support.tiny import BATCH_NORM, RANKING
+from tools.kills.start import Forked
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = (sys.executable, "-m", "ausl_dist.train")
@@ -64,45 +66,33 @@ def make_run(folder: Path, corpus: Path, **changes: Any) -> Path:
 
 
 class Ranks:
-    """The processes of one attempt; killed when the block ends. With `stand_by` they load their
-    code first, and are given their places afterwards.
+    """The processes of one attempt; killed when the block ends.
+
+    start  "fork": of a process that has the libraries in memory
+           "command": as a launcher does
+           "stand_by": by the command; they load their code, and are given their places afterwards
     """
 
     def __init__(
-        self, folder: Path, world_size: int, *, stand_by: bool = False, **environment: str
+        self, folder: Path, world_size: int, *, start: str = "fork", **environment: str
     ) -> None:
         (port,) = free_ports(1)
         self.folder = folder
-        self.logs = [open(folder / f"test-rank-{rank}.log", "ab") for rank in range(world_size)]  # noqa: SIM115 - closed with the block
+        begin = {"fork": _fork, "command": _command, "stand_by": _stand_by}[start]
         self.processes = [
-            subprocess.Popen(
-                [*TRAIN, str(folder), *["--stand-by"] * stand_by],
-                env={
-                    **os.environ,
-                    **rank_environment(rank, world_size, port),
-                    **({"MASTER_PORT": "1"} if stand_by else {}),
-                    "PYTHONPATH": str(ROOT),
-                    **environment,
-                },
-                stdin=subprocess.PIPE if stand_by else None,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
+            begin(
+                folder,
+                {**os.environ, **rank_environment(rank, world_size, port), **environment},
+                _log(folder, rank),
             )
-            for rank, log in enumerate(self.logs)
+            for rank in range(world_size)
         ]
-        for process in self.processes if stand_by else ():
-            assert process.stdin is not None
-            process.stdin.write(json.dumps({"MASTER_PORT": str(port)}).encode() + b"\n")
-            process.stdin.close()
 
     def __enter__(self) -> "Ranks":
         return self
 
     def __exit__(self, *arguments: object) -> None:
         self.kill()
-        for log in self.logs:
-            log.close()
 
     def kill(self) -> None:
         """SIGKILL to all, and wait."""
@@ -129,7 +119,40 @@ class Ranks:
             time.sleep(0.01)
 
     def said(self, rank: int = 0) -> str:
-        return (self.folder / f"test-rank-{rank}.log").read_text(errors="replace")[-3000:]
+        return _log(self.folder, rank).read_text(errors="replace")[-3000:]
+
+
+def _log(folder: Path, rank: int) -> Path:
+    return folder / f"test-rank-{rank}.log"
+
+
+def _fork(folder: Path, environment: dict[str, str], log: Path) -> Forked:
+    return start_module("ausl_dist.train", str(folder), environment=environment, output=log)
+
+
+def _command(
+    folder: Path, environment: dict[str, str], log: Path, *options: str
+) -> "subprocess.Popen[bytes]":
+    with open(log, "ab") as output:
+        return subprocess.Popen(
+            [*TRAIN, str(folder), *options],
+            env={**environment, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            cwd=ROOT,
+        )
+
+
+def _stand_by(
+    folder: Path, environment: dict[str, str], log: Path
+) -> "subprocess.Popen[bytes]":
+    process = _command(folder, {**environment, "MASTER_PORT": "1"}, log, "--stand-by")
+    place = json.dumps({"MASTER_PORT": environment["MASTER_PORT"]})
+    assert process.stdin is not None
+    process.stdin.write(place.encode() + b"\n")
+    process.stdin.close()
+    return process
 
 
 def run_to_end(
@@ -137,10 +160,10 @@ def run_to_end(
     world_size: int,
     timeout_seconds: float = 400,
     *,
-    stand_by: bool = False,
+    start: str = "fork",
     **environment: str,
 ) -> None:
-    with Ranks(folder, world_size, stand_by=stand_by, **environment) as ranks:
+    with Ranks(folder, world_size, start=start, **environment) as ranks:
         codes = ranks.wait(timeout_seconds)
         assert codes == [0] * world_size, ranks.said()
 

@@ -30,7 +30,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two ranks from start to end."""
     folder = make_run(tmp_path_factory.mktemp("undisturbed"), corpus)
-    run_to_end(folder, 2)
+    run_to_end(folder, 2, start="command")
     return folder
 
 
@@ -61,7 +61,7 @@ def test_killed_at_random_steps_a_run_ends_bit_for_bit_as_if_undisturbed(
                 chance.uniform(0, 0.3)
             )  # anywhere in a step, or in the save of step 6 or 9
             ranks.kill()
-    run_to_end(folder, 2, stand_by=True)  # as a supervisor starts again
+    run_to_end(folder, 2, start="stand_by")  # as a supervisor starts again
     assert losses(folder) == losses(undisturbed)
     assert sorted(losses(folder)) == list(range(STEPS))
     assert final(folder) == final(undisturbed)
@@ -158,7 +158,7 @@ def test_a_rank_that_hangs_ends_the_others_and_a_rank_that_dies_too(
 @pytest.mark.timeout(600)
 def test_a_mistake_in_the_config_is_one_sentence(corpus: Path, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "mistaken", corpus, engine={"zero_stge": 2})
-    with Ranks(folder, 1) as ranks:
+    with Ranks(folder, 1, start="command") as ranks:
         assert ranks.wait() == [2]
         assert (
             ranks.said().strip().splitlines()[-1]

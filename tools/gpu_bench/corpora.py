@@ -27,6 +27,29 @@ def moving_texture(number: int, frames: int, side: int) -> NDArray[np.uint8]:
     return np.stack([picture[t : t + side, t // 2 : t // 2 + side] for t in range(frames)])
 
 
+def drawn_meta(
+    source: str,
+    identity: str,
+    frames: int,
+    *,
+    quality: dict[str, float] | None = None,
+    action_units: tuple[int, ...] = (),
+) -> ClipMeta:
+    """What is said of a clip that was drawn, for measurements and for tests."""
+    return ClipMeta(
+        source=source,
+        identity=identity,
+        licence="CC0-1.0",
+        fps=FPS,
+        start_second=0.0,
+        frames=frames,
+        detector="rendered",
+        alignment=template_id(),
+        quality=quality or {},
+        action_units=action_units,
+    )
+
+
 def make_corpus(folder: Path, *, clips: int, frames: int, side: int, codec: Codec) -> str:
     """Write a corpus and return its address."""
     writer = ShardWriter(folder, max_bytes=64 << 20)
@@ -36,18 +59,7 @@ def make_corpus(folder: Path, *, clips: int, frames: int, side: int, codec: Code
     ]
     landmarks = np.random.default_rng(0).uniform(0, side, (frames, NUM_LANDMARKS, 2))
     for number in range(clips):
-        meta = ClipMeta(
-            source=f"texture-{number}",
-            identity=f"texture-{number}",
-            licence="CC0-1.0",
-            fps=FPS,
-            start_second=0.0,
-            frames=frames,
-            detector="rendered",
-            alignment=template_id(),
-            quality={},
-            action_units=(),
-        )
+        meta = drawn_meta(f"texture-{number}", f"texture-{number}", frames)
         video = videos[number % len(videos)]
         writer.add(f"texture-{number:06d}", meta, video, landmarks.astype(np.float16), None)
     write_index(str(folder), [scan_shard(path, path.name) for path in writer.close()])

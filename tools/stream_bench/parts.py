@@ -24,9 +24,9 @@ from ausl_dist.shards.index import Index
 from ausl_dist.shards.ranges import open_ranges
 from ausl_dist.shards.reader import StoredClip
 from ausl_dist.stream.augment import draw
-from ausl_dist.stream.decode import ClipPixels, Graph, GraphPlan
+from ausl_dist.stream.decode import Graph, GraphPlan
 from ausl_dist.stream.fetch import unpack
-from ausl_dist.stream.frames import FrameDecoder, view_frames
+from ausl_dist.stream.frames import ClipPixels, FrameDecoder, view_frames
 from ausl_dist.stream.prepare import parse_video
 from tools.bench_stream import ROOT
 

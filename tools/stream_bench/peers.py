@@ -140,7 +140,7 @@ def energon(job: ReadingJob, decode: str) -> Iterator[Any]:
     def cook(clip: dict[str, Any]) -> Clip:
         return Clip(**basic_sample_keys(clip), video=clip["mp4"])
 
-    class Encoder(TaskEncoder):
+    class ClipTaskEncoder(TaskEncoder):
         cookers = (Cooker(cook),)
         decoder = None  # members as bytes
 
@@ -161,7 +161,7 @@ def energon(job: ReadingJob, decode: str) -> Iterator[Any]:
         batch_size=job.batch,
         shuffle_buffer_size=64,
         max_samples_per_sequence=64,
-        task_encoder=Encoder(),
+        task_encoder=ClipTaskEncoder(),
     )
     loader = get_savable_loader(dataset)
     if job.start_step:

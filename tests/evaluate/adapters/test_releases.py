@@ -233,7 +233,31 @@ def test_vjepa_2_1_gives_what_its_own_arithmetic_gives(tmp_path: Path) -> None:
 
 
 def test_avf_mae_gives_what_its_own_arithmetic_gives(tmp_path: Path) -> None:
-    width, hidden = 128, 192
+    tensors = avf_mae_tensors()
+    stored: dict[str, Any] = {f"encoder.{name}": value for name, value in tensors.items()}
+    stored |= {
+        "encoder_audio.norm.weight": torch.zeros(2),
+        "decoder.head.weight": torch.ones(2),
+    }
+    # a number of NumPy's stands in the published file, which must be read all the same
+    torch.save({"model": stored, "best": np.float64(1.0)}, tmp_path / "AVF-MAE++_huge.pth")
+    settings = ForeignSettings("auto", weights=str(tmp_path / "AVF-MAE++_huge.pth"))
+    assert kind_of(settings) == "avf_mae"
+    entrant = open_foreign(settings)
+    assert (entrant.image_size, entrant.window) == (160, Window(16, 4))
+    raw = torch.rand(1, 16, 3, 160, 160)
+    found = entrant.backbone(ours(raw))[1]
+    wanted = avf_mae(tensors, theirs(raw)).view(8, 100, AVF_WIDTH)
+    wanted = wanted[4]  # frame 8 of 16 lies in the fifth tubelet
+    torch.testing.assert_close(found[0].flatten(1).T, wanted, atol=1e-3, rtol=1e-3)
+
+
+AVF_WIDTH, AVF_HIDDEN = 128, 192
+
+
+def avf_mae_tensors() -> dict[str, Tensor]:
+    """Random weights of one block, under the published names."""
+    width = AVF_WIDTH
     tensors: dict[str, Tensor] = {
         "patch_embed.proj.weight": 0.05 * torch.randn(width, 3, 2, 16, 16),
         "patch_embed.proj.bias": torch.randn(width),
@@ -253,24 +277,16 @@ def test_avf_mae_gives_what_its_own_arithmetic_gives(tmp_path: Path) -> None:
             f"{b}.proj.weight": 0.2 * torch.randn(width, width),
             f"{b}.proj.bias": torch.randn(width),
         }
-    for name, shape in (("fc1", (hidden, width)), ("fc2", (width, hidden))):
+    for name, shape in (("fc1", (AVF_HIDDEN, width)), ("fc2", (width, AVF_HIDDEN))):
         tensors[f"blocks.0.mlp.{name}.weight"] = 0.2 * torch.randn(shape)
         tensors[f"blocks.0.mlp.{name}.bias"] = torch.randn(shape[0])
     for name in norms:
         tensors |= {f"{name}.weight": torch.rand(width), f"{name}.bias": torch.randn(width)}
-    stored: dict[str, Any] = {f"encoder.{name}": value for name, value in tensors.items()}
-    stored |= {
-        "encoder_audio.norm.weight": torch.zeros(2),
-        "decoder.head.weight": torch.ones(2),
-    }
-    # a number of NumPy's stands in the published file, which must be read all the same
-    torch.save({"model": stored, "best": np.float64(1.0)}, tmp_path / "AVF-MAE++_huge.pth")
-    settings = ForeignSettings("auto", weights=str(tmp_path / "AVF-MAE++_huge.pth"))
-    assert kind_of(settings) == "avf_mae"
-    entrant = open_foreign(settings)
-    assert (entrant.image_size, entrant.window) == (160, Window(16, 4))
-    raw = torch.rand(1, 16, 3, 160, 160)
-    found = entrant.backbone(ours(raw))[1]
+    return tensors
+
+
+def avf_mae(tensors: dict[str, Tensor], frames: Tensor) -> Tensor:
+    """Features 800 D of frames 1 16 3 160 160, written out."""
 
     def attention(step: str, x: Tensor, seen: Tensor) -> Tensor:
         b = f"blocks.0.{step}_attn"
@@ -279,24 +295,12 @@ def test_avf_mae_gives_what_its_own_arithmetic_gives(tmp_path: Path) -> None:
         parts = (query, key, value + tensors[f"{b}.v_bias"])
         return layer(tensors, f"{b}.proj", attend(*(heads_of(part, 2) for part in parts)))
 
-    x = F.conv3d(
-        theirs(raw).transpose(1, 2),
-        tensors["patch_embed.proj.weight"],
-        tensors["patch_embed.proj.bias"],
-        stride=(2, 16, 16),
-    )
-    x = x.flatten(2).transpose(1, 2)[0]  # 800 D
-    for place in range(800):
-        for column in range(width):
-            angle = place / 10000 ** (2 * (column // 2) / width)
-            x[place, column] += math.cos(angle) if column % 2 else math.sin(angle)
+    local, tokens = avf_mae_patches(tensors, frames), tensors["lg_region_tokens"].clone()
     cells = [(t, h, w) for t in range(8) for h in range(10) for w in range(10)]
     region = torch.tensor([2 * (t // 2) + h // 5 for t, h, w in cells])
-    first = "blocks.0.first_attn_norm0"
-    tokens, local = tensors["lg_region_tokens"].clone(), x.clone()
     for number in range(8):
-        inside = torch.cat([tokens[number : number + 1], x[region == number]])
-        normed = layer(tensors, first, inside)
+        inside = torch.cat([tokens[number : number + 1], local[region == number]])
+        normed = layer(tensors, "blocks.0.first_attn_norm0", inside)
         inside = inside + attention("first", normed, normed)
         tokens[number], local[region == number] = inside[0], inside[1:]
     normed = layer(tensors, "blocks.0.second_attn_norm0", tokens)
@@ -309,9 +313,28 @@ def test_avf_mae_gives_what_its_own_arithmetic_gives(tmp_path: Path) -> None:
         )
         local, tokens = (local + added, tokens) if step == "third" else (local, tokens + added)
     inner = F.gelu(layer(tensors, "blocks.0.mlp.fc1", layer(tensors, "blocks.0.norm2", local)))
-    local = layer(tensors, "norm", local + layer(tensors, "blocks.0.mlp.fc2", inner))
-    wanted = local.view(8, 100, width)[4]  # frame 8 of 16 lies in the fifth tubelet
-    torch.testing.assert_close(found[0].flatten(1).T, wanted, atol=1e-3, rtol=1e-3)
+    return layer(tensors, "norm", local + layer(tensors, "blocks.0.mlp.fc2", inner))
+
+
+def avf_mae_patches(tensors: dict[str, Tensor], frames: Tensor) -> Tensor:
+    """Tokens 800 D of the frames, with the sines of their places added."""
+    x = F.conv3d(
+        frames.transpose(1, 2),
+        tensors["patch_embed.proj.weight"],
+        tensors["patch_embed.proj.bias"],
+        stride=(2, 16, 16),
+    )
+    x = x.flatten(2).transpose(1, 2)[0]  # 800 D
+    places = [
+        [
+            (math.cos if column % 2 else math.sin)(
+                place / 10000 ** (2 * (column // 2) / AVF_WIDTH)
+            )
+            for column in range(AVF_WIDTH)
+        ]
+        for place in range(800)
+    ]
+    return x + torch.tensor(places)
 
 
 def test_a_folder_of_hugging_face_gives_what_its_own_model_gives(tmp_path: Path) -> None:
