@@ -16,6 +16,7 @@ from ausl_dist.train.process_group import start_ranks
 from ausl_dist.train.settings import EngineSettings, OptimizerSettings
 from tests.support.ranks import run_ranks
 from tests.support.tiny import IMAGE_SIZE, TRANSFORMER, make_batch
+from tests.support.zero import as_if_large
 
 OBJECTIVES = Path(__file__).parents[2] / "configs" / "objective"
 # of the presets of flow one: a run has one gap, and one source of it
@@ -44,7 +45,9 @@ def train(*stages: int) -> list[list[tuple[float, float]]]:
             dict.fromkeys(objectives, 1.0),
             0.9,
         )
-        engine = Engine(model, EngineSettings(zero_stage=stage), OptimizerSettings(), device)  # type: ignore[arg-type]
+        settings = EngineSettings(zero_stage=stage)  # type: ignore[arg-type]
+        with as_if_large():
+            engine = Engine(model, settings, OptimizerSettings(), device)
         outcomes = []
         for step in range(2):
             torch.manual_seed(step)

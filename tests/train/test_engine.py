@@ -2,11 +2,9 @@
 several; nothing spoils the weights.
 """
 
-import contextlib
 import math
 import os
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
@@ -15,7 +13,6 @@ from torch import Tensor, nn
 
 from ausl_dist.batch import Batch, Needs, View
 from ausl_dist.objectives.base import BatchView, Loss, Objective, rank
-from ausl_dist.train import engine as engine_of
 from ausl_dist.train.accumulation import split
 from ausl_dist.train.deepspeed_config import deepspeed_config
 from ausl_dist.train.engine import Engine, Outcome
@@ -24,6 +21,7 @@ from ausl_dist.train.process_group import start_ranks
 from ausl_dist.train.settings import EngineSettings, OptimizerSettings
 from tests.support.ranks import run_ranks
 from tests.support.tiny import BATCH_NORM, make_batch, make_model
+from tests.support.zero import as_if_large
 
 CLIPS = 4
 STEPS = 3
@@ -72,12 +70,9 @@ def train(configs: list[Config]) -> list[list[tuple[float, float]]]:
         model.backbone.net.set_grad_checkpointing(
             options.pop("activation_checkpointing", False)
         )
+        # as on GPUs: gradients are summed in hooks of the backward pass
         overlapping = options.pop("overlapping", False)
-        with (
-            mock.patch.object(engine_of, "deepspeed_config", _overlapping)
-            if overlapping
-            else (contextlib.nullcontext())
-        ):
+        with as_if_large(overlap_comm=overlapping):
             engine = Engine(model, EngineSettings(**options), optimizer, device)
         batches = [my_part(make_batch(model.plan, CLIPS, step=step)) for step in range(STEPS)]
         outcomes = [engine.train_step(batch, optimizer.learning_rate) for batch in batches]
@@ -88,15 +83,6 @@ def train(configs: list[Config]) -> list[list[tuple[float, float]]]:
         )
         results.append([(outcome.loss, outcome.gradient_norm) for outcome in outcomes])
     return results
-
-
-def _overlapping(*arguments: Any) -> dict[str, Any]:
-    """As on GPUs: gradients are summed in hooks of the backward pass."""
-    config = deepspeed_config(*arguments)
-    return {
-        **config,
-        "zero_optimization": {**config["zero_optimization"], "overlap_comm": True},
-    }
 
 
 def check_against_plain_torch(configs: list[Config], world_size: int) -> None:
@@ -194,13 +180,10 @@ def poisoned(configs: list[Config]) -> list[tuple[list[str | None], bool, float]
     for config in configs:
         objective = {"_target_": f"{__name__}.Poison", "loss_at": 1, "gradient_at": 3}
         model = make_model(backbone=BATCH_NORM, poison=objective)
-        engine = Engine(model, EngineSettings(**config), OptimizerSettings(), device)
-        good_only = Engine(
-            make_model(backbone=BATCH_NORM, poison=objective),
-            EngineSettings(**config),
-            OptimizerSettings(),
-            device,
-        )
+        other = make_model(backbone=BATCH_NORM, poison=objective)
+        with as_if_large():
+            engine = Engine(model, EngineSettings(**config), OptimizerSettings(), device)
+            good_only = Engine(other, EngineSettings(**config), OptimizerSettings(), device)
         outcomes: list[Outcome] = []
         for step in range(5):
             batch = my_part(make_batch(model.plan, CLIPS, step=step))
