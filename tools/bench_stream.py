@@ -361,9 +361,8 @@ def _is_published(folder: Path, url: str) -> bool:
 
 
 def _storage_of_energon() -> dict[str, object]:
-    """What the multi-storage client wants to know of our object store; msc://bench/...
-
-    is then s3://bench/...
+    """What the multi-storage client wants to know of our object store; msc://bench/... is then
+    s3://bench/...
     """
     options = {
         "base_path": BUCKET,

@@ -47,10 +47,8 @@ JITTERED = View(
 
 
 class PredictiveCoding(Objective):
-    """The loss of Han et al.
-
-    (2019) over `blocks` blocks of `block_frames` frames, `stride` apart, of which `predicted`
-    are predicted.
+    """The loss of Han et al. (2019) over `blocks` blocks of `block_frames` frames, `stride`
+    apart, of which `predicted` are predicted.
     """
 
     def __init__(

@@ -26,9 +26,8 @@ from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32
 
 
 class TemporalRanking(Objective):
-    """The aggregate ranking loss of Lu et al.
-
-    (2020) over one anchor, its next frame and `n_far` frames every `spacing`.
+    """The aggregate ranking loss of Lu et al. (2020) over one anchor, its next frame and
+    `n_far` frames every `spacing`.
     """
 
     def __init__(
