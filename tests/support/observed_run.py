@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -9,14 +11,13 @@ from typing import Any
 import yaml
 
 from launch.ports import free_ports
-from tests.support.forked import start_module
-from tools.kills.start import Forked
 
+ROOT = Path(__file__).resolve().parents[2]
 RANKS = 2
 
 
 class ObservedRun:
-    """Two ranks of `python -m ausl_dist.train`, forked by `with` and killed at its end if they
+    """Two ranks of `python -m ausl_dist.train`, started by `with` and killed at its end if they
     still run.
     """
 
@@ -25,7 +26,7 @@ class ObservedRun:
     ) -> None:
         self.folder = folder
         self.control = folder / "trouble"
-        self._processes: list[Forked] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
         (folder / "logs").mkdir(parents=True)
         config = self._config(corpus, targets, steps)
         for group, values in changes.items():
@@ -77,15 +78,15 @@ class ObservedRun:
             "MASTER_PORT": str(port),
             "OMP_NUM_THREADS": "1",
             "DS_ACCELERATOR": "cpu",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),  # where `troubled` lies
         }
         for rank in range(RANKS):
             environment = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            log = self.folder / "logs" / f"rank-{rank}.log"
-            self._processes.append(
-                start_module(
-                    "ausl_dist.train", str(self.folder), environment=environment, output=log
+            with open(self.folder / "logs" / f"rank-{rank}.log", "ab") as log:
+                command = [sys.executable, "-m", "ausl_dist.train", str(self.folder)]
+                self._processes.append(
+                    subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
                 )
-            )
         return self
 
     def __exit__(

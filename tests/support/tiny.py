@@ -12,7 +12,7 @@ from ausl_dist.model.readout import ReadoutSettings
 from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
 from ausl_dist.stream.motion import measured_flow
 
-LAYER_NORM = "test_convnext2"  # timm's own test models: 0.2 to 0.4 M weights
+LAYER_NORM = "test_convnext"  # timm's own test models: 0.2 to 0.4 M weights
 BATCH_NORM = "test_resnet"
 TRANSFORMER = "test_vit"
 IMAGE_SIZE = 32

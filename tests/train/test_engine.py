@@ -26,8 +26,6 @@ from tests.support.zero import as_if_large
 CLIPS = 4
 STEPS = 3
 TIMEOUT = 100.0
-# so deep that its first losses are large: of small ones fp32 knows fewer digits
-NETWORK = "test_convnext"
 
 Config = dict[str, Any]
 
@@ -44,7 +42,7 @@ def plain_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
 
 def reference(batches: list[Batch], settings: OptimizerSettings) -> list[tuple[float, float]]:
     """The same training in plain torch on one process: loss and gradient norm of each step."""
-    model = make_model(backbone=NETWORK)
+    model = make_model()
     optimizer = plain_optimizer(model, settings)
     done = []
     for batch in batches:
@@ -68,7 +66,7 @@ def train(configs: list[Config]) -> list[list[tuple[float, float]]]:
     for config in configs:
         options = dict(config)
         optimizer = OptimizerSettings(**options.pop("optimizer", {}))
-        model = make_model(backbone=NETWORK)
+        model = make_model()
         model.backbone.net.set_grad_checkpointing(
             options.pop("activation_checkpointing", False)
         )
@@ -88,7 +86,7 @@ def train(configs: list[Config]) -> list[list[tuple[float, float]]]:
 
 
 def check_against_plain_torch(configs: list[Config], world_size: int) -> None:
-    model = make_model(backbone=NETWORK)
+    model = make_model()
     batches = [make_batch(model.plan, CLIPS, step=step) for step in range(STEPS)]
     for config, got in zip(
         configs, run_ranks(train, world_size, configs, timeout_seconds=600)[0], strict=True

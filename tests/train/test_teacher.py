@@ -12,7 +12,6 @@ from ausl_dist.train.settings import EngineSettings, OptimizerSettings
 from ausl_dist.train.teacher import Teacher
 from tests.support.ranks import run_ranks
 from tests.support.tiny import RANKING, make_batch, make_model
-from tests.support.zero import as_if_large
 from tests.train.test_engine import CLIPS, TIMEOUT, Config, my_part, plain_optimizer
 
 
@@ -24,8 +23,7 @@ def teach(configs: list[Config]) -> list[tuple[float, list[float]]]:
     results = []
     for config in configs:
         model = make_model(taught=TAUGHT)
-        with as_if_large():
-            engine = Engine(model, EngineSettings(**config), OptimizerSettings(), device)
+        engine = Engine(model, EngineSettings(**config), OptimizerSettings(), device)
         plain = dict(make_model(taught=TAUGHT).named_parameters())
         assert engine.teacher is not None
         average = {
