@@ -23,10 +23,13 @@ LONGEST = (
     "corpus/test_build.py",
     "contract/test_objective_contract.py",
     "train/test_engine.py",
+    "train/test_teacher.py",
     "train/test_rewind.py",
     "integration/test_experiments.py",
     "stream/test_truth.py",
     "integration/test_slurm_survival.py",
+    "integration/test_kill_trial.py",
+    "test_bench_gpu.py",
     "corpus/test_lock.py",
     "release/test_fuzz.py",
 )
