@@ -11,14 +11,12 @@ from ausl_dist.train import engine
 from ausl_dist.train.deepspeed_config import deepspeed_config
 
 
-def as_if_large(**changes: Any) -> AbstractContextManager[Any]:
-    """Engines that are built inside are configured so, with `changes` to DeepSpeed's
-    zero_optimization.
-    """
+def as_if_large() -> AbstractContextManager[Any]:
+    """Engines that are built inside are configured so."""
 
     def configured(*arguments: Any) -> dict[str, Any]:
         config = deepspeed_config(*arguments)
-        zero = {**config["zero_optimization"], "stage3_max_reuse_distance": 0, **changes}
+        zero = {**config["zero_optimization"], "stage3_max_reuse_distance": 0}
         return {**config, "zero_optimization": zero}
 
     return mock.patch.object(engine, "deepspeed_config", configured)

@@ -2,9 +2,11 @@
 several; nothing spoils the weights.
 """
 
+import contextlib
 import math
 import os
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from ausl_dist.batch import Batch, Needs, View
 from ausl_dist.objectives.base import BatchView, Loss, Objective, rank
+from ausl_dist.train import engine as engine_of
 from ausl_dist.train.accumulation import split
 from ausl_dist.train.deepspeed_config import deepspeed_config
 from ausl_dist.train.engine import Engine, Outcome
@@ -72,7 +75,7 @@ def train(configs: list[Config]) -> list[list[tuple[float, float]]]:
         )
         # as on GPUs: gradients are summed in hooks of the backward pass
         overlapping = options.pop("overlapping", False)
-        with as_if_large(overlap_comm=overlapping):
+        with overlapping_sums() if overlapping else contextlib.nullcontext():
             engine = Engine(model, EngineSettings(**options), optimizer, device)
         batches = [my_part(make_batch(model.plan, CLIPS, step=step)) for step in range(STEPS)]
         outcomes = [engine.train_step(batch, optimizer.learning_rate) for batch in batches]
@@ -83,6 +86,17 @@ def train(configs: list[Config]) -> list[list[tuple[float, float]]]:
         )
         results.append([(outcome.loss, outcome.gradient_norm) for outcome in outcomes])
     return results
+
+
+def overlapping_sums() -> contextlib.AbstractContextManager[Any]:
+    def configured(*arguments: Any) -> dict[str, Any]:
+        config = deepspeed_config(*arguments)
+        return {
+            **config,
+            "zero_optimization": {**config["zero_optimization"], "overlap_comm": True},
+        }
+
+    return mock.patch.object(engine_of, "deepspeed_config", configured)
 
 
 def check_against_plain_torch(configs: list[Config], world_size: int) -> None:
