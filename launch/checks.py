@@ -149,12 +149,11 @@ class Examination:
         return "; ".join(found)
 
     def lanes(self) -> str:
+        from ausl_dist.stream.corpora import order_of
+
         data, ranks = self.settings.data, self.cluster.ranks
+        order_of(data, self.indexes, self.settings.seed)  # refuses a corpus that is too small
         clips = sum(index.num_clips for index in self.indexes.values())
-        if clips < data.lanes:
-            raise ValueError(
-                f"the corpus has {clips} clips, fewer than data.lanes={data.lanes}"
-            )
         per_rank = data.batch_clips // ranks
         return (
             f"{data.batch_clips} clips a step, {per_rank} a rank; "

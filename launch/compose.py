@@ -37,12 +37,38 @@ class Composed:
     batch: str = ""  # what a step is, in a line for people
 
 
+@dataclass(frozen=True)
+class Uncut:
+    """A checked config whose batch is not yet cut for a number of ranks."""
+
+    run: dict[str, Any]
+    cluster: dict[str, Any]
+    batch: BatchSettings
+    given: dict[str, Any]  # by files and words, without defaults
+
+    def for_ranks(self, ranks: int) -> Composed:
+        """Cut the batch; SettingsError where so many ranks cannot share what is asked for."""
+        plan = plan_batch(self.batch, ranks, self.run["optimizer"]["kind"])
+        run = _with_batch(self.run, plan, self.given)
+        data, pieces = run["data"], run["engine"]["gradient_accumulation"]
+        cut = (data["lanes"], data["clips_per_lane"], pieces, ranks)
+        check_ranks(*cut)
+        rate = float(run["optimizer"]["learning_rate"])
+        return Composed(run, self.cluster, describe(*cut, rate))
+
+
 def compose(words: list[str], config_folder: Path = CONFIGS) -> Composed:
     """Compose, complete and check the config of a run from words such as `experiment=demo`,
     `optimizer.learning_rate=1e-3`, `mixture.my_task=0.5`.
 
     Raises SettingsError with what to type instead.
     """
+    uncut = compose_uncut(words, config_folder)
+    return uncut.for_ranks(read_settings(uncut.cluster).ranks)
+
+
+def compose_uncut(words: list[str], config_folder: Path = CONFIGS) -> Uncut:
+    """The same for whatever number of ranks."""
     refuse_secrets(words)
     given = _given(words, config_folder)
     whole = _resolved(_complete(given))
@@ -50,12 +76,7 @@ def compose(words: list[str], config_folder: Path = CONFIGS) -> Composed:
     cluster = whole.pop("cluster")
     batch = from_mapping(BatchSettings, whole.pop("batch"), "batch")
     _check(whole)
-    ranks = read_settings(cluster).ranks
-    whole = _with_batch(whole, plan_batch(batch, ranks, whole["optimizer"]["kind"]), given)
-    data, pieces = whole["data"], whole["engine"]["gradient_accumulation"]
-    cut = (data["lanes"], data["clips_per_lane"], pieces, ranks)
-    check_ranks(*cut)
-    return Composed(whole, cluster, describe(*cut, float(whole["optimizer"]["learning_rate"])))
+    return Uncut(whole, cluster, batch, given)
 
 
 def completed(words: list[str], config_folder: Path = CONFIGS) -> dict[str, Any]:

@@ -55,6 +55,8 @@ from tools.kills.trial import differences, outcome
 
 ROOT = Path(__file__).parents[1]
 FAILURE_EVERY_SECONDS = 45 * 60.0
+# after a rank's start: one that came sooner would load its code beside the rank, on the same cores
+STANDBY_SECONDS = 15.0
 COLLECTIVE_SECONDS = 20.0  # after which a hang is noticed; five minutes by default
 
 
@@ -74,8 +76,9 @@ def main() -> int:
     parser.add_argument(
         "--standby-seconds",
         type=float,
-        default=2.0,
-        help="from a rank's start until a spare process stands by (60 in a job)",
+        default=STANDBY_SECONDS,
+        help="from a rank's start until a spare process is started (default "
+        f"{STANDBY_SECONDS:g}; 60 in a job)",
     )
     parser.add_argument("--cold", action="store_true", help="without spare processes")
     parser.add_argument("--task", nargs=4, help=argparse.SUPPRESS)

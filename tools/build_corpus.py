@@ -9,7 +9,6 @@ Run the same command again to go on after a kill; when everything is done it doe
 """
 
 import argparse
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from ausl_dist.corpus.layouts import LAYOUTS, layout
 from ausl_dist.corpus.progress import show_progress
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import collect
-from ausl_dist.corpus.workspace import WORK_FOLDER
+from ausl_dist.corpus.unfinished import work_folder
 from ausl_dist.faces.models import cache_folder
 from ausl_dist.shards.storage import check_bucket
 from ausl_dist.train.config_text import load_config
@@ -48,7 +47,7 @@ def main() -> int:
         name=arguments.name or arguments.out.rstrip("/").rsplit("/", 1)[-1],
         sources=tuple(collection.sources),
         out=arguments.out,
-        work=arguments.work or _work_folder(arguments.out, part, parts),
+        work=arguments.work or work_folder(arguments.out, part, parts),
         settings=settings,
         models=arguments.models,
         labels=arguments.labels,
@@ -213,18 +212,6 @@ def _part(text: str | None) -> tuple[int, int]:
     if not (slash and number.isdigit() and total.isdigit()):
         raise ValueError(f"--part {text}: write I/N, such as 0/16 for the first of 16")
     return int(number), int(total)
-
-
-def _work_folder(out: str, part: int, parts: int) -> Path:
-    name = "build" if parts == 1 else f"part-{part:03d}-of-{parts:03d}"
-    if "://" not in out:
-        return Path(out) / WORK_FOLDER / name
-    return (
-        cache_folder().parent
-        / "builds"
-        / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:16]
-        / name
-    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import sys
 from ausl_dist import command
 from ausl_dist.corpus.adopt import adopt, adopt_crops
 from ausl_dist.corpus.fill import Filling
+from ausl_dist.corpus.unfinished import refuse_unfinished
 from ausl_dist.shards.index import ShardEntry
 
 
@@ -38,6 +39,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     url = arguments.corpus
+    refuse_unfinished(url)
     filling = Filling(
         arguments.fps, arguments.licence, arguments.layout, arguments.identity_field
     )

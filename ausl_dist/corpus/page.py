@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ausl_dist.corpus.books import REASONS, Books
+from ausl_dist.corpus.unfinished import refuse_unfinished
 from ausl_dist.faces.landmarks import NUM_LANDMARKS
 from ausl_dist.files import as_ours, json_object
 from ausl_dist.pages import page as pages
@@ -41,7 +42,10 @@ MAX_CAPTION = 28  # characters: a clip's three frames are about as wide
 
 
 def read_account(url: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """corpus.json and the lines of ledger.jsonl; FileNotFoundError where there is no corpus."""
+    """corpus.json and the lines of ledger.jsonl; FileNotFoundError where there is no corpus, and
+    ValueError where one is being built.
+    """
+    refuse_unfinished(url)
     address, ledger = storage.join(url, STATEMENT_NAME), storage.join(url, LEDGER_NAME)
     statement = storage.read_bytes(address, MAX_ACCOUNT_BYTES)
     lines = (

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ausl_dist.corpus.books import REASONS, Books
+from ausl_dist.corpus.bring import list_files
 from ausl_dist.files import as_ours, json_object
 from ausl_dist.shards import storage
 from ausl_dist.shards.index import Index, ShardEntry, write_index
@@ -115,6 +116,19 @@ def read_part(url: str, number: int) -> BuildPart | None:
     """A part's account, once the part is published."""
     folder = _folder(url, number)
     return _read_part(folder) if storage.exists(storage.join(folder, PART_NAME)) else None
+
+
+def parts_done(url: str) -> tuple[int, int]:
+    """How many parts have their account at the URL, and how many there are to be; 0, 0 where
+    none has.
+    """
+    try:
+        names = list_files(storage.join(url, PARTS_FOLDER))
+    except FileNotFoundError:
+        return 0, 0
+    done = [name.partition("/")[0] for name in names if name.endswith(f"/{PART_NAME}")]
+    total = _read_part(_folder(url, int(done[0]))).total if done else 0
+    return len(done), total
 
 
 def forget_part(url: str, number: int) -> None:

@@ -191,9 +191,9 @@ def build_backbone(settings: BackboneSettings) -> Backbone:
     Raises ValueError for a name that timm does not know, naming near ones, and for weights that
     do not fit.
     """
-    timm = import_timm()
     if settings.name in OWN_NETWORKS:
         return _build_own_network(settings)
+    timm = import_timm()
     if settings.name not in timm.list_models():
         near = difflib.get_close_matches(settings.name, timm.list_models(), n=5)
         raise ValueError(

@@ -36,6 +36,10 @@ ORDER_VERSION = 1
 
 MAX_TABLE_BYTES = 64 << 20  # of running sums kept; the two newest are kept whatever their size
 _CHUNKS_AT_ONCE = 1 << 18
+SMALLER_BATCH = (
+    "lower batch.clips or the number of ranks, from which lanes follow, or data.lanes where it "
+    "is set"
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class CorpusOrder:
         if self.num_clips < lanes:
             raise ValueError(
                 f"corpus {name} has {self.num_clips} clips, fewer than data.lanes={lanes}; "
-                "lower data.lanes"
+                f"{SMALLER_BATCH}"
             )
         self._clips = clips
         self._tables: OrderedDict[int, tuple[Permutation, NDArray[np.unsignedinteger]]] = (
@@ -170,8 +174,7 @@ class Order:
         if total < lanes * clips_per_lane:
             raise ValueError(
                 f"the corpora hold {total} clips, fewer than one batch of data.lanes={lanes} x "
-                f"data.clips_per_lane={clips_per_lane}; "
-                f"lower one of them"
+                f"data.clips_per_lane={clips_per_lane}; {SMALLER_BATCH}"
             )
 
     def slot(self, lane: int, number: int) -> Slot:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 def load_code(settings: "RunSettings") -> None:
     """Import whatever a rank of this run imports until its first step."""
-    import torch._dynamo  # noqa: F401 - by the first optimizer that is made
+    # by the first optimizer that is made, and by those of DeepSpeed, whether they compile or not
+    import torch._dynamo
+    import torch._inductor.compile_fx  # noqa: F401
 
     from ausl_dist.model.backbones import OWN_NETWORKS, import_timm
     from ausl_dist.model.objective_settings import build_objective  # noqa: F401

@@ -20,7 +20,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_corpus(tmp_path_factory.mktemp("corpus"), clips=8, frames=20, size=48)
 
 
-def examine(corpus: object, scratch: Path, *overrides: str) -> dict[str, Finding]:
+def examination(corpus: object, scratch: Path, *overrides: str) -> Examination:
     words = [
         *(
             "name=doctor",
@@ -37,10 +37,12 @@ def examine(corpus: object, scratch: Path, *overrides: str) -> dict[str, Finding
         ),
         *("objectives.temporal_ranking.n_far=2", "observe=off"),
     ]
-    return {
-        finding.name: finding
-        for finding in run_checks(Examination(compose([*words, *overrides]), scratch).checks())
-    }
+    return Examination(compose([*words, *overrides]), scratch)
+
+
+def examine(corpus: object, scratch: Path, *overrides: str) -> dict[str, Finding]:
+    checks = examination(corpus, scratch, *overrides).checks()
+    return {finding.name: finding for finding in run_checks(checks)}
 
 
 def test_a_sound_run_passes_every_check(corpus: Path, tmp_path: Path) -> None:
@@ -66,6 +68,15 @@ def test_lanes_that_cannot_be_dealt_to_the_ranks_are_told_with_what_to_type(
 ) -> None:
     with pytest.raises(ValueError, match="use one of 1, 2, 4 ranks"):
         examine(corpus, tmp_path, "cluster.ranks=3")
+
+
+def test_a_corpus_too_small_for_the_lanes_is_told_before_the_run_meets_it(
+    corpus: Path, tmp_path: Path
+) -> None:
+    few = make_corpus(tmp_path / "few", clips=2, frames=20, size=48)
+    second = examination(corpus, tmp_path, f"data.corpora.second.url={few}")
+    with pytest.raises(ValueError, match=r"corpus second has 2 clips, fewer than data.lanes=4"):
+        second.lanes()
 
 
 def test_a_corpus_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ausl_dist.settings import SettingsError
-from launch.compose import Composed, choices, compose
+from ausl_dist.settings import SettingsError, from_mapping
+from ausl_dist.train.settings import RunSettings
+from launch.compose import Composed, choices, compose, compose_uncut
 from launch.global_batch import USUAL_LANES, BatchSettings, check_ranks, describe, plan_batch
 from launch.prepare import change_cluster, prepare
 
@@ -49,16 +50,21 @@ def test_the_learning_rate_follows_the_batch_as_the_optimizer_wants() -> None:
     assert plan_batch(batch, 8, "adam").rate_factor == 2
 
 
+@pytest.mark.parametrize("cluster", ["local", "slurm"])
 @pytest.mark.parametrize("experiment", choices("experiment"))
-def test_every_experiment_runs_on_1_to_512_ranks_as_it_is(experiment: str) -> None:
-    for words in (["cluster=local", "cluster.ranks=1"], ["cluster=slurm", "cluster.nodes=64"]):
-        composed = compose([f"experiment={experiment}", URL, *words])
-        assert composed.run["data"]["lanes"] >= 1
-    whole = compose([f"experiment={experiment}", URL]).run
-    batch = BatchSettings(whole["data"]["lanes"] * whole["data"]["clips_per_lane"])
-    for ranks in range(1, 513):
-        plan = plan_batch(batch, ranks, whole["optimizer"]["kind"])
-        check_ranks(plan.lanes, plan.clips_per_lane, plan.pieces, ranks)
+def test_every_experiment_runs_on_1_to_512_ranks_as_it_is(
+    experiment: str, cluster: str
+) -> None:
+    uncut = compose_uncut([f"experiment={experiment}", f"cluster={cluster}", URL])
+    rate, clips = uncut.run["optimizer"]["learning_rate"], uncut.batch.clips
+    for ranks in (*(2**power for power in range(10)), 3, 12, 100, 511):
+        composed = uncut.for_ranks(ranks)
+        settings = from_mapping(RunSettings, composed.run)
+        assert clips <= settings.data.batch_clips < clips + ranks
+        assert settings.data.lanes % ranks == 0
+        growth = settings.data.batch_clips / uncut.batch.rate_clips
+        assert rate <= settings.optimizer.learning_rate <= rate * growth * (1 + 1e-9)
+        assert f"on each of {ranks} ranks" in composed.batch
 
 
 @pytest.mark.parametrize("nodes", MANY_RANKS)
