@@ -89,20 +89,7 @@ class CrossIdentityReconstruction(Objective):
                 "cross_identity_reconstruction: temperature and attention_temperature must be "
                 "above 0"
             )
-        if gradient not in ("query_and_attention", "query"):
-            raise ValueError(
-                "cross_identity_reconstruction: gradient must be query_and_attention or query"
-            )
-        if embeds not in ("frame", "deviation") or recognises not in ("query", "key"):
-            raise ValueError(
-                "cross_identity_reconstruction: embeds must be frame or deviation, recognises "
-                "query or key"
-            )
-        if recognises == "key" and gradient == "query":
-            raise ValueError(
-                "cross_identity_reconstruction: recognises=key leaves gradient=query none to take: "
-                "set gradient=query_and_attention"
-            )
+        _check_choices(embeds, recognises, gradient)
         self.embeds, self.recognises = embeds, recognises
         self.temperature, self.attention_temperature, self.pull, self.gradient = (
             temperature,
@@ -204,6 +191,23 @@ class CrossIdentityReconstruction(Objective):
     def _age(self, step: int) -> Tensor:
         written = self.bank_step >= 0
         return ((step - self.bank_step) * written).sum() / written.sum().clamp(min=1)
+
+
+def _check_choices(embeds: str, recognises: str, gradient: str) -> None:
+    if gradient not in ("query_and_attention", "query"):
+        raise ValueError(
+            "cross_identity_reconstruction: gradient must be query_and_attention or query"
+        )
+    if embeds not in ("frame", "deviation") or recognises not in ("query", "key"):
+        raise ValueError(
+            "cross_identity_reconstruction: embeds must be frame or deviation, recognises query "
+            "or key"
+        )
+    if recognises == "key" and gradient == "query":
+        raise ValueError(
+            "cross_identity_reconstruction: recognises=key leaves gradient=query none to take: "
+            "set gradient=query_and_attention"
+        )
 
 
 def reconstruct(
