@@ -16,7 +16,7 @@ from ausl_dist.corpus.sources import Source, collect
 from ausl_dist.corpus.table_rows import RowPlace
 from ausl_dist.corpus.video_table import NoVideos, extract
 from ausl_dist.faces.decode import Unreadable
-from tests.support.fuzz import LONG, fuzz, peak, reset_peak
+from tests.support.fuzz import fuzz, inputs, patience, peak, reset_peak
 from tests.support.plain_http import PlainHTTP
 from tests.support.videos import moving_frames, write_video
 
@@ -206,6 +206,7 @@ def write_arrow(table: pyarrow.Table, path: Path) -> None:
         stream.write_table(table, max_chunksize=3)
 
 
+@patience
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
 def test_any_table_is_read_or_refused(tmp_path: Path, video: bytes, suffix: str) -> None:
     """Damage is one sentence on the whole, or one on a row; nothing else, and no crash."""
@@ -221,7 +222,7 @@ def test_any_table_is_read_or_refused(tmp_path: Path, video: bytes, suffix: str)
             if "#" in source.location:
                 content(source, tmp_path)
 
-    for _ in fuzz([path], read, 1000 if LONG else 40):
+    for _ in fuzz([path], read, inputs(40)):
         pass
 
 
