@@ -17,50 +17,60 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ausl_dist.objectives.base import gather
+from ausl_dist.objectives.base import Loss, gather, masked_mean
 
 FITS = 4  # of the mean face to a frame, each weighted by the distances that the last one left
 LEAST_SPREAD = 0.2  # of the mean spread: what hardly moves is noise, and stays small
 RIDGE = 1e-4  # of the squared size of the face
 
 
-class RunningSpread(nn.Module):
-    """The root mean square of each of `shape` numbers over steps; equal on all ranks."""
+class RunningMean(nn.Module):
+    """The mean over clips and steps of numbers of one shape; equal on all ranks."""
 
-    square: Tensor  # of `shape`, running mean of squares
-    weight: Tensor  # 1, of that mean: 1 where it has many steps
+    mean: Tensor  # of `shape`, times its weight
+    weight: Tensor  # 1: 1 where the mean has many steps
 
     def __init__(self, *shape: int, memory: float = 0.99) -> None:
         super().__init__()
         if not 0 <= memory < 1:
-            raise ValueError(f"the memory of a spread lies in [0, 1), not {memory}")
+            raise ValueError(f"the memory of a running mean lies in [0, 1), not {memory}")
         self.memory = memory
-        self.register_buffer("square", torch.zeros(*shape))
+        self.register_buffer("mean", torch.zeros(*shape))
         self.register_buffer("weight", torch.zeros(1))
         self._staged: list[tuple[Tensor, Tensor]] = []
+
+    def counted_in(self, own: Tensor, mask: Tensor) -> Tensor:
+        """The mean, of `shape`, with this batch: the sum `own` over those of this rank's clips
+        whose `mask`, B, is not 0.
+        """
+        total, count = gather(own[None]).sum(0), gather(mask.sum()[None]).sum()
+        news = (1 - self.memory) * (count > 0)
+        mean = (1 - news) * self.mean.float() + news * total / count.clamp(min=1)
+        weight = (1 - news) * self.weight.float() + news
+        self._staged.append((mean, weight))
+        return mean / weight.clamp(min=1e-9)
+
+    def after_step(self, taken: bool) -> None:
+        """Keep what was staged, if the optimizer took the step."""
+        staged, self._staged = self._staged, []
+        for mean, weight in staged if taken else []:
+            self.mean.copy_(mean)
+            self.weight.copy_(weight)
+
+
+class RunningSpread(RunningMean):
+    """The root mean square of each of `shape` numbers over steps."""
 
     def forward(self, squares: Tensor, mask: Tensor) -> Tensor:
         """The spread, of `shape`, this batch counted in: mean squares B x `shape` of its clips,
         those alone whose `mask`, B, is not 0.
         """
         own = torch.einsum("b...,b->...", squares, mask.to(squares.dtype))
-        total, count = gather(own[None]).sum(0), gather(mask.sum()[None]).sum()
-        news = (1 - self.memory) * (count > 0)
-        square = (1 - news) * self.square.float() + news * total / count.clamp(min=1)
-        weight = (1 - news) * self.weight.float() + news
-        self._staged.append((square, weight))
-        spread = (square / weight.clamp(min=1e-9)).sqrt()
+        spread = self.counted_in(own, mask).sqrt()
         return spread.maximum(LEAST_SPREAD * spread.mean()).clamp(min=1e-6)
 
-    def after_step(self, taken: bool) -> None:
-        """Keep what was staged, if the optimizer took the step."""
-        staged, self._staged = self._staged, []
-        for square, weight in staged if taken else []:
-            self.square.copy_(square)
-            self.weight.copy_(weight)
 
-
-class RunningWhitening(nn.Module):
+class RunningWhitening(RunningMean):
     """Numbers in directions that are told apart by nobody's size: each in its own spread.
 
     Where many points move together, as all of a jaw, squared errors of single points count the
@@ -70,50 +80,39 @@ class RunningWhitening(nn.Module):
     What lies further off than `largest` spreads is cut, and all is brought to a mean square of 1.
     """
 
-    covariance: Tensor  # D D, running mean
-    weight: Tensor  # 1, of that mean: 1 where it has many steps
-
     def __init__(
         self, size: int, *, floor: float, largest: float, memory: float = 0.99
     ) -> None:
-        super().__init__()
-        if not 0 <= memory < 1 or not floor > 0:
-            raise ValueError(
-                f"whitening: need memory in [0, 1) and floor > 0, not {memory} and {floor}"
-            )
-        self.memory, self.floor, self.largest = memory, floor, largest
-        self.register_buffer("covariance", torch.zeros(size, size))
-        self.register_buffer("weight", torch.zeros(1))
-        self._staged: list[tuple[Tensor, Tensor]] = []
+        super().__init__(size, size, memory=memory)
+        if not floor > 0:
+            raise ValueError(f"whitening: floor must be above 0, not {floor}")
+        self.floor, self.largest = floor, largest
 
     @torch.no_grad()
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Values B T D of mean 0, whitened, this batch counted in: those clips alone whose `mask`,
-        B, is not 0. Equal on all ranks.
+        B, is not 0.
         """
         own = torch.einsum("btd,bte,b->de", values, values, mask.to(values.dtype))
-        total = gather(own[None]).sum(0) / values.shape[1]
-        count = gather(mask.sum()[None]).sum()
-        news = (1 - self.memory) * (count > 0)
-        covariance = (1 - news) * self.covariance.float() + news * total / count.clamp(min=1)
-        weight = (1 - news) * self.weight.float() + news
-        self._staged.append((covariance, weight))
-        spread = covariance / weight.clamp(min=1e-9)
-        floor = self.floor * spread.diagonal().mean() + 1e-12
-        eye = torch.eye(len(spread), device=spread.device)
-        lower = torch.linalg.cholesky_ex(spread + floor * eye).L
+        covariance = self.counted_in(own / values.shape[1], mask)
+        floor = self.floor * covariance.diagonal().mean() + 1e-12
+        eye = torch.eye(len(covariance), device=covariance.device)
+        lower = torch.linalg.cholesky_ex(covariance + floor * eye).L
         inverse = torch.linalg.solve_triangular(lower, eye, upper=False)
         # of the whitened numbers: tr L⁻¹ C L⁻ᵀ / D
-        square = 1 - floor * inverse.square().sum() / len(spread)
+        square = 1 - floor * inverse.square().sum() / len(covariance)
         white = (values @ inverse.T).clamp(-self.largest, self.largest)
         return white / square.clamp(min=1e-6).sqrt()
 
-    def after_step(self, taken: bool) -> None:
-        """Keep what was staged, if the optimizer took the step."""
-        staged, self._staged = self._staged, []
-        for covariance, weight in staged if taken else []:
-            self.covariance.copy_(covariance)
-            self.weight.copy_(weight)
+
+def loss_of_deviations(guess: Tensor, truth: Tensor, mask: Tensor) -> Loss:
+    """Squared error of guesses B ... of clips whose `mask`, B, is not 0; and the share of the
+    truth's squares that it leaves.
+    """
+    error = (guess - truth).square().flatten(1).mean(1)  # B
+    size = truth.square().flatten(1).mean(1)
+    unexplained = masked_mean(error.detach(), mask) / masked_mean(size, mask).clamp(1e-9)
+    return Loss(masked_mean(error, mask), {"unexplained": unexplained})
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from ausl_dist.batch import PLAIN, Needs, View
-from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32, masked_mean
-from ausl_dist.objectives.clip_mean import RunningWhitening, deviations
+from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32
+from ausl_dist.objectives.clip_mean import RunningWhitening, deviations, loss_of_deviations
 from ausl_dist.objectives.layers import feed
 
 LARGEST = 4.0  # spreads: what moves more is a landmark gone astray
@@ -64,14 +64,9 @@ class LandmarkDeviation(Objective):
             left = deviations(landmarks.float().nan_to_num())
             target = self.whiten(left.flatten(2), mask)  # B T 136
             guess = feed(self.head, features).float()
-            error = (guess - target).square().mean((1, 2))  # B
-            size = target.square().mean((1, 2))
-        logs = {
-            "usable": batch.mean(valid.float()),
-            "unexplained": masked_mean(error.detach(), mask)
-            / masked_mean(size, mask).clamp(1e-9),
-        }
-        return Loss(masked_mean(error, mask), logs)
+            loss = loss_of_deviations(guess, target, mask)
+        loss.logs["usable"] = batch.mean(valid.float())
+        return loss
 
     def after_step(self, taken: bool) -> None:
         self.whiten.after_step(taken)

@@ -30,8 +30,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ausl_dist.batch import Needs, View
-from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32, masked_mean
-from ausl_dist.objectives.clip_mean import RunningSpread, with_still_head
+from ausl_dist.objectives.base import BatchView, Loss, Objective, in_float32
+from ausl_dist.objectives.clip_mean import RunningSpread, loss_of_deviations, with_still_head
 from ausl_dist.objectives.draws import uniform
 from ausl_dist.objectives.layers import all_of, feed, learnt_tokens, resized, unpooling
 
@@ -148,14 +148,9 @@ class MaskedVideo(Objective):
             spread = self.spread(squares, mask)[None]  # 1 s s
             spread = resized(spread, (pixels.shape[-2], pixels.shape[-1]))
             truth = self._patches(left / spread)
-            error = (painted.float() - truth).square().mean((1, 2, 3))  # B
-            size = truth.square().mean((1, 2, 3))
-        logs = {
-            "usable": batch.mean(valid.float()),
-            "unexplained": masked_mean(error.detach(), mask)
-            / masked_mean(size, mask).clamp(1e-9),
-        }
-        return Loss(masked_mean(error, mask), logs)
+            loss = loss_of_deviations(painted.float(), truth, mask)
+        loss.logs["usable"] = batch.mean(valid.float())
+        return loss
 
     def after_step(self, taken: bool) -> None:
         if self.spread is not None:

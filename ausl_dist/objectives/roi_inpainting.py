@@ -37,7 +37,7 @@ from ausl_dist.objectives.base import (
     in_float32,
     masked_mean,
 )
-from ausl_dist.objectives.clip_mean import RunningSpread, still_landmarks
+from ausl_dist.objectives.clip_mean import RunningSpread, loss_of_deviations, still_landmarks
 from ausl_dist.objectives.draws import uniform
 from ausl_dist.objectives.layers import UpDecoder, feed, unpooling
 from ausl_dist.objectives.region_tokens import RegionTokens
@@ -163,10 +163,9 @@ class RoiInpainting(Objective):
             spread = self.usual(left.square().mean((1, 4)), mask)  # P 2 p p
             truth = left / spread[:, :, None]
             painted = feed(self.decode, tokens).float().view_as(truth)
-            error = (painted - truth).square().flatten(1).mean(1)  # B
-            size = truth.square().flatten(1).mean(1)
-        unexplained = masked_mean(error.detach(), mask) / masked_mean(size, mask).clamp(1e-9)
-        return Loss(masked_mean(error, mask), logs | {"unexplained": unexplained})
+            loss = loss_of_deviations(painted, truth, mask)
+        loss.logs.update(logs)
+        return loss
 
     def after_step(self, taken: bool) -> None:
         if self.usual is not None:
