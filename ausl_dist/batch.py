@@ -88,6 +88,7 @@ class Needs:
 
     views: Mapping[View, tuple[int, ...]]
     landmarks: bool = False
+    mean_face: bool = False  # of the landmarks of the whole clip, not of the window alone
     identity: bool = False
     action_units: bool = False
     flow_gap: int = 0  # frames between the two of a pair whose motion is needed; 0 for none
@@ -127,6 +128,7 @@ class Needs:
         return cls(
             views={view: tuple(sorted(offsets)) for view, offsets in views.items()},
             landmarks=any(need.landmarks for need in needs),
+            mean_face=any(need.mean_face for need in needs),
             identity=any(need.identity for need in needs),
             action_units=any(need.action_units for need in needs),
             flow_gap=max(gaps, default=0),
@@ -169,6 +171,9 @@ class Batch:
     ]  # B T C H W float32, RGB, normalised by clip.PIXEL_MEAN / PIXEL_STD
     # B T 68 2 float32, view pixels, re-indexed where mirrored
     landmarks: dict[View, Tensor] = field(default_factory=dict)
+    # B 68 2 float32: the mean of the landmarks of all the clip's frames, as the view would show it
+    # where it shows the window's first frame, re-indexed where mirrored
+    mean_face: dict[View, Tensor] = field(default_factory=dict)
     identity: Tensor | None = None  # B int64, stable hash of the identity
     video: Tensor | None = None  # B int64, stable hash of the source video
     action_units: dict[View, Tensor] = field(default_factory=dict)  # B T K int8, -1 unknown
@@ -254,6 +259,7 @@ class Batch:
         people = torch.arange(clips) // 2 if needs.identity else None
         units = noise(needs.action_units, num_units)
         points = noise(needs.landmarks, NUM_LANDMARKS, 2)
+        faces = noise(needs.mean_face, NUM_LANDMARKS, 2)
         flow = noise(needs.flow_gap, 2, RANDOM_FLOW_CELLS, RANDOM_FLOW_CELLS)
         if needs.flow_measured:  # of the first frame, pixel by pixel
             side = image_size
@@ -267,6 +273,7 @@ class Batch:
             weight=torch.ones(clips),
             frames=noise(True, 3, image_size, image_size),
             landmarks={view: image_size * p.sigmoid() for view, p in points.items()},
+            mean_face={view: image_size * p[:, 0].sigmoid() for view, p in faces.items()},
             identity=people,
             video=people,
             action_units={view: (u > 0).to(torch.int8) for view, u in units.items()},

@@ -10,6 +10,7 @@ from ausl_dist.batch import Batch, Needs, View
 NEEDS = Needs(
     {View(): (0, 2), View(flip=0.5): (1,)},
     landmarks=True,
+    mean_face=True,
     identity=True,
     action_units=True,
     flow_gap=3,

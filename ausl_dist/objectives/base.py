@@ -187,6 +187,12 @@ class BatchView:
         """Landmarks B T 68 2 in pixels of the view; needs `Needs.landmarks`."""
         return self._pick(self._batch.landmarks[view], view, offsets)
 
+    def mean_face(self, view: View) -> Tensor:
+        """The mean of the landmarks of all the clip's frames, B 68 2, in pixels of the view;
+        needs `Needs.mean_face`.
+        """
+        return self._batch.mean_face[view]
+
     def action_units(self, view: View, offsets: Iterable[int]) -> Tensor:
         """Intensities B T K int8, -1 unknown; needs `Needs.action_units`."""
         return self._pick(self._batch.action_units[view], view, offsets)

@@ -116,11 +116,11 @@ def loss_of_deviations(guess: Tensor, truth: Tensor, mask: Tensor) -> Loss:
 
 
 @torch.no_grad()
-def deviations(landmarks: Tensor) -> Tensor:
-    """What is left of landmarks B T 68 2 without their mean face and its affine motion, in
-    shares of the face's size: B T 68 2.
+def deviations(landmarks: Tensor, mean_face: Tensor) -> Tensor:
+    """What is left of landmarks B T 68 2 without the mean face B 68 2 of their clip and its affine
+    motion, in shares of the face's size: B T 68 2.
     """
-    mean, size = _mean_face(landmarks)
+    mean, size = _about_its_middle(mean_face)
     points, basis = landmarks / size, F.pad(mean / size, (0, 1), value=1.0)  # B 1 68 3
     weight = torch.ones_like(points[..., :1])  # B T 68 1
     left = points
@@ -137,8 +137,9 @@ def still_landmarks(landmarks: Tensor) -> Tensor:
     """Where landmarks B T 68 2 would lie if the face made no expression: the clip's mean face,
     moved as the head moves.
     """
-    _, size = _mean_face(landmarks)
-    return landmarks - deviations(landmarks) * size
+    mean_face = landmarks.mean(1)
+    _, size = _about_its_middle(mean_face)
+    return landmarks - deviations(landmarks, mean_face) * size
 
 
 @torch.no_grad()
@@ -147,7 +148,7 @@ def with_still_head(frames: Tensor, landmarks: Tensor) -> Tensor:
     landmarks B T 68 2 in pixels, whose centres are whole numbers.
     """
     still = still_landmarks(landmarks)
-    size = _mean_face(landmarks)[1]
+    size = _about_its_middle(landmarks.mean(1))[1]
     mean = F.pad(still.mean(1, keepdim=True) / size, (0, 1), value=1.0)  # B 1 68 3
     motion = _fit(mean, still / size, torch.ones_like(still[..., :1]))  # B T 3 2
     height, width = frames.shape[-2:]
@@ -179,9 +180,8 @@ def _fit(basis: Tensor, points: Tensor, weight: Tensor) -> Tensor:
     return motion
 
 
-def _mean_face(landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of landmarks B T 68 2 over frames, about its middle, B 1 68 2; its size, B 1 1 1."""
-    mean = landmarks.mean(1, keepdim=True)
-    mean = mean - mean.mean(2, keepdim=True)
+def _about_its_middle(face: Tensor) -> tuple[Tensor, Tensor]:
+    """A face B 68 2 about its middle, B 1 68 2; its size, B 1 1 1."""
+    mean = (face - face.mean(1, keepdim=True))[:, None]
     size = mean.square().sum(-1).mean(-1).sqrt().clamp(min=1e-6)[..., None, None]
     return mean, size

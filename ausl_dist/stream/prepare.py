@@ -48,6 +48,7 @@ class Prepared:
     meta: ClipMeta
     pixels: ClipPixels
     landmarks: dict[View, NDArray[np.float32]]  # T 68 2, view pixels
+    mean_face: dict[View, NDArray[np.float32]]  # 68 2, view pixels
     action_units: dict[View, NDArray[np.int8]]  # T K
     flow: dict[View, NDArray[np.float32]]  # T 2 g g, view pixels, NaN where unknown
 
@@ -74,7 +75,8 @@ class Preparation:
         """
         try:
             meta = ClipMeta.from_bytes(raw.members[META_SUFFIX])
-            landmarks = read_landmarks(raw, meta) if self.plan.landmarks else None
+            known = self.plan.landmarks or self.plan.mean_face
+            landmarks = read_landmarks(raw, meta) if known else None
             labels = mirrored_labels = None
             if self.plan.action_units:
                 labels = self._labels(raw, meta, self.action_units)
@@ -90,13 +92,16 @@ class Preparation:
             pixels = self._pixels(raw.key, video, epoch, start, decoder)
         except ValueError as error:
             raise MissingClip("decode", f"clip {raw.key}: {error}") from error
-        prepared = Prepared(raw.key, corpus, meta, pixels, {}, {}, {})
+        prepared = Prepared(raw.key, corpus, meta, pixels, {}, {}, {}, {})
         for view, offsets in self.plan.views.items():
             numbers = pixels.start + np.array(offsets)
             if landmarks is not None:
-                prepared.landmarks[view] = pixels.draws[view].landmarks_to_view(
-                    landmarks[numbers]
-                )
+                to_view = pixels.draws[view].landmarks_to_view
+                if self.plan.landmarks:
+                    prepared.landmarks[view] = to_view(landmarks[numbers])
+                if self.plan.mean_face:
+                    mean = landmarks.mean(0, dtype=np.float64)
+                    prepared.mean_face[view] = to_view(mean[None])[0]
             if labels is not None and mirrored_labels is not None:
                 shown = mirrored_labels if pixels.draws[view].mirror else labels
                 prepared.action_units[view] = shown[numbers]
@@ -254,6 +259,11 @@ def assemble(
             empty = np.zeros((len(offsets), NUM_LANDMARKS, 2), np.float32)
             batch.landmarks[view] = _stack(
                 [empty if clip is None else clip.landmarks[view] for clip in clips]
+            )
+        if plan.mean_face:
+            nobody = np.zeros((NUM_LANDMARKS, 2), np.float32)
+            batch.mean_face[view] = _stack(
+                [nobody if clip is None else clip.mean_face[view] for clip in clips]
             )
         if plan.action_units:
             unknown = np.full((len(offsets), num_action_units), UNKNOWN, np.int8)

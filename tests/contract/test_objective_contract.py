@@ -139,6 +139,7 @@ def test_a_batch_of_weight_0_gives_0_and_moves_nothing(file: Path) -> None:
         weight=torch.zeros(CLIPS),
         frames={view: torch.zeros_like(frames) for view, frames in batch.frames.items()},
         landmarks={view: torch.zeros_like(points) for view, points in batch.landmarks.items()},
+        mean_face={view: torch.zeros_like(points) for view, points in batch.mean_face.items()},
         action_units={
             view: torch.full_like(units, -1) for view, units in batch.action_units.items()
         },
@@ -156,7 +157,7 @@ def test_a_slot_of_weight_0_changes_nothing_for_the_others(file: Path) -> None:
     model = build(file)
     whole = batch_for(model)
     three = split(whole, CLIPS)[:3]
-    without = _join(three)
+    without = Batch.join(three)
     spoilt = dataclasses.replace(whole, weight=torch.tensor([1.0, 1.0, 1.0, 0.0]))
     for frames in spoilt.frames.values():
         frames[3] = math.nan
@@ -176,30 +177,6 @@ def _draws_random_numbers(model: JointModel, batch: Batch) -> bool:
     before = torch.get_rng_state()
     model(batch)
     return not torch.equal(before, torch.get_rng_state())
-
-
-def _join(parts: list[Batch]) -> Batch:
-    def cat(name: str) -> dict[Any, torch.Tensor]:
-        return {
-            view: torch.cat([getattr(part, name)[view] for part in parts])
-            for view in getattr(parts[0], name)
-        }
-
-    return dataclasses.replace(
-        parts[0],
-        keys=tuple(key for part in parts for key in part.keys),
-        weight=torch.cat([part.weight for part in parts]),
-        frames=cat("frames"),
-        landmarks=cat("landmarks"),
-        action_units=cat("action_units"),
-        flow=cat("flow"),
-        identity=None
-        if parts[0].identity is None
-        else torch.cat([p.identity for p in parts if p.identity is not None]),
-        video=None
-        if parts[0].video is None
-        else torch.cat([p.video for p in parts if p.video is not None]),
-    )
 
 
 def on_ranks(files: list[Path]) -> list[tuple[float, dict[str, torch.Tensor]]]:

@@ -23,18 +23,26 @@ def test_a_head_that_moves_turns_and_grows_leaves_nothing() -> None:
     still = faces()
     turn = torch.tensor([[1.1, 0.2], [-0.15, 0.9]])
     still[:, :3] = still[:, :1] @ turn + torch.arange(3.0).view(3, 1, 1)
-    assert deviations(still).abs().max() < 2e-3
+    assert deviations(still, still.mean(1)).abs().max() < 2e-3
 
 
 def test_a_mouth_that_opens_is_what_is_left_and_the_rest_stays() -> None:
     points = faces()
     points[:, 3, 57:59, 1] += 6.0  # two points of the lower lip, in one frame of six
-    left = deviations(points)
+    left = deviations(points, points.mean(1))
     size = left[:, 3, 57:59, 1].min()
     assert size > 0.1
     assert left[:, 3, :48].abs().max() < size / 5
     # the others are below the mean by what this one is above it
     assert (left[:, 0, 57:59, 1] < 0).all()
+
+
+def test_a_mean_face_of_the_whole_clip_shows_what_stays_in_a_window() -> None:
+    points = faces()
+    whole = points[:, 0].clone()
+    points[:, :, 57:59, 1] += 6.0  # the mouth is open in every frame of the window
+    assert deviations(points, points.mean(1)).abs().max() < 2e-3
+    assert deviations(points, whole)[:, :, 57:59, 1].min() > 0.1
 
 
 def test_frames_under_a_moving_head_become_one_picture() -> None:

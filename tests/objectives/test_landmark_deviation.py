@@ -22,9 +22,14 @@ def test_the_whitening_is_kept_only_of_steps_that_were_taken() -> None:
     assert (objective.whiten.mean.diagonal() > 0).all()
 
 
-def test_a_mean_face_wants_frames() -> None:
-    with pytest.raises(ValueError, match="frames >= 2"):
-        LandmarkDeviation(feature_dim=4, frames=1)
+def test_no_frames_are_refused() -> None:
+    with pytest.raises(ValueError, match="frames >= 1"):
+        LandmarkDeviation(feature_dim=4, frames=0)
+
+
+def test_one_frame_of_a_clip_is_enough() -> None:
+    model = make_model(landmark_deviation={"_target_": TARGET, "frames": 1})
+    assert torch.isfinite(model(make_batch(model.plan, 2)).loss)
 
 
 def test_a_clip_without_landmarks_does_not_count() -> None:

@@ -84,6 +84,22 @@ def test_a_good_clip_becomes_pixels_landmarks_and_labels(clip: StoredClip) -> No
     assert np.array_equal(again.pixels.pictures[VIEW], prepared.pixels.pictures[VIEW])  # type: ignore[index]
 
 
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_the_mean_face_is_that_of_all_frames_as_the_view_shows_them(
+    clip: StoredClip, flip: float
+) -> None:
+    whole = View(rotation=5.0, flip=flip)
+    frames = tuple(range(6))
+    plan = Needs.union([Needs({whole: frames}, landmarks=True, mean_face=True)])
+    prepared = replace(PREPARE, plan=plan)(clip, "main", 0, FrameDecoder())
+    assert np.allclose(prepared.mean_face[whole], prepared.landmarks[whole].mean(0), atol=1e-3)
+    few = Needs.union([Needs({whole: (0,)}, mean_face=True)])
+    alone = replace(PREPARE, plan=few)(clip, "main", 0, FrameDecoder())
+    # a shorter window is drawn elsewhere, in the same view
+    assert np.allclose(alone.mean_face[whole], prepared.mean_face[whole], atol=1e-3)
+    assert not alone.landmarks
+
+
 def test_each_kind_of_damage_has_its_reason(clip: StoredClip) -> None:
     landmarks = np.zeros((6, 68, 2), np.float16)
     refused(clip, "unpack", "not valid JSON", json=b"{")

@@ -73,6 +73,8 @@ def make_batch(
             batch.landmarks[view] = _face(image_size) + torch.randn(
                 clips, len(offsets), 68, 2, generator=generator
             )
+        if plan.mean_face:
+            batch.mean_face[view] = _face(image_size).expand(clips, 68, 2).clone()
         if plan.action_units:
             batch.action_units[view] = torch.randint(
                 -1, 6, (clips, len(offsets), num_units), generator=generator, dtype=torch.int8
