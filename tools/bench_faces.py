@@ -3,13 +3,15 @@ trained.
 
     python -m tools.bench_faces --work DIR --train CORPUS --heldout CORPUS --models MODELS
         [--steps 300 --seeds 3 --cases random,joint --rendered DIR]
+    python -m tools.bench_faces --work DIR --heldout CORPUS --models MODELS --rendered DIR
 
 Both corpora are made by tools.build_corpus, of videos of different people (its --table says who
 is who). Nobody has coded them: the labels of the second are MediaPipe's blendshapes, read as
 action units (faces/blendshapes.py), in five steps up to a unit's 99th percentile. A score is
 agreement with that model, on units it ever reports; the landmarks' row, from the same family of
 models, is the bound. `--rendered` names a folder of tools.bench_objectives, whose backbones have
-seen rendered people alone, and are judged beside.
+seen rendered people alone, and are judged beside; without --train they alone are, beside random
+weights, and every real person may be one of the heldout.
 """
 
 import argparse
@@ -45,8 +47,10 @@ CASES = [RANDOM, *(name for name in SINGLE if name != "single_image_flow_stored"
 def main() -> int:
     arguments = _parser().parse_intermixed_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
+    if not (arguments.train or arguments.rendered):
+        raise ValueError("nothing to judge: give --train CORPUS, or --rendered DIR, or both")
     settings = settings_of(
-        arguments.train,
+        arguments.train or arguments.heldout,
         steps=arguments.steps,
         size=arguments.size,
         backbone=None,
@@ -55,10 +59,11 @@ def main() -> int:
     device = start(settings)
     taught = teach(arguments.heldout, arguments.models)
     cases = arguments.cases.split(",") if arguments.cases else CASES
+    here = cases if arguments.train else [RANDOM]  # the others are trained elsewhere
     for seed in range(arguments.seeds):
-        for case in cases:
+        for case in here:
             pretrain(case, replace(settings, seed=seed), arguments.work, device)
-    rows = {case: (case, arguments.work) for case in cases}
+    rows = {case: (case, arguments.work) for case in here}
     if arguments.rendered:
         trained = [case for case in cases if case != RANDOM]
         rows |= {f"{case}, rendered people": (case, arguments.rendered) for case in trained}
@@ -126,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--work", type=Path, required=True, metavar="DIR", help="where backbones are kept"
     )
-    parser.add_argument("--train", required=True, metavar="URL", help="corpus to pretrain on")
+    parser.add_argument("--train", metavar="URL", help="corpus to pretrain on")
     parser.add_argument("--heldout", required=True, metavar="URL", help="of other people")
     parser.add_argument("--models", type=Path, metavar="DIR", help="the face models' folder")
     parser.add_argument("--steps", type=int, default=300, help="of each run (default 300)")

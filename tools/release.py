@@ -141,7 +141,8 @@ def _options_of_content(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--licence",
         default="other",
-        help="licence of the weights, as the hub writes it (default: other)",
+        help="licence of the weights, as the hub writes it (default: other); a permissive one is "
+        "refused where a source has another, or none is recorded",
     )
 
 

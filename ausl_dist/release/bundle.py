@@ -39,6 +39,7 @@ from ausl_dist.release.detection import carry_models
 from ausl_dist.release.export import write_exports
 from ausl_dist.release.fitted import find_head, supervised_objectives
 from ausl_dist.release.head import write_head
+from ausl_dist.release.licences import Source, check_licence, sources_of
 from ausl_dist.release.load import CORPUS_NAME, RECORD_NAME
 from ausl_dist.release.network import (
     CONFIG_NAME,
@@ -79,6 +80,7 @@ class _Wanted:
     faces: Sequence[str]
     models: Path | None
     licence: str
+    sources: Sequence[Source]
 
 
 def write_bundle(
@@ -105,11 +107,14 @@ def write_bundle(
     is taken. `faces` names videos, pictures or folders to measure on, instead of rendered
     faces; `models` the folder of the detection models, where they are not in their usual place.
     Raises ValueError, with what to do, when the run has no such checkpoint, a corpus cannot be
-    read, an evaluation or a head is of other weights, or `out` holds something else.
+    read, an evaluation or a head is of other weights, `out` holds something else, or `licence`
+    is permissive and that of a source is not.
     """
     out = Path(out)
     run = open_run(Path(run_folder), checkpoint, weights)
     statements = read_statements(run, corpora or {})
+    sources = sources_of(statements, run.settings.backbone.weights)
+    check_licence(licence, sources)
     if evaluations is None:
         evaluations = {
             report.parent.name: report.parent
@@ -122,7 +127,7 @@ def write_bundle(
         identity = _fill(
             staging,
             run,
-            _Wanted(statements, evaluations, exports, head, faces, models, licence),
+            _Wanted(statements, evaluations, exports, head, faces, models, licence, sources),
         )
         staging.chmod(0o755)
         if out.exists():
@@ -213,6 +218,7 @@ def _fill(folder: Path, run: OpenedRun, wanted: _Wanted) -> str:
         objectives=settings.mixture,
         supervised=bool(supervised_objectives(run)),
         corpora=wanted.corpora,
+        sources=wanted.sources,
         preprocessing=preprocessing,
         carries_models=carries_models,
         head=None if head is None else head.spec,

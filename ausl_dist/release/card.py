@@ -14,6 +14,7 @@ from ausl_dist.model.backbones import OWN_NETWORKS
 from ausl_dist.model.video_network import VIDEO_NETWORKS
 from ausl_dist.release.action_units import columns_of
 from ausl_dist.release.head import HeadSpec
+from ausl_dist.release.licences import Source
 from ausl_dist.release.picture import PICTURE_NAME, TrainingPicture
 from ausl_dist.release.preprocessing import Preprocessing
 from ausl_dist.release.tolerance import ToleranceRow
@@ -34,6 +35,7 @@ class CardFacts:
     objectives: Mapping[str, float]  # name and weight
     supervised: bool  # one of them learned from action-unit labels
     corpora: Mapping[str, Mapping[str, Any]]  # statements by name
+    sources: Sequence[Source]  # of the weights, with their licences
     preprocessing: Preprocessing
     carries_models: bool  # the detection models are in the bundle
     head: HeadSpec | None
@@ -270,17 +272,21 @@ def _data(facts: CardFacts) -> str:
     ]
     for name, corpus in facts.corpora.items():
         hours = float(corpus.get("seconds") or 0) / 3600
-        licences = [
-            f"{licence} ({clips} clips)"
-            for licence, clips in (corpus.get("licences") or {}).items()
-        ]
         lines.append(
             f"- {name}: {hours:.2f} hours, {corpus.get('clips', '?')} clips, "
             f"{corpus.get('identities', '?')} identities (tracks where "
-            f"identities are unknown), {corpus.get('sources', '?')} sources; licences: "
-            f"{', '.join(licences) or 'not recorded'}"
+            f"identities are unknown), {corpus.get('sources', '?')} sources"
         )
+    lines += ["", "| what went into the weights | licence |", "|---|---|"]
+    lines += [
+        f"| {_cell(s.what)} | {_cell(s.licence or 'not recorded')} |" for s in facts.sources
+    ]
     return "\n".join([*lines, ""])
+
+
+def _cell(text: str) -> str:
+    """What stands in one cell of a table, whatever a corpus' maker wrote."""
+    return " ".join(text.replace("|", "/").split())
 
 
 def _scores(facts: CardFacts) -> str:

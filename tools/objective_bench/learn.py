@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from ausl_dist.evaluate.features.pixels import PIXELS, Pixels
 from ausl_dist.evaluate.features.table import TRUE_LANDMARKS, FeatureTable, extract
 from ausl_dist.evaluate.folds.splits import folds
 from ausl_dist.evaluate.scores.identity_leak import identity_leak
+from ausl_dist.evaluate.scores.rows import Predictions, difference
 from ausl_dist.files import read_json, write_json
 from ausl_dist.model.backbones import Backbone, build_backbone
 from ausl_dist.randomness import stable_hash
@@ -84,6 +85,7 @@ def table(
 ) -> None:
     """Print mean and spread over seeds of every score, a row for each title: its case, and the
     folder that keeps its backbones. Pixels and the landmarks that the corpus stores stand below.
+    How far the first seed is above the pixels has an interval, over the people that are judged.
     """
     backbones: dict[str, nn.Module] = {PIXELS: Pixels().to(device)}
     for title, (case, work) in rows.items():
@@ -91,20 +93,26 @@ def table(
             own = replace(settings, seed=seed)
             backbones[f"{title}-{seed}"] = backbone_of(case, own, work, device)
     tables = extract(backbones, clips, true_landmarks=True)
-    found = {name: scores(own) for name, own in tables.items()}
+    judged = {name: judge(own) for name, own in tables.items()}
+    found = {name: own.scores for name, own in judged.items()}
+    pixels = judged[PIXELS].predictions
     print(
-        "\n| features | AU intensity, ICC(3,1) | AU occurrence, F1 chosen | identity, "
-        "accuracy | CPU-minutes |\n|---|---|---|---|---|"
+        "\n| features | AU intensity, ICC(3,1) | above the pixels, of all folds together "
+        "| AU occurrence, F1 chosen | identity, accuracy | CPU-minutes |\n|---|---|---|---|---|---|"
     )
     for title, (case, work) in rows.items():
         own_scores = np.array([found[f"{title}-{seed}"] for seed in range(seeds)])
-        cells = [
+        intensity, *others = [
             f"{mean:.3f} ± {spread:.3f}"
             for mean, spread in zip(own_scores.mean(0), own_scores.std(0), strict=True)
         ]
-        print(f"| {title} | {' | '.join(cells)} | {_cpu_minutes(case, work, seeds)} |")
+        above = _gain(judged[f"{title}-0"].predictions, pixels)
+        minutes = _cpu_minutes(case, work, seeds)
+        print(f"| {title} | {intensity} | {above} | {' | '.join(others)} | {minutes} |")
     for name in (PIXELS, TRUE_LANDMARKS):
-        print(f"| {name} | {' | '.join(f'{value:.3f}' for value in found[name])} | |")
+        intensity, *others = [f"{value:.3f}" for value in found[name]]
+        above = "" if name == PIXELS else _gain(judged[name].predictions, pixels)
+        print(f"| {name} | {intensity} | {above} | {' | '.join(others)} | |")
     print(
         f"\nIdentity by chance: {identity_leak(tables[TRUE_LANDMARKS]).chance:.3f}; "
         f"{seeds} seeds, {settings.steps} steps, readout of the map: "
@@ -120,8 +128,22 @@ def _cpu_minutes(case: str, work: Path, seeds: int) -> str:
     return f"{np.mean([read_json(path.with_suffix('.json'))['cpu_minutes'] for path in paths]):.1f}"
 
 
-def scores(table: FeatureTable) -> tuple[float, float, float]:
-    """Intensity (ICC), occurrence (F1) and identity (accuracy) by linear probes, over people."""
+def _gain(predictions: Predictions, pixels: Predictions) -> str:
+    gain = difference(predictions, pixels)
+    interval = "" if gain.interval is None else " [{:.3f}, {:.3f}]".format(*gain.interval)
+    return f"{gain.mean:.3f}{interval}"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What linear probes make of features, over people."""
+
+    scores: tuple[float, float, float]  # intensity (ICC), occurrence (F1), identity (accuracy)
+    predictions: Predictions  # of intensities
+
+
+def judge(table: FeatureTable) -> Judged:
+    """Probe features for intensity, occurrence and identity, in folds of people."""
     split = folds("rendered", table.present_subjects(), count=FOLDS)
     intensity = compare(
         {"features": table}, CompareSettings(task="intensity", resamples=0), folds=split
@@ -129,8 +151,9 @@ def scores(table: FeatureTable) -> tuple[float, float, float]:
     occurrence = compare(
         {"features": table}, CompareSettings(task="occurrence", resamples=0), folds=split
     ).rows[0]
-    return (
+    found = (
         intensity.scores["icc"].mean,
         occurrence.scores["f1_chosen"].mean,
         identity_leak(table).accuracy,
     )
+    return Judged(found, intensity.predictions)
