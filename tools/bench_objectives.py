@@ -1,8 +1,9 @@
 """What each objective learns, alone and together, on a rendered world; and what a joint step
 costs beside the single ones.
 
-    python -m tools.bench_objectives learn --work DIR [--steps 600 --seeds 3 --cases
-    random,joint] python -m tools.bench_objectives cost --work DIR
+    python -m tools.bench_objectives learn --work DIR [--steps 600 --seeds 3 --cases random,joint]
+        [--label-shares 0.02,0.1,1] [--head FILE]
+    python -m tools.bench_objectives cost --work DIR
 
 Both take settings of a run behind their options, such as optimizer.learning_rate=1e-3.
 
@@ -26,11 +27,14 @@ from dataclasses import replace
 
 from ausl_dist import command
 from ausl_dist.batch import View
+from ausl_dist.evaluate.features.pixels import PIXELS
+from ausl_dist.evaluate.features.table import TRUE_LANDMARKS
 from ausl_dist.stream.scan import scan
 from ausl_dist.world.make import WorldSettings, make_world
 from tools.objective_bench.cases import CROP, JOINT, LABELS, RANDOM, SINGLE, settings_of, start
 from tools.objective_bench.cost import cost
-from tools.objective_bench.learn import pretrain, table
+from tools.objective_bench.labels import print_label_curve
+from tools.objective_bench.learn import folds_of, pretrain, table
 
 FLOW_GAP = 18  # of the motion that the world stores: single_image_flow's
 
@@ -60,7 +64,14 @@ def main(words: Sequence[str] | None = None) -> int:
     clips = scan(
         str(work / "heldout"), image_size=arguments.size, stride=3, view=View(crop=CROP)
     )
-    table(settings, {case: (case, work) for case in cases}, arguments.seeds, clips, device)
+    rows = {case: (case, work) for case in cases}
+    tables = table(settings, rows, arguments.seeds, clips, device)
+    if arguments.label_shares:
+        seeds = range(arguments.seeds)
+        names = {case: [f"{case}-{seed}" for seed in seeds] for case in cases}
+        names |= {name: [name] * arguments.seeds for name in (PIXELS, TRUE_LANDMARKS)}
+        shares = [float(share) for share in arguments.label_shares.split(",")]
+        print_label_curve(tables, names, folds_of(tables[PIXELS]), shares)
     return 0
 
 
@@ -111,6 +122,17 @@ def _parser() -> argparse.ArgumentParser:
         help="a file of configs/backbone (default: that of experiment=joint_small)",
     )
     parser.add_argument(
+        "--label-shares",
+        metavar="SHARE,SHARE",
+        help="print the intensity with these shares of the probes' labels, too",
+    )
+    parser.add_argument(
+        "--head",
+        type=Path,
+        metavar="FILE",
+        help="a blendshape head (.npz) instead of the built-in one, in a DIR of its own",
+    )
+    parser.add_argument(
         "--workers", type=int, default=1, help="processes that render (default 1)"
     )
     parser.add_argument(
@@ -129,6 +151,7 @@ def _world(arguments: argparse.Namespace, part: str) -> WorldSettings:
         size=max(2 * arguments.size, 64),
         seed=seed,
         flow_gap=FLOW_GAP,
+        head=arguments.head,
     )
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from ausl_dist.evaluate.compare import CompareSettings, compare
 from ausl_dist.evaluate.features.pixels import PIXELS, Pixels
 from ausl_dist.evaluate.features.table import TRUE_LANDMARKS, FeatureTable, extract
-from ausl_dist.evaluate.folds.splits import folds
+from ausl_dist.evaluate.folds.splits import Fold, folds
 from ausl_dist.evaluate.scores.identity_leak import identity_leak
 from ausl_dist.evaluate.scores.rows import Predictions, difference
 from ausl_dist.files import read_json, write_json
@@ -82,10 +82,11 @@ def table(
     seeds: int,
     clips: Iterable[ScannedClip],
     device: torch.device,
-) -> None:
+) -> dict[str, FeatureTable]:
     """Print mean and spread over seeds of every score, a row for each title: its case, and the
     folder that keeps its backbones. Pixels and the landmarks that the corpus stores stand below.
     How far the first seed is above the pixels has an interval, over the people that are judged.
+    Returns the features, by title and seed, and those of the two last rows.
     """
     backbones: dict[str, nn.Module] = {PIXELS: Pixels().to(device)}
     for title, (case, work) in rows.items():
@@ -118,6 +119,7 @@ def table(
         f"{seeds} seeds, {settings.steps} steps, readout of the map: "
         f"{settings.backbone.readout.kind}."
     )
+    return tables
 
 
 def _cpu_minutes(case: str, work: Path, seeds: int) -> str:
@@ -134,6 +136,10 @@ def _gain(predictions: Predictions, pixels: Predictions) -> str:
     return f"{gain.mean:.3f}{interval}"
 
 
+def folds_of(table: FeatureTable) -> list[Fold]:
+    return folds("rendered", table.present_subjects(), count=FOLDS)
+
+
 @dataclass(frozen=True)
 class Judged:
     """What linear probes make of features, over people."""
@@ -144,7 +150,7 @@ class Judged:
 
 def judge(table: FeatureTable) -> Judged:
     """Probe features for intensity, occurrence and identity, in folds of people."""
-    split = folds("rendered", table.present_subjects(), count=FOLDS)
+    split = folds_of(table)
     intensity = compare(
         {"features": table}, CompareSettings(task="intensity", resamples=0), folds=split
     ).rows[0]
