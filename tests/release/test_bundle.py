@@ -218,7 +218,7 @@ def test_the_card_says_what_it_is_made_of_and_that_nothing_was_measured(bundle: 
         "timm",
         "image-feature-extraction",
     )
-    assert "CC0 (3 clips)" in card
+    assert "| 3 clips of main | CC0 |" in card
     assert "No evaluation was run" in card
 
 
