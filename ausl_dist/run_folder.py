@@ -45,6 +45,7 @@ SUPERVISION_FOLDER = "supervision"  # how each attempt ended, and what was decid
 ATTEMPTS_FILE = f"{SUPERVISION_FOLDER}/history.jsonl"  # a line for each attempt that has ended
 SUBMISSIONS_FILE = "slurm/submissions.jsonl"
 FIRST_ATTEMPT = 1
+DONE = "done"  # how a start ended, in record.json, where no step is left
 
 SUMS_FILE = "SHA256SUMS"  # of a bundle
 MANIFEST_FILE, STATE_FILE, BUFFERS_FILE = "manifest.json", "state.json", "buffers.safetensors"

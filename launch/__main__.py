@@ -144,7 +144,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from launch.cluster import local_only
     from launch.compose import compose
     from launch.local import run_ranks
-    from launch.prepare import prepare
+    from launch.prepare import done_already, prepare
 
     composed = compose(arguments.overrides)
     if arguments.dry_run:
@@ -156,7 +156,11 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     cluster = local_only(composed.cluster, "run")
     print(composed.batch, file=sys.stderr)
-    return run_ranks(prepare(composed), cluster.ranks)
+    folder = prepare(composed)
+    if said := done_already(folder):
+        print(said)
+        return 0
+    return run_ranks(folder, cluster.ranks)
 
 
 def _submit(arguments: argparse.Namespace) -> int:
@@ -231,10 +235,13 @@ def _resume(arguments: argparse.Namespace) -> int:
     from launch import slurm
     from launch.cluster import LocalCluster, read_settings
     from launch.local import run_ranks
-    from launch.prepare import change_cluster, read_name
+    from launch.prepare import change_cluster, done_already, read_name
 
     folder = arguments.folder.resolve()
     cluster = read_settings(change_cluster(folder, arguments.overrides))
+    if said := done_already(folder):
+        print(said)
+        return 0
     if isinstance(cluster, LocalCluster):
         return run_ranks(folder, cluster.ranks)
     job = slurm.submit_run(folder, cluster, read_name(folder))

@@ -99,7 +99,9 @@ def _given(words: list[str], config_folder: Path) -> dict[str, Any]:
     on_gpus: dict[str, Any] = cluster.pop(ON_GPUS, None) or {}
     if cluster.get("gpus_per_node"):
         given = _merged(on_gpus, given)
-    return {**given, "cluster": cluster}
+    # An experiment may tune an objective that a word has taken out of its mixture.
+    used = {name: settings for name, settings in given["objectives"].items() if name in mixture}
+    return {**given, "cluster": cluster, "objectives": used}
 
 
 def _complete(given: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from ausl_dist.addresses import masked, refuse_secrets
-from ausl_dist.files import as_ours, write_atomically
-from ausl_dist.run_folder import CLUSTER_FILE, CONFIG_FILE, LOGS_FOLDER
+from ausl_dist.files import as_ours, read_json, write_atomically
+from ausl_dist.run_folder import (
+    CLUSTER_FILE,
+    CONFIG_FILE,
+    DONE,
+    LOGS_FOLDER,
+    RECORD_FILE,
+    newest_whole_step,
+)
 from ausl_dist.settings import SettingsError
 from ausl_dist.train.config_text import load_config
 from launch.cluster import read_settings
@@ -31,6 +38,7 @@ def prepare(composed: Composed) -> Path:
     """
     check_packages(composed.run)
     check_buckets(composed.run)
+    check_corpora(composed)
     folder = Path(composed.run["folder"]).expanduser().resolve()
     config = _to_yaml({**composed.run, "folder": str(folder)})
     path = folder / CONFIG_FILE
@@ -77,6 +85,29 @@ def check_buckets(run: Mapping[str, Any]) -> None:
             print(f"not checked from here: {masked(str(error))}", file=sys.stderr)
 
 
+def check_corpora(composed: Composed) -> None:
+    """Raise ValueError where a corpus has fewer clips than lanes, and FileNotFoundError where it
+    is not there. What of it only the nodes of a cluster see is left to them.
+    """
+    from ausl_dist.shards.index import Index
+    from ausl_dist.shards.retry import Retry
+    from ausl_dist.shards.storage import local_path
+    from ausl_dist.stream.order import check_lanes
+
+    data, here = composed.run["data"], composed.cluster["scheduler"] == "local"
+    for name, corpus in data["corpora"].items():
+        folder = local_path(corpus["url"])
+        if folder is not None and not folder.exists() and not here:
+            continue
+        try:
+            index = Index.load(corpus["url"], Retry(STORE_SECONDS))
+        except FileNotFoundError:
+            raise
+        except OSError:
+            continue  # `check_buckets` has said so
+        check_lanes(name, index.num_clips, data["lanes"])
+
+
 def read_cluster(folder: Path) -> dict[str, Any]:
     """What cluster.yaml of a run folder says; a sentence where the folder is no run."""
     path = Path(folder) / CLUSTER_FILE
@@ -89,6 +120,25 @@ def read_cluster(folder: Path) -> dict[str, Any]:
     if "scheduler" not in values:
         raise SettingsError(f"{path} does not say what starts the run: it names no scheduler")
     return values
+
+
+def done_already(folder: Path) -> str:
+    """A sentence where the run has done all of its steps and its last checkpoint is there: a
+    start would load everything, and do nothing. Empty otherwise.
+    """
+    record = Path(folder) / RECORD_FILE
+    starts = read_json(record).get("starts") if record.is_file() else None
+    ended = starts[-1].get("ended") if starts else None
+    if not ended or ended.get("how") != DONE:
+        return ""
+    steps = int(load_config(Path(folder) / CONFIG_FILE)["steps"])
+    if newest_whole_step(folder, sums=False) < steps:
+        return ""
+    return (
+        f"{folder} has done all of its {steps} steps, so nothing is started: `python -m "
+        f"tools.release {folder} --out BUNDLE` releases its backbone; a longer run is one of its "
+        "own, with another folder=... and steps=..."
+    )
 
 
 def read_name(folder: Path) -> str:

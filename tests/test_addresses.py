@@ -148,8 +148,8 @@ def test_a_config_with_a_secret_is_not_composed(url: str, key: str) -> None:
 
 
 def test_a_secret_in_a_cluster_is_not_written(tmp_path: Path) -> None:
-    words = ["experiment=demo", "data.corpora.main.url=/c", f"folder={tmp_path / 'run'}"]
-    run = prepare(compose(words))
+    words = ["experiment=demo", "data.corpora.main.url=/c", "cluster=slurm_cpu"]
+    run = prepare(compose([*words, f"folder={tmp_path / 'run'}"]))
     before = (run / "cluster.yaml").read_text()
     with pytest.raises(ValueError, match="credentials"):
         change_cluster(run, [f"cluster.python={WITH_SECRETS[0]}"])

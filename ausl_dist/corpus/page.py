@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ausl_dist.corpus.books import REASONS, Books
+from ausl_dist.corpus.quality import titled
 from ausl_dist.corpus.unfinished import refuse_unfinished
 from ausl_dist.faces.landmarks import NUM_LANDMARKS
 from ausl_dist.files import as_ours, json_object
+from ausl_dist.observe.wording import counted
 from ausl_dist.pages import page as pages
 from ausl_dist.pages.charts import histogram
 from ausl_dist.pages.jpeg import jpeg_base64
@@ -38,6 +40,7 @@ MAX_ACCOUNT_BYTES = 1 << 30
 PICTURE_SIDE = 128  # pixels
 # Clips may come from elsewhere: a header may not ask a decoder for any memory it likes.
 MEMORY_GUARD = {"max_pixels": str(4096**2)}
+MAX_PLACES = 12
 MAX_CAPTION = 28  # characters: a clip's three frames are about as wide
 
 
@@ -178,12 +181,28 @@ def _rejected(ledger: list[dict[str, Any]]) -> Iterator[str]:
         by_reason[line["reason"]].append(line)
     for reason, lines in sorted(by_reason.items(), key=lambda item: -len(item[1])):
         seconds = sum(line.get("seconds", 0.0) for line in lines)
-        yield f"<h3>{html.escape(reason)}: {len(lines)} pieces, {seconds:.1f} s</h3>"
+        yield f"<h3>{html.escape(reason)}: {counted(len(lines), 'piece')}, {seconds:.1f} s</h3>"
         yield note(REASONS.get(reason, ""))
         yield pictures_row(_rejected_picture(line) for line in lines if "picture" in line)
         yield table(
             (), [(line["source"], line["message"]) for line in lines if "message" in line]
         )
+        yield note(
+            _places([line for line in lines if not line.keys() & {"picture", "message"}])
+        )
+
+
+def _places(lines: list[dict[str, Any]]) -> str:
+    """Where pieces lie of which there is nothing to show."""
+    said = [_place(line) for line in lines[:MAX_PLACES]]
+    left = len(lines) - len(said)
+    return "; ".join(said) + (f"; and {left:,} more" if left else "")
+
+
+def _place(line: dict[str, Any]) -> str:
+    start = line.get("start_second")
+    at = "" if start is None else f" @ {start:.1f} s"
+    return f"{_short(line['source'])}{at}"
 
 
 def _rejected_picture(line: dict[str, Any]) -> str:
@@ -198,5 +217,5 @@ def _histograms(metas: list[ClipMeta]) -> str:
         values["seconds"].append(meta.frames / meta.fps)
         for name, value in meta.quality.items():
             values[name].append(value)
-    drawn = [histogram(numbers, label=name) for name, numbers in values.items()]
+    drawn = [histogram(numbers, label=titled(name)) for name, numbers in values.items()]
     return f'<div class="panels">{"".join(drawn)}</div>' if drawn else ""

@@ -4,13 +4,14 @@ the signature that finds duplicates.
     crops T 256 256 3 + faces ──▶ measure ──▶ {"sharpness": …, "yaw": …, …}
                               ──▶ first_problem ──▶ reason or None
 
-| measure | of | unit | |---|---|---| | eye_pixels | outer eye corners' distance in the source,
-smallest of the clip | pixels | | sharpness | Laplacian energy over luma energy at the source's
-own resolution, median | ratio | | yaw, pitch | 90th percentile of the absolute angle | degrees
-| | luma | mean over face and clip | 0 to 255 | | clipped | share of face pixels below 8 or
-above 247 | 0 to 1 | | motion | mean luma change of the aligned face between different source
-frames | levels | | presence, detector | mean belief of the landmark model, lowest score of the
-detector | 0 to 1 | | source_fps | frame rate of the source | frames/s |
+    eye_pixels          outer eye corners' distance in the source, smallest of the clip; pixels
+    sharpness           Laplacian energy over luma energy at the source's own resolution, median
+    yaw, pitch          90th percentile of the absolute angle; degrees
+    luma                mean over face and clip; 0 to 255
+    clipped             share of face pixels below 8 or above 247
+    motion              mean luma change of the aligned face between different source frames
+    presence, detector  mean belief of the landmark model, lowest score of the detector; 0 to 1
+    source_fps          frame rate of the source; frames/s
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,23 @@ SHARPNESS_EVERY = 5  # frames
 SIGNATURE_BITS = 256
 SIGNATURE_MOMENTS = 7  # points of the clip between which motion is recorded
 TEMPLATE_EYE_PIXELS = float(TEMPLATE[3, 0] - TEMPLATE[0, 0])
+
+# how a page names a measure whose unit its own name does not say
+TITLES = {
+    "eye_pixels": "between the eyes, pixels",
+    "yaw": "yaw, degrees",
+    "pitch": "pitch, degrees",
+    "luma": "luma, 0 to 255",
+    "clipped": "share of clipped pixels",
+    "presence": "presence, 0 to 1",
+    "detector": "detector's score, 0 to 1",
+    "source_fps": "frames/s of the source",
+}
+
+
+def titled(measure: str) -> str:
+    """A measure's name for people."""
+    return TITLES.get(measure, measure)
 
 
 def measure(faces: Sequence[AlignedFace], source_fps: float) -> dict[str, float]:

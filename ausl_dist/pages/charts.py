@@ -20,6 +20,7 @@ WIDTH, HEIGHT = 480, 220  # of a chart, pixels: three stand side by side on a us
 PANEL_WIDTH, PANEL_HEIGHT = 220, 100
 CHART_MARGINS = Margins(left=58, top=10, bottom=38)
 PANEL_MARGINS = Margins(left=46, right=8, top=6, bottom=8)
+HISTOGRAM_MARGINS = Margins(left=22, right=22, top=6, bottom=22)  # half a label at each end
 BINS = 24
 MAX_DOTS = 40
 
@@ -77,6 +78,9 @@ def lines(
     for number, one in enumerate(series):
         for piece in _pieces(one):
             plot.line(piece, _style(one, number))
+            if len(piece) == 1:  # no line: a run's first value, or one between gaps
+                (x, y), *_ = piece
+                plot.dot(x, y, _style(one, number), f"{x:,.6g}: {say(y)}")
     return _figure(plot, label, series, marks)
 
 
@@ -149,16 +153,22 @@ def histogram(values: Sequence[float], *, label: str) -> str:
         return ""
     counts, edges = np.histogram(values, BINS)
     ends = (float(edges[0]), float(edges[-1]))
-    plot = Plot(
-        PANEL_WIDTH, PANEL_HEIGHT + 18, ends, (0, int(counts.max())), Margins(8, 8, 6, 22)
-    )
+    plot = Plot(PANEL_WIDTH, PANEL_HEIGHT + 18, ends, (0, int(counts.max())), HISTOGRAM_MARGINS)
     for count, left, right in zip(counts.tolist(), edges[:-1], edges[1:], strict=True):
         if count:
             tip = f"{left:.4g} to {right:.4g}: {count}"
             plot.bar(float(left), float(right), count, colour_class(0), tip)
-    inside = [value for value in ticks_within(*ends, 3) if ends[0] <= value <= ends[1]]
-    plot.x_axis([(value, say_number(value)) for value in inside])
+    plot.x_axis([(value, say_number(value)) for value in _told(values, ends)])
     return f"<figure><figcaption>{escape(label)}</figcaption>{plot.svg(label)}</figure>"
+
+
+def _told(values: Sequence[float], ends: tuple[float, float]) -> list[float]:
+    """What stands under a histogram: round numbers; its ends where fewer than two lie inside."""
+    low, high = float(min(values)), float(max(values))
+    if low == high:
+        return [low]
+    inside = [value for value in ticks_within(*ends, 3) if ends[0] <= value <= ends[1]]
+    return inside if len(inside) > 1 else [low, high]
 
 
 def key(names: Sequence[tuple[str, int]]) -> str:

@@ -21,7 +21,8 @@ def trained_line(record: Mapping[str, Any]) -> str:
         _machines(last),
         _commit(last.get("commit")),
     ]
-    command = last.get("command")
+    # The first start says what was asked for; those after it only went on.
+    command = next((start["command"] for start in starts if start.get("command")), None)
     typed = f" Started by `{command}`." if command else ""
     return "; ".join(part for part in parts if part) + f".{typed}"
 

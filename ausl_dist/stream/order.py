@@ -58,6 +58,14 @@ class Slot:
     count: int
 
 
+def check_lanes(corpus: str, clips: int, lanes: int) -> None:
+    """Raise ValueError where a corpus has too few clips to be dealt to the lanes."""
+    if clips < lanes:
+        raise ValueError(
+            f"corpus {corpus} has {clips} clips, fewer than data.lanes={lanes}; {SMALLER_BATCH}"
+        )
+
+
 class CorpusOrder:
     """Steps 2 to 4 for one corpus; `clips` holds the number of clips of each chunk."""
 
@@ -72,11 +80,7 @@ class CorpusOrder:
     ) -> None:
         self.name, self.seed, self.lanes, self.window = name, seed, lanes, window
         self.num_clips = int(clips.sum(dtype=np.uint64))
-        if self.num_clips < lanes:
-            raise ValueError(
-                f"corpus {name} has {self.num_clips} clips, fewer than data.lanes={lanes}; "
-                f"{SMALLER_BATCH}"
-            )
+        check_lanes(name, self.num_clips, lanes)
         self._clips = clips
         self._tables: OrderedDict[int, tuple[Permutation, NDArray[np.unsignedinteger]]] = (
             OrderedDict()

@@ -24,6 +24,7 @@ from ausl_dist.randomness import stable_hash
 from ausl_dist.run_folder import (
     BAD_BATCHES_FILE,
     CHECKPOINTS_FOLDER,
+    DONE,
     newest_whole_checkpoint,
     newest_whole_step,
 )
@@ -308,7 +309,7 @@ def _noting_the_end(
         if not place.leads or isinstance(error, fence.FencedError):
             return
         done = observer.steps_done
-        how = "done" if done >= steps else "asked to stop"
+        how = DONE if done >= steps else "asked to stop"
         if error is not None:
             how = f"{type(error).__name__}: {error}"[:1000]
         note_end(place.folder, place.attempt, done, how)

@@ -50,6 +50,12 @@ def test_a_part_of_a_view_keeps_the_rest_of_that_views_default() -> None:
     assert (view["flip"], view["blur"], view["crop"]) == (0.0, 0.5, [0.7, 0.875])
 
 
+def test_an_objective_that_the_experiment_tunes_is_taken_out_of_the_mixture() -> None:
+    composed = compose(["experiment=demo", *BASE, "~mixture.landmark_deviation"])
+    assert list(composed.run["mixture"]) == ["temporal_contrast"]
+    assert list(composed.run["objectives"]) == ["temporal_contrast"]
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [

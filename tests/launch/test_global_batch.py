@@ -125,7 +125,7 @@ def test_a_run_goes_on_with_ranks_that_can_share_its_batches(tmp_path_factory: o
         compose(
             [
                 "experiment=joint",
-                f"data.corpora.main.url={folder.parent}",
+                "data.corpora.main.url=/seen/by/nodes",
                 f"folder={folder}",
                 "cluster=slurm_cpu",
             ]

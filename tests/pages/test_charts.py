@@ -2,6 +2,7 @@
 
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,34 @@ def test_a_gap_divides_the_line() -> None:
         lines([Series("a", range(5), [1.0, 2.0, None, 2.0, 1.0])], label="gap", x_label="step")
     )
     assert len(first) == len(second) == 2
+
+
+def dots(svg: str) -> list[str]:
+    return [
+        title.text or "" for title in ElementTree.fromstring(svg).iterfind(".//circle/title")
+    ]
+
+
+def test_a_single_value_is_seen_as_a_dot() -> None:
+    said = [Series("a", [0], [20.4]), Series("b", [0, 1, 2, 3], [1.0, None, 2.0, 3.0])]
+    assert dots(lines(said, label="one", x_label="step")) == ["0: 20.4", "0: 1"]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([1.0, 1.0], ["1"]),
+        ([0.07, 0.13], ["0.08", "0.1", "0.12"]),
+        ([3.0, 7.1], ["4", "6"]),
+        ([0.93, 0.949], ["0.93", "0.94"]),
+        ([1.31, 1.49], ["1.31", "1.49"]),
+    ],
+)
+def test_a_histogram_has_two_numbers_under_it_or_the_only_one(
+    values: list[float], told: list[str]
+) -> None:
+    texts = ElementTree.fromstring(histogram(values, label="a")).iterfind(".//text")
+    assert [text.text for text in texts] == told
 
 
 def test_higher_values_are_drawn_higher_and_later_ones_further_right() -> None:

@@ -34,6 +34,7 @@ def test_a_run_is_told_in_one_line() -> None:
     second = START | {
         "attempt": 2,
         "ended": {"time": 1_800_003_600.0, "step": 7, "how": "done"},
+        "command": "python -m launch resume RUN",
     }
     assert trained_line({"starts": [START, second]}) == (
         "Trained from 2027-01-15 08:00 to 2027-01-15 09:00 (UTC) in 2 attempts; "

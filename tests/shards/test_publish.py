@@ -340,6 +340,8 @@ def test_the_page_needs_nothing_else_and_shows_kept_and_rejected(tmp_path: Path)
     assert text.count("<svg") == 2
     assert "drawn &lt;heads&gt;" in text
     assert "&lt;b&gt;.mp4</td><td>cut &amp; gone" in text
+    assert "blurred: 2 pieces, 4.0 s" in text
+    assert "<p>c.mp4 @ 1.0 s</p>" in text, "a piece without a picture has a place"
     assert "<b>" not in text
     assert "http" not in text.replace("https://", "http"), "the page must not fetch anything"
     printed = account_text(read_account(str(url))[0])
