@@ -9,6 +9,7 @@ wrong ends in `Unreadable` with one of the reasons of books.py. Pixels are conve
 asked for, since a change of frame rate passes over some pictures.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -260,10 +261,12 @@ def open_video(path: Path, settings: ReadSettings) -> av.container.InputContaine
     raises Unreadable.
     """
     try:
-        # No other protocol: a playlist must not make the builder fetch addresses.
-        options = {"protocol_whitelist": "file", **_memory_guard(settings.max_side)}
+        # No other protocol: a playlist must not make the builder fetch addresses. No pattern:
+        # "a%d.png" is that file and no sequence. From the root: "12:30.mp4" names no protocol.
+        options = {"protocol_whitelist": "file", "pattern_type": "none"}
+        options |= _memory_guard(settings.max_side)
         with pieces_of_at_most(MAX_BYTES_A_PIXEL * settings.max_side**2 + SPARE_BYTES):
-            return av.open(str(path), "r", options=options, metadata_errors="replace")
+            return av.open(os.path.abspath(path), options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         empty = path.is_file() and path.stat().st_size == 0
         raise Unreadable(

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ausl_dist.faces.clock import FrameNumbers
-from ausl_dist.faces.decode import Unreadable, numbered_images
+from ausl_dist.faces.decode import Unreadable, numbered_images, read_image
 from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.faces.video import Frame, FrameReader
 from tests.support.videos import (
@@ -27,7 +26,6 @@ from tests.support.videos import (
     write_streams,
     write_video,
     write_wide,
-    zero_packets,
 )
 
 pytestmark = pytest.mark.timeout(120)
@@ -72,6 +70,24 @@ def test_a_wrong_suffix_does_not_matter(tmp_path: Path) -> None:
         tmp_path / "really-matroska.mp4", moving_frames(30), container="matroska"
     )
     assert len(read(path)[1]) == 30
+
+
+@pytest.mark.parametrize(
+    "name", ["12:30.mp4", "concat:a.mp4", "a%03d.mp4", "-v.mp4", "a|b?*[1].mp4"]
+)
+def test_a_name_is_that_of_a_file_and_says_nothing_else(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "a.mp4", moving_frames(4)).rename(name)
+    assert len(read(Path(name))[1]) == 4
+
+
+def test_a_picture_whose_name_looks_like_a_sequence_is_that_picture(tmp_path: Path) -> None:
+    pictures = numbered_frames(9)
+    for name, number in (("a%d.png", 8), ("a1.png", 3), ("a2.png", 4)):
+        cv2.imwrite(str(tmp_path / name), pictures[number])
+    assert number_of(read_image(tmp_path / "a%d.png", ReadSettings())) == 8
 
 
 def test_a_rotated_video_comes_out_upright(tmp_path: Path) -> None:
@@ -185,42 +201,6 @@ def test_a_large_picture_is_shrunk_on_reading(tmp_path: Path) -> None:
     assert read(path, work_side=320)[1][0].pixels.shape == (160, 320, 3)
 
 
-def test_variable_frame_rate_becomes_constant_by_time(tmp_path: Path) -> None:
-    # 20 frames at 30 frames/s, then 20 at 15 frames/s.
-    seconds = [*(t / 30 for t in range(20)), *(20 / 30 + t / 15 for t in range(20))]
-    path = write_video(tmp_path / "vfr.mp4", numbered_frames(40), fps=30, seconds=seconds)
-    _, frames = read(path)
-    for frame in frames:
-        nearest = min(range(40), key=lambda t: abs(seconds[t] - frame.index / 25))
-        assert (
-            abs(seconds[frame.source_frame] - frame.index / 25)
-            <= abs(seconds[nearest] - frame.index / 25) + 1e-3
-        )
-        assert abs(number_of(frame.pixels) - frame.source_frame) <= 1
-    assert len(frames) == pytest.approx(2.0 * 25, abs=2)
-
-
-def test_a_hole_in_the_time_stamps_is_counted_and_splits(tmp_path: Path) -> None:
-    seconds = [*(t / 25 for t in range(25)), *(2 + t / 25 for t in range(25))]
-    reader, frames = read(
-        write_video(tmp_path / "hole.mp4", numbered_frames(50), seconds=seconds)
-    )
-    assert len(reader.holes) == 1
-    first, end = reader.holes[0]
-    assert 25 <= first <= 29
-    assert 46 <= end <= 50
-    assert [frame.index for frame in frames] == [*range(first), *range(end, 75)]
-    assert [frame.index for frame in frames if frame.splice] == [end]
-
-
-def test_time_stamps_that_jump_by_hours_do_not_make_hours(tmp_path: Path) -> None:
-    seconds = [*(t / 25 for t in range(25)), *(9000 + t / 25 for t in range(25))]
-    path = write_video(tmp_path / "jump.mkv", numbered_frames(50), seconds=seconds)
-    _reader, frames = read(path)
-    assert len(frames) == 50
-    assert [frame.index for frame in frames if frame.splice] == [25]
-
-
 def make_text(path: Path) -> Path:
     path.write_text("this is not video\n" * 500)
     return path
@@ -301,39 +281,6 @@ def test_a_file_with_garbage_inside_goes_on_behind_it(tmp_path: Path) -> None:
     reader, frames = read(path)
     assert reader.frames > 80
     assert frames[-1].source_frame > 60
-
-
-@pytest.mark.parametrize(
-    ("name", "codec", "lost"),
-    [
-        ("a.mp4", "libx264", (0, 1)),
-        ("a.mp4", "libx264", (20, 21, 40)),
-        ("a.avi", "mjpeg", (20, 21)),
-        ("a.ts", "libx264", (20, 40)),
-    ],
-)
-def test_damage_does_not_renumber_the_frames_behind_it(
-    tmp_path: Path, name: str, codec: str, lost: tuple[int, ...]
-) -> None:
-    """Labels go by number: a lost frame would give all later ones their neighbours' labels."""
-    alone = {"g": "1"}
-    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-    path = write_video(
-        tmp_path / name, numbered_frames(60), codec=codec, pixel_format=pixels, options=alone
-    )
-    zero_packets(path, lost)
-    reader, frames = read(path)
-    assert reader.damaged > 0
-    assert {frame.source_frame for frame in frames} == set(range(60)) - set(lost)
-    assert all(abs(number_of(frame.pixels) - frame.source_frame) <= 1 for frame in frames)
-
-
-def test_stamps_that_count_no_frames_leave_the_count_to_the_packets() -> None:
-    numbers = FrameNumbers(0.04, None)
-    assert [numbers.following(None, 0), numbers.following(None, 2)] == [0, 3]
-    assert numbers.following(0.013, 3) == 5
-    assert numbers.following(0.013 + 2.5 * 0.04, 4) == 7
-    assert numbers.following(0.02, 4) is None, "it comes late"
 
 
 def test_one_frame_is_one_frame(tmp_path: Path) -> None:
