@@ -20,9 +20,7 @@ def load_config(path: Path) -> dict[str, Any]:
     mapping of settings.
     """
     try:
-        text = read_bounded(path, MAX_CONFIG_BYTES).decode("utf-8")
-        check_text(text, path)
-        values = yaml.safe_load(text)
+        values = _values(read_bounded(path, MAX_CONFIG_BYTES).decode("utf-8"), path)
     except SettingsError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -32,14 +30,23 @@ def load_config(path: Path) -> dict[str, Any]:
     return {str(name): value for name, value in values.items()}
 
 
-def check_text(text: str, path: Path) -> None:
-    """Refuse what ours never hold: texts that ask for variables or code while they are read,
-    and aliases that stand for much more than is written.
-    """
+def _values(text: str, path: Path) -> Any:
+    """What a text stands for, parsed once and used when it is checked."""
     if match := _RESOLVER.search(text):
         raise SettingsError(
             f"{path}: {match[0]}…}} asks for something outside the config: write the value itself"
         )
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        _check_size(node, path)
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _check_size(document: yaml.Node | None, path: Path) -> None:
+    """Refuse aliases that stand for much more than is written."""
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node | None) -> int:
@@ -51,7 +58,7 @@ def check_text(text: str, path: Path) -> None:
             sizes[id(node)] = 1 + sum(map(size, parts))
         return sizes[id(node)]
 
-    if size(yaml.compose(text, Loader=yaml.SafeLoader)) > MAX_CONFIG_VALUES:
+    if size(document) > MAX_CONFIG_VALUES:
         raise SettingsError(f"{path} holds more than {MAX_CONFIG_VALUES} values")
 
 

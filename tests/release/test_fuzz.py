@@ -37,10 +37,14 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def bundle_of(network: str, folder: Path) -> Path:
-    """A new bundle with this network and a head over time."""
+    """A new bundle with this network and a head over time, without models of faces, whose
+    megabytes would be hashed for each input.
+    """
     torch.set_num_threads(1)
     run = make_run(folder, name=network, action_units=UNITS)
-    write_bundle(run, folder / "bundle", checkpoint=checkpoint_of(run))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUSL_MODELS", str(folder))
+        write_bundle(run, folder / "bundle", checkpoint=checkpoint_of(run))
     return folder / "bundle"
 
 

@@ -89,12 +89,14 @@ def _bytes(data: bytes, chance: np.random.Generator) -> bytes:
 
 
 def _token(data: bytes, chance: np.random.Generator) -> bytes:
-    fields = list(re.finditer(rb"[^,;\t\n <>]+", data))
+    inside = ~np.isin(np.frombuffer(data, np.uint8), np.frombuffer(b",;\t\n <>", np.uint8))
+    edges = np.flatnonzero(np.diff(inside, prepend=False, append=False))
+    fields = edges.reshape(-1, 2)  # start and end of each
     token = TOKENS[chance.integers(len(TOKENS))]
-    if not fields:
+    if not len(fields):
         return data + token
-    field = fields[chance.integers(len(fields))]
-    return data[: field.start()] + token + data[field.end() :]
+    start, end = fields[chance.integers(len(fields))]
+    return data[:start] + token + data[end:]
 
 
 def _insert(data: bytes, chance: np.random.Generator) -> bytes:
