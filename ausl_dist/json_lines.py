@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ausl_dist.files import naming
+
 MAX_LINE_BYTES = 1 << 20
 log = logging.getLogger(__name__)
 
@@ -42,9 +44,10 @@ class LineWriter:
         data = text.encode() + b"\n"
         # without this a full disk would go unnoticed, and the next line be glued to half of
         # this one
-        if os.write(self._descriptor, data) != len(data):
-            _cut_partial_line(self._descriptor)
-            raise OSError(errno.ENOSPC, f"disk full while writing {self._path}")
+        with naming(self._path):
+            if os.write(self._descriptor, data) != len(data):
+                _cut_partial_line(self._descriptor)
+                raise OSError(errno.ENOSPC, "disk full")
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -65,7 +68,8 @@ def append_json_line(path: Path | str, value: Any) -> None:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line
-        written = os.write(descriptor, line)
+        with naming(path):
+            written = os.write(descriptor, line)
         if written != len(line):
             raise OSError(
                 errno.ENOSPC, f"only {written} of {len(line)} bytes could be written", str(path)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from ausl_dist.corpus import raw_tar, table_rows, video_table
 from ausl_dist.faces.decode import Unreadable, frame_number
+from ausl_dist.files import naming
 from ausl_dist.shards import storage
 from ausl_dist.shards.retry import Retry
 from ausl_dist.tables import has_system_part
@@ -98,7 +99,7 @@ def bring(location: str, folder: Path, on_bytes: Callable[[int], object]) -> Pat
         ]
         copies = {storage.join(location, name): copy / name for name in images}
     for url, path in copies.items():
-        with open(path, "wb") as file:
+        with naming(path), open(path, "wb") as file:
             for piece in fetch(url):
                 file.write(piece)
                 on_bytes(len(piece))
@@ -117,7 +118,7 @@ def local_copy(url: str, name: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="ausl-copy-") as folder:
         copy = Path(folder) / PurePosixPath(name).name
-        with open(copy, "wb") as file:
+        with naming(copy), open(copy, "wb") as file:
             for piece in fetch(address):
                 file.write(piece)
         yield copy

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from ausl_dist.corpus.suffixes import VIDEO_SUFFIXES
 from ausl_dist.faces.decode import IMAGE_SUFFIXES
+from ausl_dist.files import naming
 from ausl_dist.shards.tar import (
     BLOCK_BYTES,
     EXTENDED,
@@ -144,7 +145,7 @@ def extract(
 
 
 def _copy(read_at: ReadAt, entry: Entry, path: Path, on_bytes: Callable[[int], object]) -> None:
-    with open(path, "wb") as file:
+    with naming(path), open(path, "wb") as file:
         for start in range(entry.data, entry.data + entry.size, COPY_BYTES):
             piece = read_at(start, min(start + COPY_BYTES, entry.data + entry.size))
             file.write(piece)

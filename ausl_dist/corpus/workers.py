@@ -26,6 +26,7 @@ from ausl_dist.corpus.pack import ResultStore
 from ausl_dist.corpus.settings import CorpusSettings
 from ausl_dist.corpus.sources import Source
 from ausl_dist.faces.decode import Unreadable, numbered_images
+from ausl_dist.files import naming
 
 if TYPE_CHECKING:
     from ausl_dist.corpus.extract import Extractor
@@ -243,7 +244,7 @@ def _extract(
             store.write(index, reject_whole(result, problem))
             return
         clips = Path(folder) / "clips"
-        with open(clips, "wb") as file:
+        with naming(clips), open(clips, "wb") as file:
 
             def progress(frames: int) -> None:
                 counters[0] += frames

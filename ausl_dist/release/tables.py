@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 
 from torch import Tensor
 
+from ausl_dist.files import naming
 from ausl_dist.packages import require
 from ausl_dist.release.over_time import Row
 
@@ -55,7 +56,8 @@ class TableWriter:
         """Append rows (frame, track, seconds) and values [n, K + D] of a video: scores, then
         features.
         """
-        self._sink.write(video, rows, values)
+        with naming(self._path):
+            self._sink.write(video, rows, values)
         self.rows += len(rows)
 
     def __enter__(self) -> Self:
@@ -68,7 +70,8 @@ class TableWriter:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self._sink.close()
+            with naming(self._path):
+                self._sink.close()
             if kind is None:
                 os.replace(self._temporary, self._path)
         finally:

@@ -207,7 +207,7 @@ def index_entries(index: Index) -> list[ShardEntry]:
 
 def send_shards(folder: Path, url: str, entries: Iterable[ShardEntry]) -> None:
     """Upload the shards of a folder, but for those whose very content went to this very address
-    before.
+    before and is there.
     """
     if is_same_place(folder, url):
         return
@@ -215,9 +215,14 @@ def send_shards(folder: Path, url: str, entries: Iterable[ShardEntry]) -> None:
     sent = list(read_json_lines(record)) if record.exists() else []
     for entry in entries:
         line = {"url": storage.join(url, entry.name), "sha256": entry.sha256}
-        if line not in sent:
+        if line not in sent or not _is_there(line["url"], entry.bytes):
             storage.upload(folder / entry.name, line["url"])
             append_json_line(record, line)
+
+
+def _is_there(url: str, size: int) -> bool:
+    """Whether a file of this size is at `url`: somebody may have emptied the place since."""
+    return storage.exists(url) and storage.size_of(url) == size
 
 
 def is_same_place(folder: Path, url: str) -> bool:

@@ -20,7 +20,7 @@ from fsspec.asyn import sync
 from fsspec.exceptions import FSTimeoutError
 
 from ausl_dist.addresses import refuse_secrets
-from ausl_dist.files import temporary_beside, write_atomically
+from ausl_dist.files import naming, temporary_beside, write_atomically
 from ausl_dist.shards.pace import MIN_BYTES_PER_SECOND
 from ausl_dist.shards.retry import Permanent, Retry
 
@@ -291,7 +291,7 @@ def _copy_atomically(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(target)
     try:
-        with open(source, "rb") as reader, open(temporary, "wb") as writer:
+        with naming(target), open(source, "rb") as reader, open(temporary, "wb") as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
             writer.flush()
             os.fsync(writer.fileno())

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ausl_dist.convention import NUM_LANDMARKS
+from ausl_dist.files import naming
 from ausl_dist.shards import clip
 from ausl_dist.shards.clip import ClipMeta
 from ausl_dist.shards.tar import BLOCK_BYTES, member_block
@@ -148,7 +149,8 @@ class ShardWriter:
         if self._file is None:
             # it stays open from one clip to the next
             self._file = open(self._partial_path(), "wb")  # noqa: SIM115
-        self._file.write(blocks)
+        with naming(self._partial_path()):
+            self._file.write(blocks)
         self._written += len(blocks)
         self.clips_in_shard += 1
         return completed
@@ -164,10 +166,11 @@ class ShardWriter:
 
     def _complete(self) -> None:
         assert self._file is not None
-        self._file.write(END_OF_TAR)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with naming(self._partial_path()):
+            self._file.write(END_OF_TAR)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
         path = self.folder / shard_name(self._number, self._prefix)
         os.replace(self._partial_path(), path)
         self.completed.append(path)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -333,7 +334,10 @@ def _stamp(checkpoint: Path) -> Stamp:
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # most often the disk is full
+        raise OSError(f"{path} cannot be written ({error})") from error
     with open(path, "rb") as file:
         os.fsync(file.fileno())
     return _entry(path)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ausl_dist.files import remove_tree, sha256_of
+from ausl_dist.files import naming, remove_tree, sha256_of
 from ausl_dist.run_folder import FILE_NAME, MANIFEST_FILE, checkpoint_name, damage, step_of
 from ausl_dist.shards import storage
 from ausl_dist.shards.retry import Retry
@@ -112,7 +112,7 @@ def _download(url: str, target: Path) -> None:
             raise ValueError(
                 f"{url}/{MANIFEST_FILE} names {name!r}, which is no plain file name"
             )
-        with open(target / name, "wb") as file:
+        with naming(target / name), open(target / name, "wb") as file:
             for piece in _pieces(storage.join(url, name)):
                 file.write(piece)
             file.flush()

@@ -126,6 +126,15 @@ def test_an_upload_that_was_killed_goes_on_where_it_stopped(
     assert len(keys_seen(url)) == 12
 
 
+def test_what_was_sent_before_and_is_gone_is_sent_again(tmp_path: Path) -> None:
+    folder, url = make_corpus(tmp_path / "from"), tmp_path / "to"
+    publish(folder, str(url), name="drawn")
+    for change in (Path.unlink, lambda shard: shard.write_bytes(shard.read_bytes()[:512])):
+        change(next(url.glob("*.tar")))
+        publish(folder, str(url), name="drawn")
+        assert len(keys_seen(url)) == 12
+
+
 def test_clips_that_cannot_stand_in_one_corpus_are_refused(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path)
     for number, alignment in enumerate((template_id(), "another")):
