@@ -4,7 +4,8 @@ lists.
     s3://KEY:SECRET@bucket/name        refused, shown as s3://***@bucket/name
     https://host/name?X-Amz-Signature=…     refused, shown as …?X-Amz-Signature=***
     AWS_SECRET_ACCESS_KEY=…            refused, shown as AWS_SECRET_ACCESS_KEY=***
-    password: …, "api_key": …          refused, shown as password: ***
+    password: …, "api_key": …          refused, shown as password: *** (a sentence may go on:
+                                       "no credentials: export them" is shown as it is)
     hf_…, ghp_…, AIza…, Bearer …       refused, shown as hf_*** and so on
 
 What starts with $ is the name of a variable and no secret.
@@ -20,10 +21,10 @@ SHOWN = "***"
 # Secret keys of S3 may hold slashes, so a colon that no port follows reaches as far as the last
 # @.
 _USER = re.compile(
-    r"(?P<before>[a-z][a-z0-9+.-]*://)"
-    r"(?:[^\s/@'\"]*:(?!\d+(?:[/\s'\"]|$))[^\s'\"]*@"
+    r"(?P<before>[a-z][a-z0-9+.-]{0,31}://|\b(?:s3a?|gs|az|https?):/(?!/))"
+    r"(?:[^\s/@'\"]{0,512}:(?!\d{1,5}(?:[/\s'\"]|$))[^\s'\"]{0,512}@"
     # in Azure's addresses a container stands before the @
-    r"|(?<!abfs://)(?<!abfss://)(?<!wasb://)(?<!wasbs://)[^\s/@'\"]+@)",
+    r"|(?<!abfs://)(?<!abfss://)(?<!wasb://)(?<!wasbs://)[^\s/@'\"]{1,512}@)",
     re.I,
 )
 _QUERY = re.compile(
@@ -36,19 +37,43 @@ _QUERY = re.compile(
 )
 # Tokens that can be told by their form, wherever they stand.
 _TOKEN = re.compile(
-    r"(?P<before>\b(?:hf_|gh[pousr]_|github_pat_|glpat-|xox[abp]-|AIza|ya29\.|sk-|eyJ|Bearer |Basic "
-    r"|A[KS]IA[A-Z0-9]{16}:))"
-    r"(?=[\w.~+/=-]*\d)[\w.~+/=-]{16,}"
+    r"(?P<before>\b(?:hf_|gh[pousr]_|github_pat_|glpat-|xox[abp]-|AIza|ya29\.|sk-|eyJ|npm_|dckr_pat_"
+    r"|SG\.|(?i:bearer |basic |authorization: ?token )|A[KS]IA[A-Z0-9]{16}:))"
+    r"(?=[\w.~+/=-]{0,512}\d)[\w.~+/=-]{16,}"
 )
+_PRIVATE_KEY = re.compile(
+    r"(?P<before>-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END|\Z)", re.DOTALL
+)
+# What a name that says secret, token, … may hold all the same.
+_PLAIN = r"\$|\*\*\*|(?:null|none|true|false)\b"
 _VARIABLE = re.compile(
-    r"(?P<before>\b[A-Z0-9_]*(?:SECRET|TOKEN|PASSWORD|API_KEY)[A-Z0-9_]*=)"
-    r"(?!['\"]?\$|\*\*\*)[^\s;&]+"
+    r"(?P<before>(?:SECRET|TOKEN|PASSWORD|API_KEY)(?:_[A-Z0-9_]*)?=)"
+    rf"(?!['\"]?(?i:{_PLAIN}|\d{{1,6}}\b))[^\s;&]+"
 )
-# A value under a name that says what it is, as YAML, JSON and overrides write it.
+# A value under a name that says what it is, as YAML, JSON, overrides and options write it; in
+# quotes to their end. After a colon a sentence may go on.
+_SENTENCE = (
+    r"(?:an?|the|it|its|is|are|as|no|not|see|give|set|use|export|choose|expected|must|this|that"
+    r"|these|they|we|you|he|she|in|of|on|for|from|to|with|what|which|where|there|write) "
+)
+_IS = r"[ \t]{0,3}+(?>=>|[=:])[ \t]{0,3}+(?:b(?=['\"]))?+"
+_VALUE = r"(?:\"[^\"\n]+\"|'[^'\n]+'|[^\s,;&'\"{}\[\]()]+)"
 _NAMED = re.compile(
-    r"(?P<before>\b[\w.-]*(?:secret|token|passw(?:or)?d|credentials?"
-    r"|(?:secret|secret[_-]?access|api|account|private)[_-]?key)['\"]?\s?[=:]\s?['\"]?)"
-    r"(?!\$|\*\*\*|(?:null|none|true|false)\b|//)[^\s,;&'\"{}\[\]()]+",
+    r"(?P<before>(?:secret|passw(?:or)?d|passphrase|credentials?"
+    r"|(?:secret|secret[_-]?access|access|api|account|private)[_-]?key)['\"]?"
+    rf"{_IS})"
+    rf"(?!b?['\"]?(?:{_PLAIN})|//|{_SENTENCE}){_VALUE}",
+    re.I,
+)
+# Tokens are made by machines: long, and seldom of letters alone. A token of a network is not.
+_NAMED_TOKEN = re.compile(
+    r"(?P<before>token['\"]?" + _IS + r"['\"]?+)"
+    r"(?!\$|\*\*\*|//)(?:(?=\S{0,512}\d)[^\s,;&'\"{}\[\]()]{8,}|[^\s,;&'\"{}\[\]()]{20,})",
+    re.I,
+)
+_OPTION = re.compile(
+    r"(?P<before>(?<!\S)--?[\w-]{0,64}(?:secret|token|passw(?:or)?d|(?:access|api|private)[_-]key) )"
+    r"(?!-|\$|\*\*\*)(?=\S{0,512}\d)\S{8,}",
     re.I,
 )
 _SECRETS = (
@@ -56,7 +81,10 @@ _SECRETS = (
     (_QUERY, rf"\g<before>{SHOWN}"),
     (_TOKEN, rf"\g<before>{SHOWN}"),
     (_VARIABLE, rf"\g<before>{SHOWN}"),
+    (_PRIVATE_KEY, rf"\g<before>{SHOWN}"),
     (_NAMED, rf"\g<before>{SHOWN}"),
+    (_NAMED_TOKEN, rf"\g<before>{SHOWN}"),
+    (_OPTION, rf"\g<before>{SHOWN}"),
 )
 
 
@@ -93,7 +121,7 @@ def refuse_secrets(value: Any, where: str = "") -> None:
     if isinstance(value, Mapping):
         for name, item in value.items():
             below = f"{where}.{name}" if where else str(name)
-            if isinstance(item, str) and _NAMED.search(f"{name}={item}"):
+            if isinstance(item, str) and masked(f"{name}={item}") != f"{name}={item}":
                 raise ValueError(_refusal(below, SHOWN))
             refuse_secrets(item, below)
     elif isinstance(value, str):

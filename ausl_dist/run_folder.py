@@ -25,8 +25,8 @@ what the manifest says. Whoever reads one takes it from here, checked.
 import hashlib
 import json
 import logging
-import math
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -262,7 +262,8 @@ def read_scores(run_folder: Path | str) -> dict[int, dict[str, float]]:
         found[step] = {
             name: float(value)
             for name, value in numbers.items()
-            if isinstance(value, int | float) and math.isfinite(value)
+            # not math.isfinite, which raises for the long integers that JSON allows
+            if isinstance(value, int | float) and abs(value) <= sys.float_info.max
         }
     return found
 

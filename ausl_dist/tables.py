@@ -71,7 +71,7 @@ def read_rows(
     table.
     """
     _check_size(path, max_bytes)
-    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+    with open(path, newline="", encoding=_encoding(path), errors="replace") as file:
         lines = _bounded(file, path)
         first = next((line for line in lines if line[1].strip()), None)
         if first is None:
@@ -94,7 +94,7 @@ def read_lines(
 ) -> Iterator[tuple[int, str]]:
     """The lines of a text that are not empty, with their numbers from 1; TableError as above."""
     _check_size(path, max_bytes)
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
+    with open(path, encoding=_encoding(path), errors="replace") as file:
         for count, (number, line) in enumerate(_bounded(file, path)):
             if count >= max_rows:
                 raise TableError(
@@ -110,7 +110,7 @@ def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """
     _check_size(path, max_bytes)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding=_encoding(path))
     except UnicodeDecodeError as error:
         raise TableError(f"{path} is not text ({error.reason})") from error
 
@@ -141,6 +141,12 @@ def shown(text: str) -> str:
     """The start of foreign text, quoted, for a message."""
     plain = text.strip()
     return repr(plain[:MAX_SHOWN]) + ("…" if len(plain) > MAX_SHOWN else "")
+
+
+def _encoding(path: Path) -> str:
+    """UTF-8, or what Excel calls Unicode text."""
+    with open(path, "rb") as file:
+        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
 def _check_size(path: Path, max_bytes: int) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ WITH_SECRETS = [
     f'{{"api_key": "{SECRET}"}}',
     f"AKIAIOSFODNN7EXAMPLE:{SECRET}9",
     f"sk-proj-{SECRET.replace('/', '')}9",
+    f"s3:/AKIAEXAMPLE:{SECRET}@bucket/faces",
+    f'password: "correct horse {SECRET}"',
+    f"secret => {SECRET}",
+    f"password  =  {SECRET}",
+    f"{{'passphrase': b'{SECRET}'}}",
+    f"accessKey: {SECRET}",
+    f"authorization: token {SECRET}9",
+    f"Authorization: bearer {SECRET}9",
+    f"get --token {SECRET}9",
+    f"npm_{SECRET.replace('/', '')}9",
+    f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n{SECRET}\n-----END RSA PRIVATE KEY-----",
 ]
 ADDRESSES = [text for text in WITH_SECRETS if "://" in text]
 WITHOUT = [
@@ -61,6 +73,17 @@ WITHOUT = [
     "AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE",
     "observe.password=null",
     "region_tokens=4",
+    "cls_token=mean",
+    "mask_token: learnable",
+    "register_token: 4",
+    "TOKENIZERS_PARALLELISM=false",
+    "MAX_NEW_TOKENS=128",
+    "MAX_TOKEN_COUNT=128",
+    "a token: it is masked",
+    "cannot read the token: No such file or directory",
+    "no credentials: export AWS_ACCESS_KEY_ID and the other",
+    "unexpected token: }",
+    "no token: give --token FILE",
 ]
 
 
@@ -130,6 +153,15 @@ def test_a_rank_shows_no_secret(tmp_path: Path) -> None:
 def test_what_only_looks_like_one_passes(text: str) -> None:
     assert masked(text) == text
     refuse_secrets([text])
+
+
+@pytest.mark.parametrize(
+    "piece", ["a.", "a", "secret=", "token=1", "sk-", "a://b:c", "&token="]
+)
+def test_long_texts_of_others_are_masked_in_time_that_grows_as_they_do(piece: str) -> None:
+    started = time.process_time()
+    masked(piece * (200_000 // len(piece)))
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize("url", ADDRESSES)

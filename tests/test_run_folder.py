@@ -121,3 +121,10 @@ def test_a_damaged_line_of_scores_is_passed_over_and_said(
     assert "2 damaged lines" in caplog.text
     assert read_scores(tmp_path)[21] == {}
     assert steps_by_score(tmp_path, {28, 35}) == [28]
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "1e999", "NaN", "-1e999", "[]", "null"])
+def test_a_score_that_is_no_number_of_this_world_is_none(tmp_path: Path, value: str) -> None:
+    line = f'{{"step": 7, "probe_f1": 0.5, "probe_icc": {value}}}\n'
+    (tmp_path / "online.jsonl").write_text(line)
+    assert read_scores(tmp_path) == {7: {"probe_f1": 0.5}}

@@ -32,13 +32,14 @@ from ausl_dist.corpus.suffixes import (
 from ausl_dist.faces.decode import frame_number
 from ausl_dist.shards import storage
 from ausl_dist.shards.tar import TarError
-from ausl_dist.tables import Row, is_system_file, read_rows
+from ausl_dist.tables import Row, is_system_file, read_lines, read_rows
 
 TABLE_COLUMNS = {
     "file": SOURCE_COLUMNS,
     "identity": ("identity", "subject", "speaker"),
     "licence": ("licence", "license"),
 }
+MAX_LIST_BYTES, MAX_LIST_LINES = 1 << 30, 1 << 24
 MAX_TEXT = 1024  # characters of a name, an identity, a licence: what the clip record holds
 
 
@@ -197,15 +198,12 @@ def _expand_folder(folder: Path, walk: _Walk) -> Iterator[Found]:
 
 
 def _expand_list(path: Path, walk: _Walk) -> Iterator[Found]:
-    for number, line in enumerate(
-        path.read_text(encoding="utf-8", errors="replace").splitlines()
-    ):
-        text = line.strip()
-        if not text or text.startswith("#"):
+    for number, text in read_lines(path, max_bytes=MAX_LIST_BYTES, max_rows=MAX_LIST_LINES):
+        if text.startswith("#"):
             continue
         entry = text if "://" in text or os.path.isabs(text) else str(path.parent / text)
         if "://" not in entry and not os.path.exists(entry):
-            raise FileNotFoundError(f"{path} line {number + 1}: {text} does not exist")
+            raise FileNotFoundError(f"{path} line {number}: {text} does not exist")
         for item in _expand(entry, walk):
             # A list names its entries; a folder in it keeps its name in front.
             if os.path.isdir(entry):

@@ -71,6 +71,18 @@ def test_unit_columns_are_found_by_name_whatever_else_there_is(tmp_path: Path) -
     assert labels.rows([0]).tolist() == [[2, 3, 4]]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_table_is_read_in_the_encodings_and_with_the_ends_of_lines_of_all_systems(
+    tmp_path: Path, encoding: str, end: str
+) -> None:
+    text = "source;frame;AU6\nmüller.mp4;1;0\nmüller.mp4;2;3\n".replace("\n", end)
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "a.csv").write_bytes((mark + text).encode(encoding))
+    labels = labels_of(tmp_path / "a.csv", "müller.mp4")
+    assert labels.rows([0, 1, 2]).tolist() == [[-1], [0], [3]]
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -55,7 +55,11 @@ def test_files_globs_and_lists(folder: Path) -> None:
     assert names(f"{folder}/fram*") == ["frames/x"]
     listing = folder.parent / "list.txt"
     listing.write_text(f"# mine\nin/b.mp4\n\n{folder}/deep\n")
-    assert names(listing) == sorted(["in/b.mp4", f"{str(folder).strip('/')}/deep/er/c.mkv"])
+    found = sorted(["in/b.mp4", f"{str(folder).strip('/')}/deep/er/c.mkv"])
+    assert names(listing) == found
+    for encoding in ("utf-8-sig", "utf-16"):  # as editors on Windows write it
+        listing.write_bytes(f"in/b.mp4\r\n{folder}/deep\r\n".encode(encoding))
+        assert names(listing) == found
 
 
 def test_a_frame_folder_may_be_the_input_itself(folder: Path) -> None:
