@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 class Sample:
     """One video, or the frames of one, in a tar."""
 
-    name: str  # of the source: key and suffix of a video, the common part of frames
+    name: str  # of the source: the path of a video in the tar, the common part of frames
     start: int
     end: int
     about: dict[str, str] = field(default_factory=dict)  # class, caption, fields of the .json
@@ -87,8 +87,7 @@ def list_samples(read_at: ReadAt, size: int) -> Iterator[Sample]:
     """
     names: Counter[str] = Counter()
     for run in _runs(_Window(read_at, size)):
-        sample = run.sample()
-        if sample is not None:
+        for sample in run.samples():
             names[sample.name] += 1
             if names[sample.name] > 1:
                 sample.name += f"@{sample.start}"
@@ -159,7 +158,8 @@ class _MemberRun:
         self.start = self.end = first.start
         self._key = key_of_member(first.name)
         self._group, _ = _counted(first.name)
-        self._video = ""
+        self._videos: list[Entry] = []
+        self._notes: list[tuple[str, str, str]] = []  # whose, name, text
         self._numbers: list[int] = []
         self._about: dict[str, str] = {}
         self._is_mixed = False
@@ -169,7 +169,7 @@ class _MemberRun:
         if key_of_member(entry.name) == self._key:
             return True
         group, number = _counted(entry.name)
-        if self._video or not self._numbers or number is None or group != self._group:
+        if self._videos or not self._numbers or number is None or group != self._group:
             return False
         if number <= self._numbers[-1]:
             return False
@@ -183,28 +183,45 @@ class _MemberRun:
         self.end = entry.end
         suffix = PurePosixPath(entry.name).suffix.lower()
         group, number = _counted(entry.name)
-        if suffix in VIDEO_SUFFIXES and not self._video:
-            self._video = f"{self._key}{suffix}"
+        if suffix in VIDEO_SUFFIXES:
+            self._videos.append(entry)
         elif _is_image(entry.name) and number is not None:
             self._numbers.append(number)
             self._group = group
         for name, text in _notes_of(entry, window):
             self._is_mixed |= name == "class" and self._about.get(name, text) != text
+            self._notes.append((_stem(entry.name), name, text))
             if len(self._about) < MAX_NOTES:
                 self._about.setdefault(name, text)
 
-    def sample(self) -> Sample | None:
-        """What the run is; None where it shows no video, or images of several classes."""
-        if self._video:
-            return Sample(self._video, self.start, self.end, self._about)
-        if len(self._numbers) > 1 and not self._is_mixed:
-            return Sample(self._group or "frames", self.start, self.end, self._about)
-        return None
+    def samples(self) -> Iterator[Sample]:
+        """What the run is: a video, images of one class, or nothing. Several videos of one key
+        (id1.00001.mp4, id1.00002.mp4) are each one, with what is said of it or of the key.
+        """
+        if len(self._videos) == 1:
+            yield Sample(_plain(self._videos[0].name), self.start, self.end, self._about)
+        elif not self._videos and len(self._numbers) > 1 and not self._is_mixed:
+            yield Sample(self._group or "frames", self.start, self.end, self._about)
+        else:
+            for video in self._videos:
+                whose = (_stem(video.name), self._key)
+                about = {name: text for of, name, text in self._notes if of in whose}
+                few = dict(list(about.items())[:MAX_NOTES])
+                yield Sample(_plain(video.name), video.start, video.end, few)
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("./")
+
+
+def _stem(name: str) -> str:
+    """A member's path without its suffix."""
+    return PurePosixPath(_plain(name)).with_suffix("").as_posix()
 
 
 def key_of_member(name: str) -> str:
     """The key of a member as WebDataset has it: its path up to the first dot of the last part."""
-    folder, slash, file = name.removeprefix("./").rpartition("/")
+    folder, slash, file = _plain(name).rpartition("/")
     return folder + slash + file.partition(".")[0]
 
 
@@ -212,7 +229,7 @@ def _counted(name: str) -> tuple[str, int | None]:
     """What the frames of one video have in common, and the number: ('vid2', 1) of
     'vid2/0001.jpg', 'vid2.0001.jpg' and 'vid2_0001.cls'.
     """
-    stem = PurePosixPath(name.removeprefix("./")).with_suffix("").as_posix()
+    stem = _stem(name)
     match = _NUMBER.search(stem)
     return _NUMBER.sub("", stem).rstrip("/_-."), int(match[1]) if match else None
 

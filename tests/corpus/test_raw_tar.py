@@ -71,6 +71,38 @@ def test_videos_with_keys_in_folders_and_captions(
             assert path.read_bytes() == video
 
 
+def test_videos_whose_names_share_what_stands_before_a_dot_are_each_one(tmp_path: Path) -> None:
+    videos = [write_video(tmp_path / f"{n}.mp4", moving_frames(4 + n)) for n in range(4)]
+    first, second, third, fourth = (path.read_bytes() for path in videos)
+    members = {
+        "id1.a.00001.json": '{"speaker": "anna", "word": "yes"}',
+        "id1.a.00001.mp4": first,
+        "id1.a.00002.mp4": second,
+        "id1.json": '{"speaker": "anna"}',
+        "2020.01.01.mp4": third,
+    }
+    tar = write_tar(tmp_path / "a.tar", members)
+    with tarfile.open(tar, "a") as more:  # another of the same name, as `tar -r` adds it
+        more.add(videos[3], "2020.01.01.mp4")
+    found = collect([str(tar)], PLAIN, identity_field="speaker").sources
+    contents = {}
+    for source in found:
+        (folder := tmp_path / source.location.rpartition("#")[2]).mkdir()
+        contents[source.name] = bring(source.location, folder, lambda size: None).read_bytes()
+    again = next(name for name in contents if "@" in name)
+    assert contents == {
+        "2020.01.01.mp4": third,
+        again: fourth,
+        "id1.a.00001.mp4": first,
+        "id1.a.00002.mp4": second,
+    }
+    assert again.startswith("2020.01.01.mp4@")
+    assert [dict(source.about) for source in found if source.identity == "anna"] == [
+        {"speaker": "anna", "word": "yes"},
+        {"speaker": "anna"},
+    ]
+
+
 @pytest.mark.parametrize(
     "names", ["vid{v}.{n:04d}", "vid{v}/{n:04d}", "vid{v}_{n:06d}", "a/b{v}/f-{n}"]
 )
