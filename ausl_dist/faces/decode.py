@@ -25,6 +25,7 @@ from ausl_dist.faces.allocation import pieces_of_at_most
 from ausl_dist.faces.clock import FrameNumbers, PictureClock
 from ausl_dist.faces.orientation import as_shown, display_matrix
 from ausl_dist.faces.settings import ReadSettings
+from ausl_dist.files import check_plain
 from ausl_dist.tables import is_system_file
 
 MAX_DAMAGED_IN_A_ROW = 300  # packets; then the rest of the file is given up
@@ -217,7 +218,7 @@ class FrameFolder:
 
 def read_image(file: Path, settings: ReadSettings) -> NDArray[np.uint8]:
     """The picture in a file as it is to be shown, H W 3, RGB; raises Unreadable."""
-    if file.stat().st_size > MAX_IMAGE_BYTES:
+    if _bytes_of(file) > MAX_IMAGE_BYTES:
         raise Unreadable("too_large", f"{file.name} has more than {MAX_IMAGE_BYTES} bytes")
     image = next(iter(VideoFile(file, settings)), None)
     if image is None:
@@ -260,6 +261,7 @@ def open_video(path: Path, settings: ReadSettings) -> av.container.InputContaine
     """A container opened with bounds on what it may fetch and how much memory its header gets;
     raises Unreadable.
     """
+    size = _bytes_of(path)
     try:
         # No other protocol: a playlist must not make the builder fetch addresses. No pattern:
         # "a%d.png" is that file and no sequence. From the root: "12:30.mp4" names no protocol.
@@ -268,10 +270,21 @@ def open_video(path: Path, settings: ReadSettings) -> av.container.InputContaine
         with pieces_of_at_most(MAX_BYTES_A_PIXEL * settings.max_side**2 + SPARE_BYTES):
             return av.open(os.path.abspath(path), options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
-        empty = path.is_file() and path.stat().st_size == 0
         raise Unreadable(
             "unreadable",
-            "the file is empty" if empty else f"FFmpeg cannot open it ({_text(error)})",
+            "the file is empty" if not size else f"FFmpeg cannot open it ({_text(error)})",
+        ) from error
+
+
+def _bytes_of(path: Path) -> int:
+    """The size of a file; Unreadable where it leads nowhere, or is a pipe on which a decoder
+    would wait.
+    """
+    try:
+        return check_plain(path)
+    except (ValueError, OSError) as error:
+        raise Unreadable(
+            "unreadable", f"{path.name} cannot be read ({_text(error)})"
         ) from error
 
 

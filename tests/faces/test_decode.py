@@ -1,5 +1,6 @@
 """Whatever file a user has is either read right, or ends in the ledger with its reason."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -185,6 +186,42 @@ def test_what_a_system_left_among_the_frames_is_passed_over(tmp_path: Path) -> N
         (tmp_path / name).write_bytes(b"no picture")
     reader, frames = read(tmp_path)
     assert (reader.damaged, reader.missing_frames, len(frames)) == (0, 0, 5)
+
+
+@pytest.mark.parametrize(
+    "kind", ["link to nothing", "link to itself", "folder", "pipe", "text"]
+)
+def test_what_is_no_image_costs_its_own_frame_and_no_time(tmp_path: Path, kind: str) -> None:
+    for number, pixels in enumerate(numbered_frames(5)):
+        cv2.imwrite(str(tmp_path / f"{number + 1:05d}.png"), pixels)
+    (file := tmp_path / "00003.png").unlink()
+    make_odd(file, kind)
+    reader, frames = read(tmp_path)
+    assert (reader.damaged, reader.source_frames, len(frames)) == (1, 4, 5)
+
+
+@pytest.mark.parametrize(
+    "kind", ["link to nothing", "link to itself", "folder", "pipe", "text"]
+)
+def test_what_is_no_file_is_no_video(tmp_path: Path, kind: str) -> None:
+    make_odd(tmp_path / "a.mp4", kind)
+    with pytest.raises(Unreadable) as refusal:
+        read(tmp_path / "a.mp4")
+    assert refusal.value.reason == "unreadable"
+
+
+def make_odd(path: Path, kind: str) -> None:
+    match kind:
+        case "link to nothing":
+            path.symlink_to(path.parent / "nothing")
+        case "link to itself":
+            path.symlink_to(path)
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.write_text("no picture")
 
 
 def test_oblong_pixels_are_made_square(tmp_path: Path) -> None:

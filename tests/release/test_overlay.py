@@ -58,3 +58,16 @@ def test_an_overlay_is_of_one_video_and_is_called_mp4(
         run_extract(monkeypatch, "a", *common, "--overlay", tmp_path / "o.avi")
     with pytest.raises(ValueError, match="give --out"):
         run_extract(monkeypatch, "a", *common)
+
+
+def test_an_overlay_is_not_written_over_its_own_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write_video(tmp_path / "a.mp4", np.zeros((4, 64, 64, 3), np.uint8))
+    before = video.read_bytes()
+    (tmp_path / "link.mp4").symlink_to(video)
+    (tmp_path / "same.mp4").hardlink_to(video)
+    for name in ("a.mp4", "link.mp4", "same.mp4", "../" + tmp_path.name + "/a.mp4"):
+        with pytest.raises(ValueError, match="would be overwritten"):
+            run_extract(monkeypatch, video, "--backbone", "b", "--overlay", tmp_path / name)
+    assert video.read_bytes() == before

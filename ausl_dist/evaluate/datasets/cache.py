@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ausl_dist.corpus.lock import locked
 from ausl_dist.evaluate.datasets.base import Recording
 from ausl_dist.faces.align import AlignedFace, align_tracks
 from ausl_dist.faces.decode import Unreadable, open_pictures, read_image
@@ -31,6 +32,7 @@ from ausl_dist.faces.video import Frame
 from ausl_dist.shards import storage
 from ausl_dist.shards.clip import ClipMeta
 from ausl_dist.shards.encode import encode_video
+from ausl_dist.shards.index import INDEX_NAME
 from ausl_dist.shards.publish import publish
 from ausl_dist.shards.writer import ShardWriter, key_of
 
@@ -65,15 +67,17 @@ def cached_corpus(
     """
     folder = cache / f"{name}-{_digest(recordings)}"
     url = str(folder)
-    if not storage.exists(storage.join(url, "index.json")):
-        writer = ShardWriter(folder)
-        cropper = Cropper(models)
-        ledger = [
-            _crop(recording, cropper, writer)
-            for recording in (recordings if shown is None else shown)
-        ]
-        writer.close()
-        publish(folder, url, name=name, settings={"data_set": name}, ledger=ledger)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(url):  # of two evaluations at once the other waits, and finds it
+        if not storage.exists(storage.join(url, INDEX_NAME)):
+            writer = ShardWriter(folder)
+            cropper = Cropper(models)
+            ledger = [
+                _crop(recording, cropper, writer)
+                for recording in (recordings if shown is None else shown)
+            ]
+            writer.close()
+            publish(folder, url, name=name, settings={"data_set": name}, ledger=ledger)
     return url
 
 
