@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ausl_dist.faces.allocation import pieces_of_at_most
 from ausl_dist.faces.clock import FrameNumbers, PictureClock
+from ausl_dist.faces.demux import packets_of
 from ausl_dist.faces.orientation import as_shown, display_matrix
 from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.files import check_plain
@@ -151,13 +152,13 @@ class VideoFile:
     ) -> Iterator[av.VideoFrame]:
         """Decoded frames; damaged packets are counted and passed over, as a player would."""
         in_a_row = 0
-        packets = container.demux(stream)
+        packets = packets_of(container, stream)
         while True:
             try:
-                packet = next(packets, None)
+                packet, is_behind_damage = next(packets, (None, False))
                 if packet is None:
                     return
-                self.damaged += packet.is_corrupt
+                self.damaged += is_behind_damage
                 frames = packet.decode()
                 in_a_row = 0
             except av.error.EOFError:

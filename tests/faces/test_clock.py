@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import av
+import av.logging
+import numpy as np
 import pytest
 
 from ausl_dist.faces.clock import FrameNumbers
@@ -76,6 +79,34 @@ def test_damage_does_not_renumber_the_frames_behind_it(
     assert reader.damaged > 0
     assert {frame.source_frame for frame in frames} == set(range(60)) - set(lost)
     assert all(abs(number_of(frame.pixels) - frame.source_frame) <= 1 for frame in frames)
+
+
+@pytest.mark.parametrize("damage", ["noise", "zeros", "cut out"])
+@pytest.mark.parametrize("codec", ["libx264", "mjpeg"])
+def test_damage_that_matroska_passes_over_does_not_renumber_frames_either(
+    tmp_path: Path, codec: str, damage: str
+) -> None:
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = write_video(
+        tmp_path / "a.mkv",
+        numbered_frames(60, width=160, height=120),
+        codec=codec,
+        pixel_format=pixels,
+        options={"g": "1"},
+    )
+    assert read(path)[0].damaged == 0
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        start, end = packets[20].pos, packets[20].pos + packets[20].size
+    data = bytearray(path.read_bytes())
+    noise = np.random.default_rng(0).bytes(end - start)
+    data[start:end] = {"noise": noise, "zeros": bytes(end - start), "cut out": b""}[damage]
+    path.write_bytes(data)
+    reader, frames = read(path)
+    assert reader.damaged > 0
+    assert reader.source_frames < 60
+    assert all(abs(number_of(frame.pixels) - frame.source_frame) <= 1 for frame in frames)
+    assert av.logging.get_level() is None, "FFmpeg is silent again"
 
 
 def test_stamps_that_count_no_frames_leave_the_count_to_the_packets() -> None:
