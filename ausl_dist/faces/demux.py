@@ -27,10 +27,10 @@ def packets_of(
             yield packet, packet.is_corrupt
         return
     while True:
-        packet, complained = _listen(packets)
-        if packet is None:
+        found, complained = _listen(packets)
+        if found is None:
             return
-        yield packet, packet.is_corrupt or complained
+        yield found, found.is_corrupt or complained
 
 
 def _listen(packets: Iterator[av.Packet]) -> tuple[av.Packet | None, bool]:
