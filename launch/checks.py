@@ -91,11 +91,15 @@ class Examination:
         import torch
 
         from ausl_dist.model.joint import build_model
+        from ausl_dist.train.teacher import Teacher
 
         torch.manual_seed(self.settings.seed)
-        return build_model(
+        model = build_model(
             self.settings.backbone, self.settings.objectives, self.settings.mixture
         )
+        if model.needs_teacher:  # the engine's part in training
+            model.teacher = Teacher(model, torch.device("cpu"))
+        return model
 
     @cached_property
     def batch(self) -> "Batch":

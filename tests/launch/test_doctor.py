@@ -55,6 +55,15 @@ def test_a_sound_run_passes_every_check(corpus: Path, tmp_path: Path) -> None:
     assert "data.device=cpu data.decoder=pyav" in findings["decoder"].text
 
 
+def test_a_run_whose_objective_has_a_teacher_is_tried_with_one(
+    corpus: Path, tmp_path: Path
+) -> None:
+    words = [f"objectives.temporal_contrast.{name}=3" for name in ("frames", "stride")]
+    tried = examination(corpus, tmp_path, "mixture.temporal_contrast=1", *words)
+    assert tried.model.needs_teacher
+    assert "M weights" in tried.step()
+
+
 def test_a_decoder_that_the_corpus_refuses_is_told_with_what_to_type(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path / "h264", clips=8, frames=20, size=48, codec="h264")
     finding = examine(corpus, tmp_path, "data.decoder=dali")["decoder"]
