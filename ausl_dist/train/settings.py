@@ -285,7 +285,7 @@ class RunSettings:
     online: OnlineSettings = field(default_factory=OnlineSettings)
 
     def __post_init__(self) -> None:
-        if not self.name or "/" in self.name:
+        if not self.name or "/" in self.name or not self.name.isprintable():
             raise ValueError(f"name must be a word without '/', not {self.name!r}")
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, not {self.steps}")
