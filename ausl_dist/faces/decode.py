@@ -221,10 +221,23 @@ def read_image(file: Path, settings: ReadSettings) -> NDArray[np.uint8]:
     """The picture in a file as it is to be shown, H W 3, RGB; raises Unreadable."""
     if _bytes_of(file) > MAX_IMAGE_BYTES:
         raise Unreadable("too_large", f"{file.name} has more than {MAX_IMAGE_BYTES} bytes")
+    if _is_cut_jpeg(file):
+        raise Unreadable("unreadable", f"{file.name} is cut off: its end is missing")
     image = next(iter(VideoFile(file, settings)), None)
     if image is None:
         raise Unreadable("unreadable", f"{file.name} is no image")
     return image.pixels()
+
+
+def _is_cut_jpeg(file: Path) -> bool:
+    """Whether a JPEG ends inside its picture, of which FFmpeg would make grey rows; a thumbnail
+    before it has an end of its own.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return False  # what it is instead is said when it is opened
+    return data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
 def numbered_images(folder: Path) -> list[tuple[int, Path]]:

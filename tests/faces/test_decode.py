@@ -1,6 +1,5 @@
 """Whatever file a user has is either read right, or ends in the ledger with its reason."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ausl_dist.faces.decode import Unreadable, numbered_images, read_image
+from ausl_dist.faces.decode import Unreadable, numbered_images
 from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.faces.video import Frame, FrameReader
 from tests.support.videos import (
@@ -71,24 +70,6 @@ def test_a_wrong_suffix_does_not_matter(tmp_path: Path) -> None:
         tmp_path / "really-matroska.mp4", moving_frames(30), container="matroska"
     )
     assert len(read(path)[1]) == 30
-
-
-@pytest.mark.parametrize(
-    "name", ["12:30.mp4", "concat:a.mp4", "a%03d.mp4", "-v.mp4", "a|b?*[1].mp4"]
-)
-def test_a_name_is_that_of_a_file_and_says_nothing_else(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_video(tmp_path / "a.mp4", moving_frames(4)).rename(name)
-    assert len(read(Path(name))[1]) == 4
-
-
-def test_a_picture_whose_name_looks_like_a_sequence_is_that_picture(tmp_path: Path) -> None:
-    pictures = numbered_frames(9)
-    for name, number in (("a%d.png", 8), ("a1.png", 3), ("a2.png", 4)):
-        cv2.imwrite(str(tmp_path / name), pictures[number])
-    assert number_of(read_image(tmp_path / "a%d.png", ReadSettings())) == 8
 
 
 def test_a_rotated_video_comes_out_upright(tmp_path: Path) -> None:
@@ -186,42 +167,6 @@ def test_what_a_system_left_among_the_frames_is_passed_over(tmp_path: Path) -> N
         (tmp_path / name).write_bytes(b"no picture")
     reader, frames = read(tmp_path)
     assert (reader.damaged, reader.missing_frames, len(frames)) == (0, 0, 5)
-
-
-@pytest.mark.parametrize(
-    "kind", ["link to nothing", "link to itself", "folder", "pipe", "text"]
-)
-def test_what_is_no_image_costs_its_own_frame_and_no_time(tmp_path: Path, kind: str) -> None:
-    for number, pixels in enumerate(numbered_frames(5)):
-        cv2.imwrite(str(tmp_path / f"{number + 1:05d}.png"), pixels)
-    (file := tmp_path / "00003.png").unlink()
-    make_odd(file, kind)
-    reader, frames = read(tmp_path)
-    assert (reader.damaged, reader.source_frames, len(frames)) == (1, 4, 5)
-
-
-@pytest.mark.parametrize(
-    "kind", ["link to nothing", "link to itself", "folder", "pipe", "text"]
-)
-def test_what_is_no_file_is_no_video(tmp_path: Path, kind: str) -> None:
-    make_odd(tmp_path / "a.mp4", kind)
-    with pytest.raises(Unreadable) as refusal:
-        read(tmp_path / "a.mp4")
-    assert refusal.value.reason == "unreadable"
-
-
-def make_odd(path: Path, kind: str) -> None:
-    match kind:
-        case "link to nothing":
-            path.symlink_to(path.parent / "nothing")
-        case "link to itself":
-            path.symlink_to(path)
-        case "folder":
-            path.mkdir()
-        case "pipe":
-            os.mkfifo(path)
-        case _:
-            path.write_text("no picture")
 
 
 def test_oblong_pixels_are_made_square(tmp_path: Path) -> None:
