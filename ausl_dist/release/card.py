@@ -210,8 +210,23 @@ def _exports(facts: CardFacts) -> str:
             "|---|---|",
             *rows,
             "",
+            *([_onnx(facts)] if "onnx" in facts.export_errors else []),
         ]
     )
+
+
+def _onnx(facts: CardFacts) -> str:
+    """What a program that has only ONNX Runtime must know."""
+    p = facts.preprocessing
+    return f"""`images`: RGB from 0 to 1, less {p.pixel_mean}, divided by {p.pixel_std}; cropped as below, or scores fall.
+
+```python
+import onnxruntime
+
+net = onnxruntime.InferenceSession("path/to/this/folder/exports/model.onnx")
+(features,) = net.run(None, {{"images": images}})  # N 3 {p.image_size} {p.image_size} float32 in, N {facts.dim} out
+```
+"""
 
 
 def _preprocessing(facts: CardFacts) -> str:
