@@ -102,6 +102,11 @@ class Learnt(nn.Module):
                 f"the learnt readout is made for a map of {self.side}, not {tuple(maps.shape[2:])}: "
                 "give images of backbone.image_size"
             )
+        if self.norm.training and len(maps) == 1:
+            raise ValueError(
+                "the learnt readout has batch norm, which learns nothing from a single picture: "
+                "raise batch.clips, or run fewer ranks, so that each has two clips at a time"
+            )
         projected: Tensor = self.project(self.narrow(maps).flatten(1))
         return F.relu(self.norm(projected))
 

@@ -176,7 +176,10 @@ def parse_video(raw: StoredClip, meta: ClipMeta) -> Video:
 def read_landmarks(raw: StoredClip, meta: ClipMeta) -> NDArray[np.float16]:
     """T 68 2 in the clip's pixels; ValueError where they are missing or malformed."""
     if LANDMARKS_SUFFIX not in raw.members:
-        raise ValueError(f"has no {raw.key}.{LANDMARKS_SUFFIX}, which an objective needs")
+        raise ValueError(
+            f"has no {raw.key}.{LANDMARKS_SUFFIX}, which an objective needs: take that one out "
+            "of the mixture by ~mixture.NAME, or make the corpus by tools.build_corpus"
+        )
     landmarks = array_from_bytes(
         raw.members[LANDMARKS_SUFFIX], np.float16, (meta.frames, NUM_LANDMARKS, 2)
     )

@@ -106,3 +106,10 @@ def test_onnx_gives_the_readout(kind: str) -> None:
 def test_a_learnt_readout_says_for_which_map_it_is_made() -> None:
     with pytest.raises(ValueError, match="image_size"):
         build_backbone(settings("learnt")).eval()(torch.zeros(1, 3, 64, 64))
+
+
+def test_a_learnt_readout_says_that_one_picture_is_too_few_to_learn_from() -> None:
+    backbone = build_backbone(settings("learnt"))
+    with pytest.raises(ValueError, match=r"raise batch\.clips, or run fewer ranks"):
+        backbone.train()(torch.zeros(1, 3, SIZE, SIZE))
+    assert backbone.eval()(torch.zeros(1, 3, SIZE, SIZE))[0].shape == (1, backbone.dim)
