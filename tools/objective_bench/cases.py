@@ -26,7 +26,7 @@ MILD = {
     "contrast": 0.2,
     "saturation": 0.2,
 }
-MILD |= {"flip": 0.0, "grey": 0.0, "blur": 0.0}
+MILD |= {"flip": 0.5, "grey": 0.0, "blur": 0.0}
 # What each objective wants in small runs where it is no part of the joint one: frames further
 # apart, since a small picture moves little from frame to frame, and a teacher as fast as the
 # run is short.
