@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ausl_dist.faces.allocation import pieces_of_at_most
 from ausl_dist.faces.clock import FrameNumbers, PictureClock
 from ausl_dist.faces.demux import packets_of
+from ausl_dist.faces.jpeg import is_cut_jpeg
 from ausl_dist.faces.orientation import as_shown, display_matrix
 from ausl_dist.faces.settings import ReadSettings
 from ausl_dist.files import check_plain
@@ -221,7 +222,7 @@ def read_image(file: Path, settings: ReadSettings) -> NDArray[np.uint8]:
     """The picture in a file as it is to be shown, H W 3, RGB; raises Unreadable."""
     if _bytes_of(file) > MAX_IMAGE_BYTES:
         raise Unreadable("too_large", f"{file.name} has more than {MAX_IMAGE_BYTES} bytes")
-    if _is_cut_jpeg(file):
+    if _is_cut(file):
         raise Unreadable("unreadable", f"{file.name} is cut off: its end is missing")
     image = next(iter(VideoFile(file, settings)), None)
     if image is None:
@@ -229,15 +230,11 @@ def read_image(file: Path, settings: ReadSettings) -> NDArray[np.uint8]:
     return image.pixels()
 
 
-def _is_cut_jpeg(file: Path) -> bool:
-    """Whether a JPEG ends inside its picture, of which FFmpeg would make grey rows; a thumbnail
-    before it has an end of its own.
-    """
+def _is_cut(file: Path) -> bool:
     try:
-        data = file.read_bytes()
+        return is_cut_jpeg(file.read_bytes())
     except OSError:
         return False  # what it is instead is said when it is opened
-    return data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
 def numbered_images(folder: Path) -> list[tuple[int, Path]]:
