@@ -11,6 +11,7 @@ local disk. Listing reads headers and small members alone.
 
 import json
 import re
+import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -41,6 +42,9 @@ MAX_NOTE_CHARACTERS = 1024
 NOTE_SUFFIXES = frozenset(("json", "txt", "cls", "caption"))
 _RANGE = re.compile(r"(?P<tar>.+\.tar)#(?P<start>\d{1,15})-(?P<end>\d{1,15})", re.DOTALL)
 _NUMBER = re.compile(r"(\d{1,9})$")
+
+
+LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
 
 
 class Entry(NamedTuple):
@@ -284,4 +288,15 @@ def _entries(window: _Window, start: int = 0) -> Iterator[Entry]:
             continue
         if header.type in REGULAR:
             yield Entry(long_name or header.name, first, data, header.size)
+        elif header.type in LINKS:
+            _refuse_link(long_name or header.name, first)
         first, long_name = position, ""
+
+
+def _refuse_link(name: str, start: int) -> None:
+    """Raise TarError for a link where a video or a picture should be: it would be lost silently."""
+    if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES or _is_image(name):
+        raise TarError(
+            f"{name[:100]!r} at byte {start} is a link, not the file itself: make the tar with "
+            "tar --dereference --hard-dereference"
+        )

@@ -172,6 +172,25 @@ def test_what_is_no_plain_tar_is_refused_by_name(tmp_path: Path, video: bytes) -
         collect([str(tar)], PLAIN)
 
 
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_in_place_of_a_video_is_told_and_others_are_passed_over(
+    tmp_path: Path, video: bytes, kind: bytes
+) -> None:
+    def linked(name: str) -> Path:
+        tar = write_tar(tmp_path / "a.tar", {"a.mp4": video})
+        link = tarfile.TarInfo(name)
+        link.type, link.linkname = kind, "a.mp4"
+        with tarfile.open(tar, "a") as archive:
+            archive.addfile(link)
+        return tar
+
+    with pytest.raises(ValueError, match=r"'b\.mp4' at byte \d+ is a link.*--dereference"):
+        collect([str(linked("b.mp4"))], PLAIN)
+    assert [source.name for source in collect([str(linked("README"))], PLAIN).sources] == [
+        "a.mp4"
+    ]
+
+
 @patience
 def test_any_shard_is_read_or_refused(tmp_path: Path) -> None:
     members: dict[str, bytes | str] = {
