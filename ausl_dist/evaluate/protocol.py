@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -250,9 +249,7 @@ class _Evaluation:
                     dataclasses.replace(settings.finetune, seed=settings.seed),
                 )
             if settings.protocol == "linear":
-                return fit_linear(
-                    table.take(np.flatnonzero((table.labels >= 0).any(1))), task, settings.probe
-                )
+                return fit_linear(table.only_labelled(), task, settings.probe)
             kind: Literal["mlp", "temporal"] = (
                 "temporal" if settings.protocol == "temporal" else "mlp"
             )

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from torch import nn
 
 from ausl_dist.batch import View
@@ -34,7 +33,6 @@ from ausl_dist.evaluate.predictors.networks import NetworkSettings, fit_network,
 from ausl_dist.evaluate.predictors.probe import ProbeSettings, fit_linear
 from ausl_dist.evaluate.protocol import task_of
 from ausl_dist.evaluate.released import (
-    RENDERED,
     LabelledCorpus,
     aligned_clips,
     extract_corpus,
@@ -45,7 +43,7 @@ from ausl_dist.files import read_json
 from ausl_dist.model.readout import ReadoutSettings
 from ausl_dist.progress import shown
 from ausl_dist.release.network import CONFIG_NAME
-from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD
+from ausl_dist.shards.clip import PIXEL_MEAN, PIXEL_STD, RENDERED
 from ausl_dist.stream.scan import scan
 
 TIMM = "timm:"
@@ -237,7 +235,6 @@ def _fit(table: FeatureTable, task: Task, settings: RefereeSettings) -> Predicto
     if settings.label_share < 1:
         table = keep_labels(table, settings.label_share, settings.seed)
     if settings.protocol == "linear":
-        labelled = np.flatnonzero((table.labels >= 0).any(1))
-        return fit_linear(table.take(labelled), task, settings.probe)
+        return fit_linear(table.only_labelled(), task, settings.probe)
     network = dataclasses.replace(settings.network, kind="mlp", seed=settings.seed)
     return fit_network(table, task, network)

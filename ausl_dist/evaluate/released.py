@@ -25,11 +25,11 @@ from ausl_dist.progress import shown
 from ausl_dist.release.load import ReleasedBackbone, load_backbone
 from ausl_dist.release.network import weights_sha256
 from ausl_dist.shards import storage
+from ausl_dist.shards.clip import RENDERED
 from ausl_dist.shards.index import Index
 from ausl_dist.stream.scan import ScannedClip, scan
 
 PRETRAINED, RANDOM = "pretrained", "random weights"
-RENDERED = "rendered"  # the detector of corpora whose landmarks are true by construction
 MAX_STATEMENT_BYTES = 64 << 20
 
 

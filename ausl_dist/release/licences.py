@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ausl_dist.faces.models import models_id
+from ausl_dist.shards.clip import RENDERED
 
-RENDERED = "rendered"  # the detector of a corpus whose landmarks are those of its own renderer
 # SPDX identifiers, in small letters, of licences that ask for no more than to be named
 PERMISSIVE = {
     *("0bsd", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "mit", "mit-0", "zlib"),

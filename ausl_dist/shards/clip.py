@@ -40,6 +40,7 @@ SUFFIXES = (VIDEO_SUFFIX, META_SUFFIX, LANDMARKS_SUFFIX, ACTION_UNITS_SUFFIX, FL
 FLOW_STEPS_PER_PIXEL = 4
 REQUIRED_SUFFIXES = (VIDEO_SUFFIX, META_SUFFIX)
 
+RENDERED = "rendered"  # the detector of clips whose landmarks are those of their own renderer
 MAX_KEYFRAME_DISTANCE = 16
 MAX_CLIP_FRAMES = 4096
 # no dot: the first dot of a member's name ends the key
@@ -67,7 +68,7 @@ class ClipMeta:
     fps: float
     start_second: float  # in the source video
     frames: int
-    detector: str  # name and hash of detector and landmark model, or "rendered"
+    detector: str  # name and hash of detector and landmark model, or RENDERED
     alignment: str  # landmarks.template_id() of the crop
     quality: dict[str, float] = field(default_factory=dict)
     action_units: tuple[int, ...] = ()  # of the columns of KEY.au.npy, as in units.py

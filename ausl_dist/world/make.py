@@ -27,7 +27,7 @@ import numpy as np
 from ausl_dist.faces.landmarks import template_id
 from ausl_dist.files import json_object, read_json, sha256_of, write_json
 from ausl_dist.shards import storage
-from ausl_dist.shards.clip import ClipMeta
+from ausl_dist.shards.clip import RENDERED, ClipMeta
 from ausl_dist.shards.encode import CODECS, Codec, encode_video, verify_video
 from ausl_dist.shards.flow import in_cells
 from ausl_dist.shards.index import INDEX_NAME
@@ -260,7 +260,7 @@ def _write_clip(
         fps=world.fps,
         start_second=0.0,
         frames=len(frames),
-        detector="rendered",
+        detector=RENDERED,
         alignment=template_id(),
         action_units=world.head.action_units,
     )

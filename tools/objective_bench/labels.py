@@ -39,10 +39,8 @@ def print_label_curve(
 
 def _intensity(table: FeatureTable, folds: Sequence[Fold], share: float, seed: int) -> float:
     def fit(train: FeatureTable, task: Task) -> Predictor:
-        labelled = keep_labels(train, share, seed)
-        return fit_linear(
-            labelled.take(np.flatnonzero((labelled.labels >= 0).any(1))), task, ProbeSettings()
-        )
+        labelled = keep_labels(train, share, seed).only_labelled()
+        return fit_linear(labelled, task, ProbeSettings())
 
     settings = CompareSettings(task="intensity", resamples=0)
     return (

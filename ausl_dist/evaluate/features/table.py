@@ -95,6 +95,10 @@ class FeatureTable:
             **{**values, "labels": self.labels[:, columns], "action_units": units}
         )
 
+    def only_labelled(self) -> "FeatureTable":
+        """The rows that have a label of some action unit."""
+        return self.take(np.flatnonzero((self.labels >= 0).any(1)))
+
 
 TRUE_LANDMARKS = "true landmarks"
 OfClip = Callable[[ScannedClip], NDArray[np.float32]]  # features T D of all frames of a clip
